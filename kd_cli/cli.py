@@ -1,0 +1,165 @@
+"""`kd <command> [key=value …]`: a command is a primary config, run through the one Hydra entry point.
+
+Never imports torch: help, completion and a config error must be there at once.
+"""
+
+import hashlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from kd_cli import __version__
+from kd_cli.errors import KdError, did_you_mean
+
+PACKAGED = Path(__file__).parent / "configs"
+CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
+TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c"}
+EXECUTION = ("hydra", "output_dir=", "device=", "compile=", "sweep.", "trusted_modules=")
+SHELLS = ("bash", "zsh", "fish")
+
+
+def main() -> None:
+    """Entry point of the `kd` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: list[str]) -> int:
+    """Runs one command line; returns the exit status."""
+    command, *rest = words or ["--help"]
+    if command in ("--help", "-h", "help"):
+        print(usage())
+        return 0
+    if command == "--version":
+        print(f"kd {__version__}")
+        return 0
+    if command == "completion":
+        if len(rest) != 1 or rest[0] not in SHELLS:
+            _say(f"kd completion must be given one of {', '.join(SHELLS)}, got {' '.join(rest) or 'nothing'}.")
+            return 2
+        return _hydra("distill", ["-sc", f"install={rest[0]}"])
+    if command in ("-sc", "--shell-completion"):
+        return _complete(rest)
+    if command not in commands():
+        hint = did_you_mean(command, list(commands()))
+        _say(f"The command must be one of {', '.join(commands())}, got {command!r}. {hint} See kd --help.")
+        return 2
+    return _hydra(command.replace("-", "_"), rest)
+
+
+def commands() -> dict[str, str]:
+    """Every command with its help, the first line of its YAML."""
+    found = {}
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        with path.open() as file:
+            found[path.stem.replace("_", "-")] = file.readline().removeprefix("#").strip()
+    return found
+
+
+def usage() -> str:
+    """What `kd --help` prints."""
+    known = commands()
+    width = max(map(len, known))
+    return "\n".join(
+        [
+            "kd: knowledge distillation from the command line",
+            "",
+            "  kd <command> [key=value …]",
+            "",
+            *(f"  {name:<{width}}  {text}" for name, text in known.items()),
+            "",
+            "  kd distill dataset=mnist teacher=mlp_1200 student=mlp_800 temperature=20",
+            "  kd <command> --help       the keys and choices of a command",
+            "  kd <command> --cfg job    the config as it would run",
+            '  eval "$(kd completion bash)"',
+        ]
+    )
+
+
+def _hydra(name: str, words: list[str]) -> int:
+    """Runs Hydra's entry point with `configs/<name>.yaml`; every error becomes one message and a status here."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from kd_cli.messages import translate
+    from kd_cli.stages import job
+
+    sys.path.append(os.getcwd())  # a console script lacks it, and a person's own my_models.py can be a _target_
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
+    overrides = [word for word in words if _is_override(word)]
+    words = _ordered(words)
+    if name == "sweep" or {"--multirun", "-m"} & set(words):
+        job.fix(overrides)
+        words = [*_sweep_name(overrides), *words]
+    sys.argv = ["kd", *words, "--config-name", name]
+    status = 0
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job.task)()
+        if job.Outcome.error is not None:
+            raise job.Outcome.error
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        _say("Interrupted. Finished teachers, soft targets and students are kept: the same command goes on from there.")
+        status = 130
+    except Exception as error:
+        status = 1
+        if os.environ.get("KD_TRACEBACK"):
+            traceback.print_exc()
+        elif isinstance(error, KdError):
+            _say(str(error))
+        elif isinstance(error, HydraException | OmegaConfBaseException):
+            _say(translate(error, name, overrides, CONFIGS))
+        elif isinstance(error, OSError):
+            _say(f"output_dir must be a folder that can be written and has room, got an error: {error}.")
+        else:
+            traceback.print_exc()
+    return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
+
+
+def _close_sweep(folder: Path, status: int) -> int:
+    from kd_cli.stages.sweep import summarize
+
+    all_completed = summarize(folder)
+    print(folder.absolute())
+    return status or (0 if all_completed else 1)
+
+
+def _sweep_name(overrides: list[str]) -> list[str]:
+    """A sweep is named by what was typed, less what does not change its result: the same command finds its folder again."""
+    if any(word.startswith("sweep.name=") for word in overrides):
+        return []
+    settings = sorted(word for word in overrides if not word.lstrip("+~").startswith(EXECUTION))
+    return [f"sweep.name=s{hashlib.sha256(repr(settings).encode()).hexdigest()[:10]}"]
+
+
+def _is_override(word: str) -> bool:
+    return not word.startswith("-") and ("=" in word or word.startswith("~"))
+
+
+def _ordered(words: list[str]) -> list[str]:
+    """Overrides before flags: Hydra refuses them the other way round."""
+    overrides, flags, value_follows = [], [], False
+    for word in words:
+        (flags if value_follows or not _is_override(word) else overrides).append(word)
+        value_follows = word in TAKES_VALUE
+    return overrides + flags
+
+
+def _complete(rest: list[str]) -> int:
+    """Answers the shell: the commands for the first word, Hydra's groups and keys after it."""
+    line = os.environ.get("COMP_LINE", "")
+    program, _, after = line.partition(" ")
+    command, space, arguments = after.lstrip().partition(" ")
+    if not space:
+        print(" ".join(name for name in [*commands(), "completion"] if name.startswith(command)))
+        return 0
+    if command not in commands():
+        return 0
+    os.environ["COMP_LINE"] = f"{program} {arguments}"
+    return _hydra(command.replace("-", "_"), ["-sc", *rest])
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)

@@ -1,0 +1,86 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the published python archive or from the binary version."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kd_cli.datasets.resident import Resident
+from kd_cli.datasets.splits import assemble, whole
+from kd_cli.errors import DataError
+from kd_cli.types import Dataset, Split
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+PIXELS = 3 * 32 * 32
+
+
+def cifar10(root: str, download: bool = True, validation: float = 0, seed: int = 0) -> Dataset:
+    """CIFAR-10: `cifar-10-batches-py` (torchvision's layout) or `cifar-10-batches-bin`."""
+    train_files = [f"data_batch_{k}.bin" for k in range(1, 6)]
+    binary = Path(root) / "cifar-10-batches-bin"
+    if binary.is_dir():
+        train, test = _read_binary(binary, train_files, 1), _read_binary(binary, ["test_batch.bin"], 1)
+        classes = CIFAR10_CLASSES
+    else:
+        train, test, classes = _read_python("CIFAR10", root, download)
+    return assemble("cifar10", train, test, classes, (3, 32, 32), validation, seed)
+
+
+def cifar100(root: str, download: bool = True, validation: float = 0, seed: int = 0) -> Dataset:
+    """CIFAR-100, fine labels: `cifar-100-python` (torchvision's layout) or `cifar-100-binary`."""
+    binary = Path(root) / "cifar-100-binary"
+    if binary.is_dir():
+        train, test = _read_binary(binary, ["train.bin"], 2), _read_binary(binary, ["test.bin"], 2)
+        names = binary / "fine_label_names.txt"
+        classes = tuple(names.read_text().split() if names.is_file() else (str(k) for k in range(100)))
+    else:
+        train, test, classes = _read_python("CIFAR100", root, download)
+    return assemble("cifar100", train, test, classes, (3, 32, 32), validation, seed)
+
+
+def _read_binary(folder: Path, files: list[str], label_bytes: int) -> Split:
+    """Records of `label_bytes` labels (the last one counts) and 3 × 32 × 32 bytes, red plane first."""
+    record = label_bytes + PIXELS
+    rows = []
+    for name in files:
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing. Unpack the binary version again, or remove {folder}.")
+        content = np.fromfile(path, np.uint8)
+        if len(content) == 0 or len(content) % record:
+            raise DataError(f"{path} is truncated or altered: {len(content):,} bytes are not whole records of {record}.")
+        rows.append(content.reshape(-1, record))
+    table = torch.from_numpy(np.concatenate(rows))
+    return whole(Resident(table[:, label_bytes:].reshape(-1, 3, 32, 32)), table[:, label_bytes - 1])
+
+
+def _read_python(name: str, root: str, download: bool) -> tuple[Split, Split, tuple[str, ...]]:
+    """The pickled batches, which torchvision opens only if their published MD5 matches."""
+    from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity
+
+    kind: Any = getattr(datasets, name)
+    folder = Path(root) / kind.base_folder
+    listed = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
+    for file, md5 in listed:
+        if (folder / file).is_file() and not check_integrity(str(folder / file), md5):
+            raise DataError(f"{folder / file} is truncated or altered: its MD5 is not the published one. Fetch it again.")
+    if missing := [file for file, _ in listed if not (folder / file).is_file()]:
+        if download:
+            try:
+                kind(root, download=True)
+                missing = []
+            except (OSError, RuntimeError):
+                pass  # told below, with what to put where
+        if missing:
+            raise DataError(
+                f"dataset.root must be a folder that holds {name}, got {root!r}, where there is no "
+                f"{kind.base_folder}/{missing[0]}, and it was not downloaded. Unpack {kind.filename} (or the binary "
+                f"version) into {root}, or give another dataset.root=<folder>."
+            )
+    parts = [kind(root, train=train) for train in (True, False)]
+    train, test = (
+        whole(Resident(torch.from_numpy(part.data).permute(0, 3, 1, 2)), torch.tensor(part.targets)) for part in parts
+    )
+    return train, test, tuple(parts[0].classes)

@@ -1,0 +1,43 @@
+"""A data set held as one uint8 tensor: moved to the device once, batched there by index."""
+
+import hashlib
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class Resident:
+    """Images in memory, uint8 `[N, channels, height, width]`."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels.contiguous()
+        self._placed: dict[torch.device, Tensor] = {torch.device("cpu"): self.pixels}
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+        """Each batch by one gather on `device`."""
+        if device not in self._placed:
+            self._placed[device] = self.pixels.to(device)
+        pixels = self._placed[device]
+        for positions in batches:
+            yield pixels[positions.to(device)]
+
+    def checksums(self) -> Tensor:
+        """CRC-32 of each image."""
+        rows = self.pixels.flatten(1).numpy()
+        return torch.tensor([zlib.crc32(row) for row in rows], dtype=torch.int64)
+
+    def select(self, positions: Tensor) -> "Resident":
+        """The images at these positions, copied."""
+        return Resident(self.pixels[positions])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of shape and pixels."""
+        shape = f"{tuple(self.pixels.shape)}".encode()
+        return hashlib.sha256(shape + self.pixels.numpy().tobytes()).hexdigest()

@@ -1,0 +1,98 @@
+"""How samples are set apart, and how a data set is put together from its parts."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kd_cli.errors import DataError, must
+from kd_cli.types import UNLABELLED, Dataset, Images, Split
+
+
+def whole(images: Images, labels: Tensor) -> Split:
+    """A split of all these samples, each named by its position."""
+    return Split(images, labels.to(torch.int64), torch.arange(len(labels)))
+
+
+def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Positions of `count` samples with every class in its share (largest remainder first), sorted."""
+    generator = torch.Generator().manual_seed(seed)
+    classes, sizes = labels.unique(return_counts=True)
+    exact = sizes.double() * count / len(labels)
+    take = exact.floor().long()
+    short = count - int(take.sum())
+    take[(take - exact).argsort(stable=True)[:short]] += 1
+    chosen = []
+    for label, n in zip(classes, take, strict=True):
+        members = (labels == label).nonzero()[:, 0]
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:n]])
+    return torch.cat(chosen).sort().values
+
+
+def carve(split: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
+    """The rest and a stratified validation split: a fraction below 1, a count from 1 on, none for 0."""
+    key = "dataset.validation"
+    rule = f"a fraction below 1, a count below {len(split)} (the size of the training split), or 0"
+    if isinstance(validation, bool) or not isinstance(validation, int | float):
+        raise must(key, rule, validation)
+    if validation == 0:
+        return split, None
+    count = round(validation * len(split)) if 0 < validation < 1 else validation
+    if count != int(count) or not 1 <= count < len(split):
+        raise must(key, rule, validation)
+    held_out = stratified(split.labels, int(count), seed)
+    rest = torch.ones(len(split), dtype=torch.bool)
+    rest[held_out] = False
+    return split.select(rest.nonzero()[:, 0]), split.select(held_out)
+
+
+def with_labels(split: Split, labels: str | float, seed: int) -> Split:
+    """A transfer set with all, no or a stratified fraction of its labels; the others become −1."""
+    if labels == "all":
+        return split
+    if labels == "none":
+        return split.with_labels(torch.full_like(split.labels, UNLABELLED))
+    if isinstance(labels, bool) or not isinstance(labels, int | float) or not 0 < labels < 1:
+        raise must("transfer.labels", "all, none or a fraction between 0 and 1", labels)
+    known = (split.labels != UNLABELLED).nonzero()[:, 0]
+    if len(known) == 0:
+        raise must("transfer.labels", "none for a transfer set that holds no labels", labels)
+    kept = known[stratified(split.labels[known], max(1, round(labels * len(known))), seed)]
+    partial = torch.full_like(split.labels, UNLABELLED)
+    partial[kept] = split.labels[kept]
+    return split.with_labels(partial)
+
+
+def fingerprint(split: Split) -> str:
+    """Digest of a split's images and labels."""
+    return hashlib.sha256(split.images.digest.encode() + split.labels.numpy().tobytes()).hexdigest()
+
+
+def assemble(
+    name: str,
+    train: Split,
+    test: Split,
+    classes: Sequence[str],
+    input_shape: tuple[int, int, int],
+    validation: Split | float,
+    seed: int,
+    transfer: Split | None = None,
+) -> Dataset:
+    """The data set of these parts; without a transfer set of its own, the training split serves as one."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise must("dataset.seed", "a whole number ≥ 0", seed)
+    for part, split in (("training", train), ("test", test)):
+        if len(split) == 0:
+            raise DataError(f"{name} has no {part} images.")
+        if split.labels.min() < 0 or split.labels.max() >= len(classes):
+            wrong = int(split.labels.min()) if split.labels.min() < 0 else int(split.labels.max())
+            raise DataError(f"{name}: a label in the {part} split is {wrong}, outside 0 … {len(classes) - 1}.")
+    held_out: Split | None
+    if isinstance(validation, Split):
+        held_out = validation
+    else:
+        train, held_out = carve(train, validation, seed)
+    parts = [split for split in (train, held_out, transfer, test) if split is not None]
+    digest = hashlib.sha256("".join(fingerprint(split) for split in parts).encode()).hexdigest()
+    return Dataset(name, train, held_out, transfer or train, test, tuple(classes), input_shape, digest)

@@ -1,0 +1,51 @@
+"""What can go wrong, as the person at the terminal sees it.
+
+    KdError
+    ├── ConfigError      a value that was typed is outside its rule
+    ├── DataError        a data set is missing, damaged or does not fit
+    ├── ArtifactError    a stored teacher, student or target folder cannot be used
+    └── TrainingError    training itself went wrong (the loss turned NaN)
+
+Each is shown as one message, without a traceback, and ends the command with status 1.
+"""
+
+from difflib import get_close_matches
+from typing import Any
+
+
+class KdError(Exception):
+    """Root of every error that a person can mend."""
+
+
+class ConfigError(KdError):
+    """A value that was typed is outside its rule."""
+
+
+class DataError(KdError):
+    """A data set is missing, damaged, or does not fit the models."""
+
+
+class ArtifactError(KdError):
+    """A stored teacher, student or target folder cannot be used."""
+
+
+class TrainingError(KdError):
+    """Training itself went wrong."""
+
+
+def must(key: str, rule: str, value: Any, hint: str = "") -> ConfigError:
+    """The house form of a refusal: `<key> must be <rule>, got <value>`, then what to do."""
+    shown = value if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+    return ConfigError(f"{key} must be {rule}, got {shown}." + (f" {hint}" if hint else ""))
+
+
+def did_you_mean(word: str, choices: list[str]) -> str:
+    """A sentence that names the closest choice, or nothing."""
+    close = get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What fits into a line of an error."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

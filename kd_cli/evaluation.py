@@ -1,0 +1,79 @@
+"""One evaluator for teacher, student and baseline: errors on a split, and what the model costs."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kd_cli import metrics
+from kd_cli.engine import predict
+from kd_cli.types import Split
+
+LATENCY_BATCHES = (1, 256)
+LATENCY_SECONDS = 0.3  # for each batch size, at least MIN_REPEATS runs
+MIN_REPEATS, MAX_REPEATS = 5, 200
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's logits over a split, and its figures as result.json holds them."""
+
+    logits: Tensor
+    figures: dict[str, Any]
+
+
+def evaluate(
+    model: nn.Module, split: Split, classes: tuple[str, ...], device: torch.device, teacher: Tensor | None = None
+) -> Evaluation:
+    """Figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree."""
+    logits = predict(model, split, device)
+    wrong, n = metrics.errors(logits, split.labels), len(split)
+    image = next(split.images.stream([torch.tensor([0])], device)).float() / 255
+    figures: dict[str, Any] = {
+        "errors": wrong,
+        "n": n,
+        "accuracy": 1 - wrong / n,
+        "nll": metrics.nll(logits, split.labels),
+        "ece": metrics.ece(logits, split.labels),
+        "params": sum(p.numel() for p in model.parameters()),
+        "flops": count_flops(model, image),
+        "bytes": sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+        "latency_ms": {str(size): latency_ms(model, image, size) for size in LATENCY_BATCHES},
+        "per_class": metrics.per_class(logits, split.labels, classes),
+    }
+    if teacher is not None:
+        figures["agreement"] = metrics.agreement(logits, teacher)
+        figures["kl_to_teacher"] = metrics.kl_to_teacher(logits, teacher)
+    return Evaluation(logits, figures)
+
+
+@torch.no_grad()
+def count_flops(model: nn.Module, image: Tensor) -> int:
+    """Floating-point operations for one image `[1, channels, height, width]`, a multiply-add counted as two."""
+    model.eval()
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    return int(counter.get_total_flops())
+
+
+@torch.inference_mode()
+def latency_ms(model: nn.Module, image: Tensor, batch: int) -> float:
+    """Median milliseconds of a forward pass on the image's device, after warm-up."""
+    model.eval()
+    images = image.repeat(batch, 1, 1, 1)
+    taken: list[float] = []
+    began = time.perf_counter()
+    for repeat in range(2 + MAX_REPEATS):
+        started = time.perf_counter()
+        model(images)
+        if image.device.type != "cpu":
+            torch.accelerator.synchronize()
+        if repeat >= 2:
+            taken.append((time.perf_counter() - started) * 1000)
+        if len(taken) >= MIN_REPEATS and time.perf_counter() - began > LATENCY_SECONDS:
+            break
+    return statistics.median(taken)

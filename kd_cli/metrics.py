@@ -1,0 +1,69 @@
+"""The figures of a report, as small pure functions of float32 logits `[N, classes]` and int64 labels `[N]`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def errors(logits: Tensor, labels: Tensor) -> int:
+    """Number of samples whose most probable class is not their label."""
+    return int((logits.argmax(1) != labels).sum())
+
+
+def nll(logits: Tensor, labels: Tensor) -> float:
+    """Mean negative log-likelihood in nats."""
+    return float(F.cross_entropy(logits.double(), labels))
+
+
+def ece(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error over equal-width bins of confidence (Guo et al. 2017, section 2, equation 3)."""
+    confidence, prediction = logits.double().softmax(1).max(1)
+    correct = (prediction == labels).double()
+    which = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are (lower, upper]
+    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, which, correct - confidence)
+    return float(gap.abs().sum() / len(labels))
+
+
+def agreement(logits: Tensor, teacher_logits: Tensor) -> float:
+    """Share of samples on which two models predict the same class."""
+    return float((logits.argmax(1) == teacher_logits.argmax(1)).double().mean())
+
+
+def kl_to_teacher(logits: Tensor, teacher_logits: Tensor) -> float:
+    """Mean KL(teacher ‖ student) in nats at T = 1."""
+    student, teacher = logits.double().log_softmax(1), teacher_logits.double().log_softmax(1)
+    return float(F.kl_div(student, teacher, reduction="batchmean", log_target=True))
+
+
+def per_class(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """`n` and `errors` of each class, by name."""
+    wrong = logits.argmax(1) != labels
+    count = torch.bincount(labels, minlength=len(classes))
+    missed = torch.bincount(labels[wrong], minlength=len(classes))
+    return {name: {"n": int(count[k]), "errors": int(missed[k])} for k, name in enumerate(classes)}
+
+
+def gap_recovered(teacher: Sequence[int], student: Sequence[int], baseline: Sequence[int]) -> float | None:
+    """(baseline − student) / (baseline − teacher) of the mean errors over seeds; None where there is no gap."""
+    t, s, b = (float(np.mean(x)) for x in (teacher, student, baseline))
+    return (b - s) / (b - t) if b > t else None
+
+
+def gap_interval(
+    teacher: Sequence[int], student: Sequence[int], baseline: Sequence[int], resamples: int = 10_000
+) -> tuple[float, float] | None:
+    """95 % interval of `gap_recovered` by a bootstrap that draws seeds, each with its three models together.
+
+    None below two seeds, or where a resample has no gap to recover (the ratio is then meaningless).
+    """
+    if len(teacher) < 2:
+        return None
+    draws = np.random.default_rng(0).integers(len(teacher), size=(resamples, len(teacher)))
+    t, s, b = (np.asarray(x, dtype=float)[draws].mean(1) for x in (teacher, student, baseline))
+    if (b <= t).any():
+        return None
+    low, high = np.quantile((b - s) / (b - t), [0.025, 0.975])
+    return float(low), float(high)

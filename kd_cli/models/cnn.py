@@ -1,0 +1,36 @@
+"""A small convolutional network: 3×3 convolutions, each followed by ReLU and 2×2 max-pooling, then hidden layers."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from kd_cli.errors import must
+from kd_cli.models.normalise import Normalise, share, widths_of
+
+
+def cnn(
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    channels: Sequence[int] = (16, 32),
+    widths: Sequence[int] = (64,),
+    dropout: float = 0.0,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> nn.Module:
+    """Logits `[N, num_classes]` of images `[N, *input_shape]`."""
+    previous, height, width = input_shape
+    share("model.dropout", dropout)
+    layers: list[nn.Module] = [Normalise(mean, std, previous)]
+    for filters in widths_of("model.channels", channels):
+        layers += [nn.Conv2d(previous, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        previous, height, width = filters, height // 2, width // 2
+    if height < 1 or width < 1:
+        raise must("model.channels", f"at most as long as {input_shape[1]}×{input_shape[2]} can be halved", list(channels))
+    layers.append(nn.Flatten())
+    previous *= height * width
+    for units in widths_of("model.widths", widths):
+        layers += [nn.Linear(previous, units), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        previous = units
+    return nn.Sequential(*layers, nn.Linear(previous, num_classes))

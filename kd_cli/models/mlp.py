@@ -1,0 +1,31 @@
+"""The multi-layer perceptron of Hinton, Vinyals and Dean (2015, section 3): ReLU layers, dropout where asked for."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from kd_cli.models.normalise import Normalise, share, widths_of
+
+
+def mlp(
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    widths: Sequence[int] = (800, 800),
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> nn.Module:
+    """Logits `[N, num_classes]` of images `[N, *input_shape]` through hidden layers of these widths."""
+    channels, height, width = input_shape
+    share("model.dropout", dropout), share("model.input_dropout", input_dropout)
+    layers: list[nn.Module] = [Normalise(mean, std, channels), nn.Flatten()]
+    if input_dropout:
+        layers.append(nn.Dropout(input_dropout))
+    previous = channels * height * width
+    for units in widths_of("model.widths", widths):
+        layers += [nn.Linear(previous, units), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        previous = units
+    return nn.Sequential(*layers, nn.Linear(previous, num_classes))

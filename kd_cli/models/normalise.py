@@ -1,0 +1,45 @@
+"""Input normalisation as the first layer of a model, so that teacher and student may differ in it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kd_cli.errors import must
+
+
+class Normalise(nn.Module):
+    """(images − mean) / std for each channel; images are float in [0, 1], `[N, channels, height, width]`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+        super().__init__()
+        for key, values in (("mean", mean), ("std", std)):
+            if len(values) not in (1, channels):
+                raise must(f"model.{key}", f"1 or {channels} number(s), one for each channel", list(values))
+        if not all(value > 0 for value in std):
+            raise must("model.std", "> 0", list(std))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images."""
+        return (images - self.mean) / self.std
+
+
+def widths_of(key: str, widths: Sequence[int]) -> list[int]:
+    """These layer widths, checked."""
+    if isinstance(widths, str) or not isinstance(widths, Sequence):
+        raise must(key, "a list of whole numbers ≥ 1", widths)
+    if not all(isinstance(w, int) and not isinstance(w, bool) and w >= 1 for w in widths):
+        raise must(key, "a list of whole numbers ≥ 1", list(widths))
+    return list(widths)
+
+
+def share(key: str, value: float) -> float:
+    """A dropout rate, checked."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise must(key, "≥ 0 and < 1", value)
+    return float(value)

@@ -1,0 +1,94 @@
+"""Any classification model of torchvision by its name, with or without its pretrained weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd_cli.errors import ConfigError, DataError, did_you_mean, must
+from kd_cli.models.normalise import Normalise
+
+
+class _Fitted(nn.Module):
+    """The network behind its own input size and normalisation; grey images are repeated over the colours."""
+
+    def __init__(self, network: nn.Module, normalise: Normalise, size: int | None) -> None:
+        super().__init__()
+        self.network, self.normalise, self.size = network, normalise, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[1] == 1:
+            images = images.expand(-1, 3, -1, -1)
+        if self.size is not None and images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        logits = self.network(self.normalise(images))
+        return logits if isinstance(logits, Tensor) else logits.logits  # Inception and GoogLeNet wrap theirs
+
+
+def torchvision(
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    name: str = "resnet18",
+    weights: str | None = None,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> nn.Module:
+    """Logits `[N, num_classes]` of `torchvision.models.<name>`.
+
+    With `weights` (`DEFAULT` or a name of the model's weights) the inputs are resized and normalised as those weights
+    want, and the last layer is replaced unless it already has `num_classes` outputs. `size`, `mean` and `std` override
+    this; without weights the images keep their size.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ConfigError(
+            f"model.name must be a classification model of torchvision, got {name!r}. {did_you_mean(str(name), known)} "
+            f"Choices: {', '.join(known)}."
+        )
+    chosen = None
+    if weights is not None:
+        choices: Any = models.get_model_weights(name)
+        if weights not in ("DEFAULT", *choices.__members__):
+            raise must("model.weights", f"null, DEFAULT or one of {', '.join(choices.__members__)}", weights)
+        chosen = choices[weights] if weights != "DEFAULT" else choices.DEFAULT
+    if chosen is not None:
+        recipe = chosen.transforms()
+        size, mean, std = size or recipe.crop_size[0], mean or recipe.mean, std or recipe.std
+    if chosen is None:
+        network = models.get_model(name, weights=None, num_classes=num_classes)
+    else:
+        try:
+            network = models.get_model(name, weights=chosen)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"model.weights={weights} of {name} could not be downloaded ({error}). "
+                f"Put the file from {chosen.url} into {_hub_folder()}, or set model.weights=null."
+            ) from error
+        _replace_heads(network, num_classes)
+    return _Fitted(network, Normalise(mean or (0.0,), std or (1.0,), 3), size)
+
+
+def _hub_folder() -> str:
+    from torch.hub import get_dir
+
+    return f"{get_dir()}/checkpoints"
+
+
+def _replace_heads(network: nn.Module, num_classes: int) -> None:
+    """Gives each classifier (auxiliary ones too) of a network for ImageNet's 1,000 classes `num_classes` outputs."""
+    if num_classes == 1000:
+        return
+    for name, old in list(network.named_modules()):
+        new: nn.Module
+        if isinstance(old, nn.Linear) and old.out_features == 1000:
+            new = nn.Linear(old.in_features, num_classes)
+        elif isinstance(old, nn.Conv2d) and old.out_channels == 1000:
+            new = nn.Conv2d(old.in_channels, num_classes, kernel_size=1)
+        else:
+            continue
+        parent, _, leaf = name.rpartition(".")
+        setattr(network.get_submodule(parent), leaf, new)

@@ -1,0 +1,41 @@
+"""Distillation with softened targets (Hinton, Vinyals and Dean 2015, section 2)."""
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kd_cli.errors import must
+from kd_cli.objectives.cross_entropy import hard_loss
+from kd_cli.types import Batch
+
+
+def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """T² · KL(softmax(v/T) ‖ softmax(z/T)) in nats, mean over samples, in float32 log space.
+
+    T² keeps the gradient's size when T changes (section 2): the soft gradients scale as 1/T².
+    """
+    student = F.log_softmax(logits.float() / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=1)
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+class Hinton:
+    """`soft_weight` · T² · KL + `hard_weight` · cross-entropy at T = 1 over the labelled samples."""
+
+    def __init__(self, temperature: float, soft_weight: float, hard_weight: float) -> None:
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise must("temperature", "a number > 0", temperature)
+        for key, weight in (("soft_weight", soft_weight), ("hard_weight", hard_weight)):
+            if not (math.isfinite(weight) and weight >= 0):
+                raise must(key, "a number ≥ 0", weight)
+        if soft_weight == hard_weight == 0:
+            raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
+        self.temperature, self.soft_weight, self.hard_weight = temperature, soft_weight, hard_weight
+
+    def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
+        assert batch.teacher_logits is not None
+        soft = soft_loss(logits, batch.teacher_logits, self.temperature)
+        hard = hard_loss(logits, batch.labels)
+        return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

@@ -1,0 +1,155 @@
+"""What a person is told at the end: one table, and one sentence that says whether distilling helped."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kd_cli.progress import console
+
+ROLES = ("teacher", "student", "baseline")
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints table and sentence to standard error."""
+    if any(role in result for role in ROLES):
+        console.print(table(result))
+    if result.get("note"):
+        console.print(result["note"], highlight=False)
+    if "student" in result:
+        console.print(sentence(result), highlight=False)
+
+
+def table(result: dict[str, Any]) -> Table:
+    """The models side by side, a column each."""
+    environment = result["environment"]
+    title = f"{environment['device']}, {environment['threads']} threads, precision {environment['precision']}"
+    return _columns(title, {role: column(result[role]) for role in ROLES if role in result})
+
+
+def _columns(title: str, columns: dict[str, dict[str, str]]) -> Table:
+    drawn = Table(title=title, title_justify="left")
+    drawn.add_column("")
+    for name in columns:
+        drawn.add_column(name, justify="right")
+    for heading in next(iter(columns.values())):
+        drawn.add_row(heading, *(cells[heading] for cells in columns.values()))
+    return drawn
+
+
+def column(figures: dict[str, Any]) -> dict[str, str]:
+    """One model's cells; a dash stands where nothing could be measured."""
+    latency = figures.get("latency_ms") or {}
+    return {
+        "test errors" if figures.get("split", "test") == "test" else "errors": f"{figures['errors']} of {figures['n']}",
+        "accuracy": f"{figures['accuracy']:.2%}",
+        "NLL": f"{figures['nll']:.4f}",
+        "ECE": f"{figures['ece']:.4f}",
+        "agreement with the teacher": _optional(figures.get("agreement"), ".2%"),
+        "parameters": _scaled(figures.get("params")),
+        "FLOPs an image": _scaled(figures.get("flops")),
+        "size": _scaled(figures.get("bytes"), "B"),
+        "latency, batch 1": _optional(latency.get("1"), ".3g", " ms"),
+        "latency, batch 256": _optional(latency.get("256"), ".3g", " ms"),
+    }
+
+
+def _optional(value: float | None, form: str, unit: str = "") -> str:
+    return "–" if value is None else f"{value:{form}}{unit}"
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """How much of the gap was recovered and what the student saves, or that distilling did not help."""
+    student, teacher = result["student"], result["teacher"]
+    size = _saving(student, teacher)
+    if "baseline" not in result:
+        return f"Without a baseline (baseline=false) nobody can say whether distilling helped. {size}"
+    baseline, gap = result["baseline"]["errors"], result["gap_recovered"]
+    errors = f"{student['errors']} errors, the same student without a teacher makes {baseline}, the teacher {teacher['errors']}"
+    if gap is None:
+        verb = "better" if student["errors"] < baseline else "no better"
+        return (
+            f"There was no gap to recover: the teacher is not better than the baseline. The student makes {errors}; "
+            f"it is {verb} than the baseline. {size}"
+        )
+    if student["errors"] >= baseline:
+        return f"Distilling did not help: the student makes {errors}. {size}"
+    return f"The student recovered {gap:.0%} of the gap: it makes {errors}. {size}"
+
+
+def _saving(student: dict[str, Any], teacher: dict[str, Any]) -> str:
+    if not teacher.get("params") or not teacher.get("latency_ms"):
+        return ""
+    smaller = _times(teacher["params"] / student["params"], "smaller", "larger")
+    one, many = (_times(teacher["latency_ms"][k] / student["latency_ms"][k], "faster", "slower") for k in ("1", "256"))
+    return f"It is {smaller} than the teacher, {one} at batch 1 and {many} at batch 256."
+
+
+def _times(ratio: float, more: str, less: str) -> str:
+    word, ratio = (more, ratio) if ratio >= 1 else (less, 1 / ratio)
+    return f"{ratio:,.0f} × {word}" if ratio >= 100 else f"{ratio:.2g} × {word}"
+
+
+def _scaled(value: float | None, unit: str = "") -> str:
+    if value is None:
+        return "–"
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value} {unit}".strip()
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """One model's figures, and its errors in each class, on standard output."""
+    drawn = _columns(figures["path"], {f"{figures['dataset']}, {figures['split']}": column(figures)})
+    classes = Table(title="errors in each class", title_justify="left")
+    classes.add_column("class")
+    for name in ("errors", "n"):
+        classes.add_column(name, justify="right")
+    for name, count in figures["per_class"].items():
+        classes.add_row(name, str(count["errors"]), str(count["n"]))
+    answer = Console()
+    answer.print(drawn)
+    answer.print(classes)
+
+
+def show_sweep(folder: Path, jobs: list[dict[str, Any]], groups: list[dict[str, Any]], settings: list[str]) -> None:
+    """Every job in one table; where several differ in their seed alone, a second one with mean ± std."""
+    varied = [*settings, *(["seed"] if len({job["seed"] for job in jobs}) > 1 else [])]
+    drawn = Table(title=f"sweep {folder.name}", title_justify="left")
+    for name in (*(varied or ["job"]), "teacher", "student", "baseline", "gap recovered", "agreement"):
+        drawn.add_column(name, justify="right")
+    for job in jobs:
+        cells = [str(job.get(name, "")) for name in (varied or ["job"])]
+        if job["status"] == "completed":
+            cells += [_optional(job.get(f"{role}_errors"), "d") for role in ROLES]
+            cells += [_optional(job["gap_recovered"], ".1%"), _optional(job.get("student_agreement"), ".2%")]
+        else:
+            cells += [job["status"], job.get("error", "")]
+        drawn.add_row(*cells)
+    console.print(drawn)
+    if any(group["n"] > 1 for group in groups):
+        over = Table(title="errors over seeds, mean ± standard deviation", title_justify="left")
+        for name in (*settings, "seeds", *ROLES, "gap recovered", "student fewer than baseline by"):
+            over.add_column(name, justify="right")
+        for group in groups:
+            cells = [*(str(group[name]) for name in settings), str(group["n"])]
+            cells += [_spread(group.get(f"{role}_errors_mean"), group.get(f"{role}_errors_std")) for role in ROLES]
+            cells += [_interval(group.get("gap_recovered"), group.get("gap_interval"), ".0%")]
+            cells += [_interval(group.get("fewer_errors"), group.get("fewer_errors_interval"), ".2f")]
+            over.add_row(*cells)
+        console.print(over)
+    console.print(f"{folder / 'summary.csv'}, {folder / 'summary.json'}", highlight=False, soft_wrap=True)
+
+
+def _spread(mean: float | None, std: float | None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:.1f}" + ("" if std is None else f" ± {std:.1f}")
+
+
+def _interval(value: float | None, interval: Any, form: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:{form}}" + (f" [{interval[0]:{form}}, {interval[1]:{form}}]" if interval else "")

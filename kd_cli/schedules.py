@@ -1,0 +1,53 @@
+"""Learning-rate schedules: torch's own, told how long the run is. Each moves once a step."""
+
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, OneCycleLR, SequentialLR
+
+from kd_cli.errors import must
+
+
+def constant(optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> LRScheduler:
+    """The optimizer's learning rate throughout."""
+    return MultiStepLR(optimizer, [])
+
+
+def cosine(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup: float = 0.0) -> LRScheduler:
+    """Half a cosine down to 0 (Loshchilov and Hutter 2017), after a linear rise over `warmup` of the run."""
+    if not 0 <= warmup < 1:
+        raise must("scheduler.warmup", "a share of the run, ≥ 0 and < 1", warmup)
+    steps = epochs * steps_per_epoch
+    rise = round(warmup * steps)
+    if not rise:
+        return CosineAnnealingLR(optimizer, steps)
+    parts = [LinearLR(optimizer, 1 / (rise + 1), total_iters=rise), CosineAnnealingLR(optimizer, max(1, steps - rise))]
+    return SequentialLR(optimizer, parts, [rise])
+
+
+def one_cycle(
+    optimizer: Optimizer, epochs: int, steps_per_epoch: int, rise: float = 0.3, momentum: tuple[float, float] | None = None
+) -> LRScheduler:
+    """Up to the optimizer's learning rate over `rise` of the run, then down to nearly 0 (Smith and Topin 2018).
+
+    `momentum` (low, high) cycles the momentum the other way round; by default it stays as it is.
+    """
+    if not 0 < rise < 1:
+        raise must("scheduler.rise", "a share of the run, > 0 and < 1", rise)
+    low, high = momentum or (0.0, 0.0)
+    return OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=epochs * steps_per_epoch + 1,
+        pct_start=rise,
+        cycle_momentum=momentum is not None,
+        base_momentum=low,
+        max_momentum=high,
+    )
+
+
+def multi_step(
+    optimizer: Optimizer, epochs: int, steps_per_epoch: int, milestones: Sequence[int] = (), gamma: float = 0.1
+) -> LRScheduler:
+    """The learning rate times `gamma` at the start of each of these epochs."""
+    return MultiStepLR(optimizer, [epoch * steps_per_epoch for epoch in milestones], gamma)

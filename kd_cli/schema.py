@@ -1,0 +1,152 @@
+"""The keys that people type, with their types and ranges: checked before torch is imported."""
+
+import hashlib
+import math
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from kd_cli.errors import must
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("32", "bf16-mixed", "16-mixed")
+FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json")}
+QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
+
+
+@dataclass
+class TrainTeacher:
+    """Keys of `kd train-teacher`."""
+
+    dataset: dict[str, Any] = field(default_factory=dict)
+    teacher: dict[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    compile: bool = False
+    output_dir: str = "outputs"
+    trusted_modules: list[str] = field(default_factory=list)
+    sweep: dict[str, Any] = field(default_factory=lambda: {"name": None})
+
+
+@dataclass
+class DumpTargets(TrainTeacher):
+    """Keys of `kd dump-targets`."""
+
+    transfer: dict[str, Any] = field(default_factory=dict)
+    precision: str = "32"
+
+
+@dataclass
+class Distill(DumpTargets):
+    """Keys of `kd distill` and `kd sweep`."""
+
+    student: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 4.0
+    soft_weight: float = 1.0
+    hard_weight: float = 0.1
+    seed: int = 0
+    baseline: bool = True
+
+
+@dataclass
+class Evaluate:
+    """Keys of `kd evaluate`."""
+
+    path: str = MISSING
+    split: str = "test"
+    dataset: dict[str, Any] | None = None
+    device: str = "auto"
+    format: str = "table"
+    trusted_modules: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Predict:
+    """Keys of `kd predict`."""
+
+    path: str = MISSING
+    images: str = MISSING
+    device: str = "auto"
+    format: str = "csv"
+    trusted_modules: list[str] = field(default_factory=list)
+
+
+SCHEMAS = {
+    "train_teacher": TrainTeacher,
+    "dump_targets": DumpTargets,
+    "distill": Distill,
+    "evaluate": Evaluate,
+    "predict": Predict,
+}
+
+
+def register() -> None:
+    """Makes the schemas known to Hydra as `schema/<command>`."""
+    store = ConfigStore.instance()
+    for name, node in SCHEMAS.items():
+        store.store(group="schema", name=name, node=node, package="_global_")
+    OmegaConf.register_new_resolver("kd_command", lambda name: str(name).replace("_", "-"), replace=True)
+    OmegaConf.register_new_resolver("kd_hex", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+
+
+def slug(text: str) -> str:
+    """A folder's name of `[A-Za-z0-9._-]`; what had to be replaced is told apart by a digest."""
+    clean = re.sub(r"[^A-Za-z0-9._-]", "-", text)[:100] or "job"
+    return clean if clean in (text, "job") else f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def check(command: str, cfg: DictConfig) -> None:
+    """Refuses what no command accepts; raises ConfigError for the first key that is wrong."""
+    values = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(values, dict)
+    for path, group in _mappings(values):
+        _refuse_word(path, group, OmegaConf.select(cfg, path))
+    _choice("device", DEVICES, values.get("device"))
+    _choice("precision", PRECISIONS, values.get("precision"))
+    if command in FORMATS:
+        _choice("format", FORMATS[command], values.get("format"))
+    if "temperature" in values and not (math.isfinite(cfg.temperature) and cfg.temperature > 0):
+        raise must("temperature", "a number > 0", cfg.temperature)
+    for key in ("soft_weight", "hard_weight"):
+        if key in values and not (math.isfinite(cfg[key]) and cfg[key] >= 0):
+            raise must(key, "a number ≥ 0", cfg[key])
+    if values.get("soft_weight") == values.get("hard_weight") == 0:
+        raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
+    if "seed" in values:
+        _seed("seed", cfg.seed)
+    for top in ("teacher", "transfer", "dataset"):
+        node = values.get(top)
+        if isinstance(node, dict) and "seed" in node:
+            _seed(f"{top}.seed", OmegaConf.select(cfg, f"{top}.seed"))
+
+
+def _seed(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise must(key, "a whole number ≥ 0", value, QUOTE)
+
+
+def _refuse_word(path: str, group: str, value: Any) -> None:
+    """`student.model=cnn` would silently become the word 'cnn': say how it is spelt."""
+    if value is None or isinstance(value, DictConfig):
+        return
+    raise must(path, "a mapping", value, f"To choose a file of configs/{group}/, write {group}@{path}={value}.")
+
+
+def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:
+    if value is not None and value not in choices:
+        raise must(key, f"one of {', '.join(choices)}", value)
+
+
+def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+    """Paths that hold a mapping, each with the config group that fills it."""
+    for top in ("teacher", "student", "transfer"):
+        node = values.get(top)
+        train = node.get("train") if isinstance(node, dict) else None
+        for parent, path, groups in ((node, top, ("model", "augment")), (train, f"{top}.train", ("optimizer", "scheduler"))):
+            if isinstance(parent, dict):
+                yield from ((f"{path}.{group}", group) for group in groups if group in parent)

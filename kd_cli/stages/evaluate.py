@@ -1,0 +1,54 @@
+"""`kd evaluate`: a stored model's figures on one split of its data set."""
+
+import csv
+import json
+import sys
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kd_cli.engine import find_device
+from kd_cli.errors import ArtifactError, DataError, must
+from kd_cli.evaluation import evaluate
+from kd_cli.report import print_figures
+from kd_cli.stages.compose import check_stored, instantiate
+from kd_cli.stages.stored import load
+from kd_cli.types import Dataset
+
+
+def main(cfg: DictConfig) -> dict[str, Any]:
+    """Prints the figures on standard output, as a table, JSON or CSV."""
+    device = find_device(cfg.device)
+    loaded = load(cfg.path, list(cfg.trusted_modules))
+    if cfg.dataset is not None:
+        node: Any = cfg.dataset
+    else:
+        node = OmegaConf.create(loaded.config.get("dataset"))
+        check_stored(loaded.config.get("dataset"), list(cfg.trusted_modules), loaded.folder / "config.yaml")
+    dataset: Dataset = instantiate(node, "dataset")
+    if dataset.classes != loaded.classes or dataset.input_shape != loaded.input_shape:
+        raise ArtifactError(
+            f"path must be a model for dataset={dataset.name} ({len(dataset.classes)} classes, input "
+            f"{list(dataset.input_shape)}), got {cfg.path!r} with {len(loaded.classes)} classes, input {list(loaded.input_shape)}."
+        )
+    splits = {name: getattr(dataset, name) for name in ("train", "validation", "transfer", "test")}
+    if cfg.split not in splits:
+        raise must("split", f"one of {', '.join(splits)}", cfg.split)
+    split = splits[cfg.split]
+    if split is None:
+        raise DataError(f"split={cfg.split}: {dataset.name} has none. Set dataset={dataset.name} dataset.validation=0.1.")
+    if split.labelled < len(split):
+        raise DataError(f"split={cfg.split}: {len(split) - split.labelled} of its {len(split)} images have no label.")
+    figures = evaluate(loaded.model, split, dataset.classes, device).figures
+    answer = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **figures}
+    if cfg.format == "json":
+        print(json.dumps(answer, indent=2))
+    elif cfg.format == "csv":
+        flat = {k: v for k, v in answer.items() if not isinstance(v, dict)}
+        flat |= {f"latency_ms_{size}": value for size, value in figures["latency_ms"].items()}
+        writer = csv.DictWriter(sys.stdout, list(flat))
+        writer.writeheader()
+        writer.writerow(flat)
+    else:
+        print_figures(answer)
+    return answer

@@ -1,0 +1,98 @@
+"""One job, as Hydra runs it: alone, or among the others of a sweep, maybe in a process of its own.
+
+Importing this module makes schemas and resolvers known, also in a launcher's worker; it does not import torch.
+"""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from kd_cli import run_folder, schema
+from kd_cli.errors import KdError, first_line
+
+ANSWERS = ("evaluate", "predict")  # print their answer, and make no run folder
+FIXED = "KD_SWEEP_FIXED"  # environment: the overrides that all jobs of the sweep have in common, for the workers too
+
+schema.register()
+
+
+def task(cfg: DictConfig) -> None:
+    """Runs the stage that the primary config names. In a sweep a failing job is reported at once, the others go on."""
+    context = HydraConfig.get()
+    name, folder = str(context.job.config_name), Path(context.runtime.output_dir)
+    in_sweep = context.mode == RunMode.MULTIRUN
+    try:
+        schema.check(name, cfg)
+        importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
+    except BaseException as error:
+        if name not in ANSWERS and (in_sweep or run_folder.read(folder) is not None):
+            run_folder.update(folder, _failure(error, name, context.overrides.task))
+        elif name not in ANSWERS:
+            run_folder.forget(folder, Path(cfg.output_dir))
+        if not isinstance(error, Exception):
+            raise
+        if not in_sweep:
+            Outcome.error = error
+            return
+        if os.environ.get("KD_TRACEBACK") or not isinstance(error, KdError):
+            traceback.print_exc()
+        print(f"Job {folder.name} failed: {first_line(error)} Its log: {folder / 'kd.log'}", file=sys.stderr)
+        return
+    if name not in ANSWERS and not in_sweep:
+        print(folder)
+
+
+def _failure(error: BaseException, command: str, overrides: ListConfig) -> dict[str, Any]:
+    return {
+        "status": "interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
+        "command": command.replace("_", "-"),
+        "overrides": [word for word in overrides if not word.startswith("sweep.")],
+        "error": str(error) if isinstance(error, KdError) else f"{type(error).__name__}: {error}",
+    }
+
+
+class Outcome:
+    """Why a single job failed. Raised by `cli` once Hydra is done: Hydra would print a line of its own before it."""
+
+    error: Exception | None = None
+
+
+class Sweep(Callback):
+    """Remembers the folder of the sweep that this process started, for the table at its end."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before the first job."""
+        Sweep.folder = Path(config.hydra.sweep.dir)
+
+
+def fix(words: list[str]) -> None:
+    """Notes which of the typed overrides are the same in all jobs."""
+    parser, fixed = OverridesParser.create(), []
+    for word in words:
+        try:
+            if not parser.parse_override(word).is_sweep_override():
+                fixed.append(word)
+        except Exception:  # Hydra will say itself, and better, what it cannot read
+            continue
+    os.environ[FIXED] = json.dumps(fixed)
+
+
+def _job_name(overrides: ListConfig) -> str:
+    """`temperature-4_seed-0`: what this job does not share with the others, in the order in which it was typed."""
+    fixed = json.loads(os.environ.get(FIXED, "[]"))
+    return schema.slug("_".join(word.lstrip("+").replace("=", "-", 1) for word in overrides if word not in fixed))
+
+
+OmegaConf.register_new_resolver("kd_job", _job_name, replace=True)

@@ -1,0 +1,98 @@
+"""One run: its data, device, store and folder."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+import kd_cli
+from kd_cli import run_folder
+from kd_cli.artifacts import Artifact, Store
+from kd_cli.engine import find_device
+from kd_cli.report import show
+from kd_cli.stages.compose import instantiate, plain
+from kd_cli.types import Dataset
+
+log = logging.getLogger("kd")
+
+
+class Run:
+    """What the stages of a run share. Constructing it loads the data."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        self.device = find_device(cfg.device)
+        self.root = Path(cfg.output_dir).absolute()
+        self.store = Store(self.root)
+        self.stages: dict[str, dict[str, Any]] = {}
+        self.folder = Path(HydraConfig.get().runtime.output_dir)
+        self.dataset: Dataset = instantiate(cfg.dataset, "dataset")
+
+    def accept(self) -> None:
+        """Everything that was typed has been checked: from now on a failure is a failed run, not a wrong input."""
+        run_folder.begin(self.folder, asked(self.cfg))
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """The run has done all that was asked."""
+        run_folder.update(self.folder, {**result, "stages": self.stages, "status": "completed"})
+        show(result)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[Artifact, bool], None]]:
+        """Times a stage; the caller says which artifact it gave, and whether that was found in the store."""
+        started = time.perf_counter()
+        entry: dict[str, Any] = {"seconds": 0.0, "cached": False, "artifact": None}
+        self.stages[name] = entry
+
+        def done(artifact: Artifact, cached: bool) -> None:
+            entry.update(cached=cached, artifact=self.name(artifact.folder))
+
+        yield done
+        entry["seconds"] = round(time.perf_counter() - started, 3)
+        run_folder.update(self.folder, {"stages": self.stages})
+        if entry["artifact"]:
+            how = "found in" if entry["cached"] else f"done in {entry['seconds']:.1f} s:"
+            log.info("%s: %s %s", name.replace("_", " "), how, os.path.relpath(self.root / entry["artifact"]))
+
+    def name(self, folder: Path) -> str:
+        """A folder as result.json names it: below the output folder where it is there, in full elsewhere."""
+        folder = folder.absolute()
+        return folder.relative_to(self.root).as_posix() if folder.is_relative_to(self.root) else str(folder)
+
+    def dataset_node(self) -> dict[str, Any]:
+        """The data set's config, its root absolute, so that a stored model can be evaluated from anywhere."""
+        node: dict[str, Any] = plain(self.cfg.dataset)
+        return {**node, "root": str(Path(node["root"]).absolute())} if "root" in node else node
+
+    def environment(self, precision: str) -> dict[str, Any]:
+        """What explains a result without determining its identity."""
+        return {
+            "device": self.device.type,
+            "device_name": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.machine(),
+            "precision": precision,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "kd": kd_cli.__version__,
+            "python": platform.python_version(),
+            "dataset_fingerprint": self.dataset.fingerprint,
+        }
+
+
+def asked(cfg: DictConfig) -> dict[str, Any]:
+    """What result.json says of the input."""
+    context = HydraConfig.get()
+    values = plain(cfg)
+    return {
+        "command": context.job.config_name.replace("_", "-"),
+        "overrides": [word for word in context.overrides.task if not word.startswith("sweep.")],
+        "dataset": context.runtime.choices.get("dataset"),
+        **{key: values.get(key) for key in ("seed", "temperature", "soft_weight", "hard_weight")},
+    }

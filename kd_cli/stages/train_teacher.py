@@ -1,0 +1,113 @@
+"""Stage 1: a teacher, trained now or found in the store, or taken from elsewhere."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_model
+from torch import nn
+
+from kd_cli.datasets.splits import fingerprint
+from kd_cli.engine import Batches, derive
+from kd_cli.errors import DataError
+from kd_cli.evaluation import evaluate
+from kd_cli.objectives.cross_entropy import CrossEntropy
+from kd_cli.stages.compose import identity_of, instantiate
+from kd_cli.stages.run import Run
+from kd_cli.stages.stored import load
+from kd_cli.stages.training import train_and_store
+from kd_cli.teachers.source import Source
+from kd_cli.teachers.trained import Trained
+
+VERSION = 1  # raised whenever kd trains another teacher from the same config
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The teacher of a run, ready to be asked. `identity` determines what it says."""
+
+    network: nn.Module
+    identity: dict[str, Any]
+    name: str
+    online: bool
+
+
+def main(cfg: DictConfig) -> None:
+    """`kd train-teacher`."""
+    run = Run(cfg)
+    source, network = prepare(run)
+    run.accept()
+    teacher = obtain(run, source, network)
+    figures = evaluate(teacher.network, run.dataset.test, run.dataset.classes, run.device).figures
+    precision = source.train.precision if isinstance(source, Trained) else "32"
+    run.finish({"teacher": {**figures, "artifact": teacher.name}, "environment": run.environment(precision)})
+
+
+def prepare(run: Run) -> tuple[Source, nn.Module]:
+    """The source and its network: a wrong config is refused here, before any work."""
+    source: Source = instantiate(run.cfg.teacher, "teacher")
+    torch.manual_seed(derive(getattr(source, "seed", 0), "initialisation"))
+    trusted = list(run.cfg.trusted_modules)
+
+    def loader(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+        loaded = load(path, trusted)
+        return loaded.model, {"classes": loaded.classes, "input_shape": loaded.input_shape}
+
+    return source, source.network(run.dataset, loader)
+
+
+def obtain(run: Run, source: Source, network: nn.Module) -> Teacher:
+    """The teacher: trained, if the store does not hold it, or as it was given."""
+    with run.stage("teacher") as done:
+        if isinstance(source, Trained):
+            name = _train(run, source, network, done)
+        else:
+            name = str(run.cfg.teacher.path)
+    network.to(run.device).eval().requires_grad_(False)
+    identity = {"weights": _digest(network)}
+    if "model" in run.cfg.teacher:
+        identity |= {"model": identity_of(run.cfg.teacher.model)}
+    return Teacher(network, identity, name, source.online)
+
+
+def _train(run: Run, source: Trained, network: nn.Module, done: Any) -> str:
+    train = run.dataset.train
+    if train.labelled < len(train):
+        raise DataError(f"{run.dataset.name}: {len(train) - train.labelled} training images have no label.")
+    node = run.cfg.teacher
+    identity = {
+        "stage": "teacher",
+        "version": VERSION,
+        "model": identity_of(node.model),
+        "train": identity_of(node.train),
+        "augment": identity_of(node.get("augment")),
+        "seed": source.seed,
+        "data": fingerprint(train),
+        "classes": list(run.dataset.classes),
+    }
+    if source.train.select == "best_validation" and run.dataset.validation is not None:
+        identity["validation"] = fingerprint(run.dataset.validation)
+    artifact = run.store.find("teachers", identity)
+    cached = artifact is not None
+    if artifact is None:
+        batches = Batches(train, source.train.batch_size, source.seed, run.device, source.augment, source.seed)
+        artifact = train_and_store(
+            run, "teachers", identity, "teacher", network, node.model, batches, CrossEntropy(), source.train
+        )
+    load_model(network, str(artifact.folder / "model.safetensors"))
+    done(artifact, cached)
+    return run.name(artifact.folder)
+
+
+def _digest(network: nn.Module) -> str:
+    """SHA-256 of the weights and buffers."""
+    sha = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+

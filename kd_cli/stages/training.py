@@ -1,0 +1,54 @@
+"""Fitting a model and storing it: the one way that teachers, students and baselines come into the store."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import save_model
+from torch import nn
+
+from kd_cli.artifacts import Artifact
+from kd_cli.engine import Batches, Objective, Recipe, fit
+from kd_cli.progress import task
+from kd_cli.stages.compose import plain
+from kd_cli.stages.run import Run
+
+
+def train_and_store(
+    run: Run,
+    kind: str,
+    identity: dict[str, Any],
+    title: str,
+    model: nn.Module,
+    node: Any,
+    batches: Batches,
+    objective: Objective,
+    recipe: Recipe,
+) -> Artifact:
+    """Fits `model`, which the config `node` describes, and writes it below `kind`; `title` names it in the progress."""
+
+    def fill(folder: Path) -> dict[str, Any]:
+        steps = len(batches)
+        with (folder / "history.jsonl").open("w") as history, task(title, "epoch", recipe.epochs) as progress:
+
+            def on_epoch(record: dict[str, float]) -> None:
+                history.write(json.dumps(record) + "\n")
+                progress.finish(int(record["epoch"]), record)
+
+            def on_step(epoch: int, step: int) -> None:
+                progress.move(epoch + (step + 1) / steps)
+
+            fit(model, batches, objective, recipe, run.dataset.validation, run.cfg.compile, on_step, on_epoch)
+        save_model(model, str(folder / "model.safetensors"))
+        about = {
+            "model": plain(node),
+            "classes": list(run.dataset.classes),
+            "input_shape": list(run.dataset.input_shape),
+            "dataset": run.dataset_node(),
+            "identity": identity,
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+        return {"environment": run.environment(recipe.precision)}
+
+    return run.store.write(kind, identity, fill)

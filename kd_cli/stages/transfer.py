@@ -1,0 +1,41 @@
+"""The transfer set of a run: which samples, with which labels, in which views."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from kd_cli.augment import Augment
+from kd_cli.datasets.splits import with_labels
+from kd_cli.errors import must
+from kd_cli.stages.compose import identity_of, instantiate
+from kd_cli.types import Dataset, Split
+
+
+@dataclass(frozen=True)
+class TransferSet:
+    """`views` is the number of stored views, or None where every epoch has a view of its own (an online teacher)."""
+
+    split: Split
+    augment: Augment | None
+    seed: int
+    views: int | None
+    identity: dict[str, Any]  # of images and views; labels are not the teacher's business
+
+
+def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet:
+    """The transfer set that `cfg` (the node `transfer`) describes."""
+    views = cfg.views
+    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
+        raise must("transfer.views", "a whole number ≥ 1", views)
+    if cfg.dtype not in ("float16", "float32"):
+        raise must("transfer.dtype", "float16 or float32", cfg.dtype)
+    augment = instantiate(cfg.augment, "transfer.augment") if cfg.augment is not None else None
+    if augment is None and views > 1:
+        hint = "Choose one: augment@transfer.augment=jitter."
+        raise must("transfer.views", "1 where transfer.augment is null", views, hint)
+    split = with_labels(dataset.transfer, cfg.labels, cfg.seed)
+    identity: dict[str, Any] = {"images": split.images.digest}
+    if augment is not None:
+        identity |= {"augment": identity_of(cfg.augment), "seed": cfg.seed, "views": None if online else views}
+    return TransferSet(split, augment, cfg.seed, None if online and augment is not None else views, identity)

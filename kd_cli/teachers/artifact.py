@@ -1,0 +1,36 @@
+"""A teacher that stands in the store already: a teacher or a student of an earlier run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from kd_cli.errors import ArtifactError
+from kd_cli.teachers.source import Loader, Source
+from kd_cli.types import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored(Source):
+    """`path` is a folder below `teachers/` or `students/`, or a run folder."""
+
+    path: str
+
+    def network(self, dataset: Dataset, load: Loader) -> nn.Module:
+        """The stored network, if it was made for these classes and this input shape."""
+        model, about = load(Path(self.path))
+        for key, theirs, ours in (
+            ("classes", list(about["classes"]), list(dataset.classes)),
+            ("input shape", list(about["input_shape"]), list(dataset.input_shape)),
+        ):
+            if theirs != ours:
+                raise ArtifactError(
+                    f"teacher.path must be a model with the {key} of dataset={dataset.name}, got {self.path!r}, "
+                    f"whose {key} is {_short(theirs)} instead of {_short(ours)}."
+                )
+        return model
+
+
+def _short(values: list[object]) -> str:
+    shown = ", ".join(str(value) for value in values[:10])
+    return f"[{shown}{f', … ({len(values)} in all)' if len(values) > 10 else ''}]"

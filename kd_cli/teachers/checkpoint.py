@@ -1,0 +1,99 @@
+"""A teacher from elsewhere: a state dict, in safetensors or written by `torch.save`."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from kd_cli.errors import ArtifactError, must
+from kd_cli.teachers.source import Loader, Source
+from kd_cli.types import Dataset
+
+
+class _Selected(nn.Module):
+    """A network's logits in the order of other classes."""
+
+    order: Tensor
+
+    def __init__(self, network: nn.Module, order: list[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("order", torch.tensor(order))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)
+        return logits[:, self.order]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Source):
+    """`classes` names the checkpoint's outputs in their order; without it they are the data set's classes."""
+
+    model: Callable[..., nn.Module]
+    path: str
+    classes: Sequence[str] | None = None
+
+    def network(self, dataset: Dataset, load: Loader) -> nn.Module:
+        """The network with the checkpoint's weights."""
+        names = [str(name) for name in (self.classes or dataset.classes)]
+        if missing := [name for name in dataset.classes if name not in names]:
+            raise must(
+                "teacher.classes", f"a list that holds every class of dataset={dataset.name}", names, f"Missing: {missing}."
+            )
+        if len(set(names)) != len(names):
+            raise must("teacher.classes", "a list without repetition", names)
+        network = self.model(num_classes=len(names), input_shape=dataset.input_shape)
+        _fill(network, read_state_dict(Path(self.path)), self.path)
+        if names == list(dataset.classes):
+            return network
+        return _Selected(network, [names.index(name) for name in dataset.classes])
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by name. A `.pt` file is read with `weights_only=True`: it cannot run code."""
+    if not path.is_file():
+        raise ArtifactError(f"teacher.path must be a checkpoint (.safetensors, .pt or .pth), got {str(path)!r}, no file.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArtifactError(
+            f"teacher.path must be a checkpoint that holds tensors alone (.safetensors, or .pt that loads with "
+            f"weights_only=True), got {str(path)!r}: {first}"
+        ) from error
+    for wrapper in ("state_dict", "model", "model_state_dict"):  # the usual names of a state dict inside a checkpoint
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ArtifactError(f"teacher.path must be a state dict (names and tensors), got another format in {str(path)!r}.")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], path: str) -> None:
+    """Loads the weights; lists every key that is missing, unexpected or of another shape. The input normalisation
+    (`mean`, `std`) comes from the config where the checkpoint has none.
+    """
+    ours = network.state_dict()
+    own = {name for name in ours if name.rpartition(".")[2] in ("mean", "std")}
+    missing = sorted(set(ours) - set(state) - own)
+    unexpected = sorted(set(state) - set(ours))
+    shapes = [
+        f"{name} {list(state[name].shape)} instead of {list(ours[name].shape)}"
+        for name in sorted(set(ours) & set(state))
+        if state[name].shape != ours[name].shape
+    ]
+    problems = [
+        f"{title}: {', '.join(names)}"
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if names
+    ]
+    if problems:
+        raise ArtifactError(f"teacher.path={path} does not fit teacher.model. Keys " + "; ".join(problems) + ".")
+    network.load_state_dict(state, strict=False)

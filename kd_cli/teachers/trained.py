@@ -1,0 +1,32 @@
+"""A teacher that kd trains itself, by cross-entropy on the training split."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from kd_cli.augment import Augment
+from kd_cli.engine import Recipe
+from kd_cli.errors import must
+from kd_cli.teachers.source import Loader, Source
+from kd_cli.types import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Source):
+    """`seed` governs initialisation, order, dropout and augmentation."""
+
+    model: Callable[..., nn.Module]
+    train: Recipe
+    augment: Augment | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            hint = "On a shell, quote a reference: 'teacher.seed=${seed}'."
+            raise must("teacher.seed", "a whole number ≥ 0", self.seed, hint)
+
+    def network(self, dataset: Dataset, load: Loader) -> nn.Module:
+        """The network before its training."""
+        return self.model(num_classes=len(dataset.classes), input_shape=dataset.input_shape)

@@ -1,0 +1,83 @@
+"""The values that travel between the parts: images, splits, data sets, batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+UNLABELLED = -1
+
+
+class Images(Protocol):
+    """Images that can be fetched by position, as uint8 `[n, channels, height, width]`."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+        """The images of each batch of positions (int64 on the CPU), in the order asked for, on `device`."""
+        ...
+
+    def checksums(self) -> Tensor:
+        """CRC-32 of each image's stored bytes, int64 `[N]`."""
+        ...
+
+    def select(self, positions: Tensor) -> "Images":
+        """The images at these positions."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the stored bytes of all images, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set. `index` names each sample for good; `labels` has −1 where there is none."""
+
+    images: Images
+    labels: Tensor  # int64 [N]
+    index: Tensor  # int64 [N]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def labelled(self) -> int:
+        """Number of samples that have a label."""
+        return int((self.labels != UNLABELLED).sum())
+
+    def select(self, positions: Tensor) -> "Split":
+        """The samples at these positions, keeping their index."""
+        return Split(self.images.select(positions), self.labels[positions], self.index[positions])
+
+    def with_labels(self, labels: Tensor) -> "Split":
+        """The same samples with other labels."""
+        return replace(self, labels=labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, split. `fingerprint` is a digest of the content of its splits."""
+
+    name: str
+    train: Split
+    validation: Split | None
+    transfer: Split
+    test: Split
+    classes: tuple[str, ...]
+    input_shape: tuple[int, int, int]  # channels, height, width
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees. Images are float32 in [0, 1]; the teacher's logits are absent in plain training."""
+
+    images: Tensor  # [n, channels, height, width]
+    labels: Tensor  # int64 [n], −1 where unlabelled
+    teacher_logits: Tensor | None = None  # float32 [n, classes]
