@@ -90,8 +90,9 @@ def _hydra(name: str, words: list[str]) -> int:
     overrides = [word for word in words if _is_override(word)]
     words = _ordered(words)
     if name == "sweep" or {"--multirun", "-m"} & set(words):
-        job.fix(overrides)
-        words = [*_sweep_name(overrides), *words]
+        named = _sweep_name(overrides)
+        job.fix([*overrides, *named])
+        words = [*named, *words]
     sys.argv = ["kd", *words, "--config-name", name]
     status = 0
     try:

@@ -5,7 +5,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.flop_counter import FlopCounterMode
 
 from kd_cli.augment import Augment
 from kd_cli.errors import TrainingError, must
@@ -22,6 +23,7 @@ Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
 Targets = Callable[[Tensor, int, Tensor], Tensor]  # (positions, view, images) → float32 logits [n, classes]
 PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 EVALUATION_BATCH = 256
+SMALL_STEP = 3e8  # floating-point operations of a step below which a second thread costs more than it gives
 
 
 def derive(*parts: int | str) -> int:
@@ -49,7 +51,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained. `optimizer` is called with the parameters, `scheduler` with (optimizer, epochs, steps
-    an epoch). `max_norm` bounds the length of each unit's incoming weights; `select` is `last` or `best_validation`.
+    an epoch). `max_norm` bounds the length of each unit's incoming weights, `clip` that of the whole gradient: the soft
+    term's grows with the teacher's logits. `select` is `last` or `best_validation`.
     """
 
     epochs: int
@@ -58,6 +61,7 @@ class Recipe:
     scheduler: Callable[..., LRScheduler]
     precision: str = "32"
     max_norm: float | None = None
+    clip: float | None = None
     select: str = "last"
 
     def __post_init__(self) -> None:
@@ -68,8 +72,10 @@ class Recipe:
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in PRECISIONS:
             raise must("train.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
-        if self.max_norm is not None and not self.max_norm > 0:
-            raise must("train.max_norm", "> 0 or null", self.max_norm)
+        for key in ("max_norm", "clip"):
+            bound = getattr(self, key)
+            if bound is not None and not (isinstance(bound, int | float) and bound > 0):
+                raise must(f"train.{key}", "> 0 or null", bound)
         if self.select not in ("last", "best_validation"):
             raise must("train.select", "last or best_validation", self.select)
 
@@ -97,13 +103,20 @@ class Batches:
         self._labels, self._index = split.labels.to(device), split.index.to(device)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.split) / self.batch_size)
+        return len(self._cut(torch.empty(len(self.split))))
+
+    def _cut(self, order: Tensor) -> list[Tensor]:
+        """Batches of `batch_size`; a single sample left over joins the batch before it, for batch norm needs two."""
+        cut = list(order.split(self.batch_size))
+        if len(cut) > 1 and len(cut[-1]) == 1:
+            cut[-2:] = [torch.cat(cut[-2:])]
+        return cut
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of this epoch, counted from 0."""
         view = epoch % self.views if self.views else epoch
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        order = torch.randperm(len(self.split), generator=generator).split(self.batch_size)
+        order = self._cut(torch.randperm(len(self.split), generator=generator))
         for positions, pixels in zip(order, self.split.images.stream(order, self.device), strict=True):
             here = positions.to(self.device)
             if self.augment is not None:
@@ -137,54 +150,97 @@ def fit(
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "16-mixed")
     forward = torch.compile(model) if compile else model
     matrices = [p for p in model.parameters() if p.ndim > 1] if recipe.max_norm else []
-    best, best_errors = None, math.inf
-    for epoch in range(recipe.epochs):
-        model.train()
-        started, seen, lr = time.perf_counter(), 0, optimizer.param_groups[0]["lr"]
-        sums: dict[str, Tensor] = {}
-        correct = torch.zeros((), dtype=torch.int64, device=device)
-        for step, batch in enumerate(batches.epoch(epoch)):
-            torch.manual_seed(derive(batches.seed, "dropout", epoch, step))
-            with autocast(device, recipe.precision):
-                logits = forward(batch.images)
-            terms = objective(logits.float(), batch)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(terms["loss"]).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            scheduler.step()
-            _constrain(matrices, recipe.max_norm)
-            n = len(batch.images)
-            with torch.no_grad():
-                for name, term in terms.items():
-                    sums[name] = sums.get(name, 0) + term.detach() * n
-                correct += (logits.argmax(1) == batch.labels).sum()
-            seen += n
-            on_step(epoch, step)
-        means = {name: float(total) / seen for name, total in sums.items()}
-        seconds = time.perf_counter() - started
-        if not math.isfinite(means["loss"]):
-            raise TrainingError(
-                f"The loss turned {means['loss']} in epoch {epoch + 1} of {recipe.epochs} at learning rate {lr:g}. "
-                "Try a lower train.optimizer.lr, a scheduler with a warm-up, or train.precision=32."
-            )
-        labelled = int((batches.split.labels != UNLABELLED).sum())
-        record = {"epoch": epoch + 1, "lr": lr, **means}
-        if labelled:
-            record["train_accuracy"] = int(correct) / labelled
-        if validation is not None:
-            wrong = int((predict(model, validation, device).argmax(1) != validation.labels).sum())
-            record["validation_accuracy"] = 1 - wrong / len(validation)
-            if recipe.select == "best_validation" and wrong < best_errors:
-                best, best_errors = copy.deepcopy(model.state_dict()), wrong
-        on_epoch({**record, "images_per_second": seen / seconds})
+
+    def learn(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        with autocast(device, recipe.precision):
+            logits = forward(batch.images)
+        terms = objective(logits.float(), batch)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(terms["loss"]).backward()
+        if recipe.clip is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        scaler.step(optimizer)
+        scaler.update()
+        scheduler.step()
+        if recipe.max_norm is not None:
+            constrain(matrices, recipe.max_norm)
+        return logits.detach(), {name: term.detach() for name, term in terms.items()}
+
+    best, fewest = None, math.inf
+    with threads_for(model, batches):
+        for epoch in range(recipe.epochs):
+            model.train()
+            lr, meter = optimizer.param_groups[0]["lr"], Meter(device)
+            for step, batch in enumerate(batches.epoch(epoch)):
+                torch.manual_seed(derive(batches.seed, "dropout", epoch, step))
+                meter.add(batch, *learn(batch))
+                on_step(epoch, step)
+            figures = meter.figures()
+            if not math.isfinite(figures["loss"]):
+                raise TrainingError(
+                    f"The loss turned {figures['loss']} in epoch {epoch + 1} of {recipe.epochs} at learning rate {lr:g}. "
+                    "Try a lower train.optimizer.lr, train.clip=1, a scheduler with a warm-up, or train.precision=32."
+                )
+            if validation is not None:
+                wrong = int((predict(model, validation, device).argmax(1) != validation.labels).sum())
+                figures["validation_accuracy"] = 1 - wrong / len(validation)
+                if recipe.select == "best_validation" and wrong < fewest:
+                    best, fewest = copy.deepcopy(model.state_dict()), wrong
+            on_epoch({"epoch": epoch + 1, "lr": lr, **figures})
     if best is not None:
         model.load_state_dict(best)
     model.eval()
 
 
+class Meter:
+    """Means over the samples of an epoch, kept on the device until they are asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.started, self.seen = time.perf_counter(), 0
+        self.sums: dict[str, Tensor] = {}
+        self.right = torch.zeros(2, dtype=torch.int64, device=device)  # right, labelled
+
+    def add(self, batch: Batch, logits: Tensor, terms: dict[str, Tensor]) -> None:
+        """Counts one batch, by its number of samples: the last one may be smaller."""
+        n = len(batch.images)
+        for name, term in terms.items():
+            self.sums[name] = self.sums[name] + term * n if name in self.sums else term * n
+        self.right += torch.stack([(logits.argmax(1) == batch.labels).sum(), (batch.labels != UNLABELLED).sum()])
+        self.seen += n
+
+    def figures(self) -> dict[str, float]:
+        """Each loss term, the accuracy on the labelled samples, and images/s."""
+        means = {name: float(total) / self.seen for name, total in self.sums.items()}
+        right, labelled = self.right.tolist()
+        accuracy = {"train_accuracy": right / labelled} if labelled else {}
+        return {**means, **accuracy, "images_per_second": self.seen / (time.perf_counter() - self.started)}
+
+
+@contextmanager
+def threads_for(model: nn.Module, batches: Batches) -> Iterator[None]:
+    """One thread where the arithmetic of a step is too small to share; the process's own number otherwise."""
+    threads = torch.get_num_threads()
+    image = next(batches.split.images.stream([torch.tensor([0])], batches.device)).float()
+    if 3 * batches.batch_size * count_flops(model, image) < SMALL_STEP:  # backward takes twice the forward pass
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @torch.no_grad()
-def _constrain(matrices: list[nn.Parameter], max_norm: float | None) -> None:
+def count_flops(model: nn.Module, image: Tensor) -> int:
+    """Floating-point operations for one image `[1, channels, height, width]`, a multiply-add counted as two."""
+    model.eval()
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    return int(counter.get_total_flops())
+
+
+@torch.no_grad()
+def constrain(matrices: list[nn.Parameter], max_norm: float) -> None:
     """Scales each unit's incoming weights down to length `max_norm` (Srivastava et al. 2014, section 5.1)."""
     for weight in matrices:
         rows = weight.flatten(1)

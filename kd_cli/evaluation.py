@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from kd_cli import metrics
-from kd_cli.engine import predict
+from kd_cli.engine import count_flops, predict
 from kd_cli.types import Split
 
 LATENCY_BATCHES = (1, 256)
@@ -49,15 +48,6 @@ def evaluate(
         figures["agreement"] = metrics.agreement(logits, teacher)
         figures["kl_to_teacher"] = metrics.kl_to_teacher(logits, teacher)
     return Evaluation(logits, figures)
-
-
-@torch.no_grad()
-def count_flops(model: nn.Module, image: Tensor) -> int:
-    """Floating-point operations for one image `[1, channels, height, width]`, a multiply-add counted as two."""
-    model.eval()
-    with FlopCounterMode(display=False) as counter:
-        model(image)
-    return int(counter.get_total_flops())
 
 
 @torch.inference_mode()

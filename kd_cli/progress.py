@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console(stderr=True)
+if not console.is_terminal:
+    console.width = 120  # a file or a pipe has no width of its own
 log = logging.getLogger("kd")
 LINES = 10  # of plain output for each stage
 REDRAW_SECONDS = 0.1

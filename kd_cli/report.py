@@ -11,9 +11,9 @@ from kd_cli.progress import console
 ROLES = ("teacher", "student", "baseline")
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints table and sentence to standard error."""
-    if any(role in result for role in ROLES):
+def show(result: dict[str, Any], in_sweep: bool) -> None:
+    """Prints table and sentence to standard error; in a sweep, which ends with a table of its own, the sentence alone."""
+    if any(role in result for role in ROLES) and not in_sweep:
         console.print(table(result))
     if result.get("note"):
         console.print(result["note"], highlight=False)

@@ -47,7 +47,7 @@ class Distill(DumpTargets):
     student: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     temperature: float = 4.0
-    soft_weight: float = 1.0
+    soft_weight: float = 0.9
     hard_weight: float = 0.1
     seed: int = 0
     baseline: bool = True

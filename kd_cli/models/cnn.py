@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from kd_cli.errors import must
+from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import Normalise, share, widths_of
 
 
@@ -31,6 +32,6 @@ def cnn(
     for units in widths_of("model.widths", widths):
         layers += [nn.Linear(previous, units), nn.ReLU()]
         if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
         previous = units
     return nn.Sequential(*layers, nn.Linear(previous, num_classes))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import Normalise, share, widths_of
 
 
@@ -21,11 +22,11 @@ def mlp(
     share("model.dropout", dropout), share("model.input_dropout", input_dropout)
     layers: list[nn.Module] = [Normalise(mean, std, channels), nn.Flatten()]
     if input_dropout:
-        layers.append(nn.Dropout(input_dropout))
+        layers.append(Dropout(input_dropout))
     previous = channels * height * width
     for units in widths_of("model.widths", widths):
         layers += [nn.Linear(previous, units), nn.ReLU()]
         if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
         previous = units
     return nn.Sequential(*layers, nn.Linear(previous, num_classes))

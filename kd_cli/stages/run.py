@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import kd_cli
@@ -43,7 +44,7 @@ class Run:
     def finish(self, result: dict[str, Any]) -> None:
         """The run has done all that was asked."""
         run_folder.update(self.folder, {**result, "stages": self.stages, "status": "completed"})
-        show(result)
+        show(result, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[Artifact, bool], None]]:
