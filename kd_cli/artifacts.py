@@ -1,7 +1,7 @@
 """The store: folders named by the identity of what they hold, written whole or not at all, verified when read.
 
-    <output_dir>/teachers/<id>/ · soft_targets/<id>/ · students/<id>/
-        model.safetensors or logits-*.safetensors · config.yaml · history.jsonl · manifest.json
+<output_dir>/teachers/<id>/ · soft_targets/<id>/ · students/<id>/
+    model.safetensors or logits-*.safetensors · config.yaml · history.jsonl · manifest.json
 """
 
 import hashlib
@@ -47,13 +47,17 @@ def open_artifact(folder: Path) -> Artifact:
     except FileNotFoundError:
         raise ArtifactError(f"{folder} is not an artifact of kd: it has no {MANIFEST}.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{folder / MANIFEST} is damaged ({error}). Remove {folder}; it is then made anew.") from error
+        raise ArtifactError(
+            f"{folder / MANIFEST} is damaged ({error}). Remove {folder}; it is then made anew."
+        ) from error
     for name, (size, sha256) in files.items():
         path = folder / name
         if Path(name).name != name or path.is_symlink():
             raise ArtifactError(f"{folder / MANIFEST} names {name!r}, which is not a plain file of its folder.")
         if not path.is_file() or path.stat().st_size != size or _sha256(path) != sha256:
-            raise ArtifactError(f"{path} is damaged: it differs from its manifest. Remove {folder}; it is then made anew.")
+            raise ArtifactError(
+                f"{path} is damaged: it differs from its manifest. Remove {folder}; it is then made anew."
+            )
     return Artifact(folder, manifest)
 
 

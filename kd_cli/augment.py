@@ -64,7 +64,7 @@ class Shift:
         draw = uniform(index, seed, view, 5)
         if self.flip:
             images = torch.where(draw[0][:, None, None, None] < 0.5, images.flip(3), images)
-        corner = sum((draw[1 + 2 * k : 3 + 2 * k] * (2 * reach + 1)).long() for k, reach in enumerate(self.reaches))
+        corner = (draw[1:3] * (2 * self.reaches[0] + 1)).long() + (draw[3:5] * (2 * self.reaches[1] + 1)).long()
         return _window(F.pad(images, (self.pixels,) * 4), corner, *images.shape[2:])
 
 

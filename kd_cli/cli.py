@@ -128,7 +128,7 @@ def _close_sweep(folder: Path, status: int) -> int:
 
 
 def _sweep_name(overrides: list[str]) -> list[str]:
-    """A sweep is named by what was typed, less what does not change its result: the same command finds its folder again."""
+    """A sweep is named by what was typed and changes its result: the same command finds its folder again."""
     if any(word.startswith("sweep.name=") for word in overrides):
         return []
     settings = sorted(word for word in overrides if not word.lstrip("+~").startswith(EXECUTION))
@@ -141,7 +141,9 @@ def _is_override(word: str) -> bool:
 
 def _ordered(words: list[str]) -> list[str]:
     """Overrides before flags: Hydra refuses them the other way round."""
-    overrides, flags, value_follows = [], [], False
+    overrides: list[str] = []
+    flags: list[str] = []
+    value_follows = False
     for word in words:
         (flags if value_follows or not _is_override(word) else overrides).append(word)
         value_follows = word in TAKES_VALUE

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd_cli.augment import Augment
-from kd_cli.errors import TrainingError, must
+from kd_cli.errors import ConfigError, TrainingError, must
 from kd_cli.types import UNLABELLED, Batch, Split
 
 Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
@@ -63,6 +63,24 @@ class Recipe:
     max_norm: float | None = None
     clip: float | None = None
     select: str = "last"
+
+    def build(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+        """Optimizer and schedule for `steps` steps an epoch; ConfigError where torch refuses their values."""
+        try:
+            optimizer = self.optimizer(model.parameters())
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"train.optimizer must be one that torch accepts, got an error: {error}.") from error
+        try:
+            return optimizer, self.scheduler(optimizer, self.epochs, steps)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"train.scheduler must be one that torch accepts, got an error: {error}.") from error
+
+    def check(self, model: nn.Module, validation: Split | None) -> None:
+        """Refuses before any work what would be refused in training."""
+        self.build(model, 1)
+        if self.select == "best_validation" and validation is None:
+            hint = "Set dataset.validation=0.1."
+            raise must("train.select", "last where there is no validation split", self.select, hint)
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size"):
@@ -138,15 +156,13 @@ def fit(
 ) -> None:
     """Trains `model` in place.
 
-    `on_epoch` is given what history.jsonl holds of each epoch: epoch, lr, each loss term, train and validation accuracy,
-    images/s. Raises TrainingError as soon as an epoch's loss is not a number.
+    `on_epoch` is given what history.jsonl holds of each epoch: epoch, lr, each loss term, train and validation
+    accuracy, images/s. Raises TrainingError as soon as an epoch's loss is not a number.
     """
-    if recipe.select == "best_validation" and validation is None:
-        raise must("train.select", "last where there is no validation split", recipe.select, "Set dataset.validation=0.1.")
+    recipe.check(model, validation)
     device = batches.device
     model.to(device)
-    optimizer = recipe.optimizer(model.parameters())
-    scheduler = recipe.scheduler(optimizer, recipe.epochs, len(batches))
+    optimizer, scheduler = recipe.build(model, len(batches))
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "16-mixed")
     forward = torch.compile(model) if compile else model
     matrices = [p for p in model.parameters() if p.ndim > 1] if recipe.max_norm else []
@@ -179,8 +195,8 @@ def fit(
             figures = meter.figures()
             if not math.isfinite(figures["loss"]):
                 raise TrainingError(
-                    f"The loss turned {figures['loss']} in epoch {epoch + 1} of {recipe.epochs} at learning rate {lr:g}. "
-                    "Try a lower train.optimizer.lr, train.clip=1, a scheduler with a warm-up, or train.precision=32."
+                    f"The loss turned {figures['loss']} in epoch {epoch + 1} of {recipe.epochs} at learning rate "
+                    f"{lr:g}. Try a lower train.optimizer.lr, train.clip=1 or train.precision=32."
                 )
             if validation is not None:
                 wrong = int((predict(model, validation, device).argmax(1) != validation.labels).sum())

@@ -5,40 +5,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kd_cli.errors import did_you_mean, must
-from kd_cli.schema import QUOTE
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-NUMBERS = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
+from kd_cli.errors import did_you_mean, must
+from kd_cli.schema import GROUPS, QUOTE
+
+KINDS = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
 
 
 def translate(error: BaseException, command: str, overrides: list[str], configs: Path) -> str:
     """One message for an error that Hydra or OmegaConf raised while it composed the config of `command`."""
     text = "\n".join(_chain(error))
-    if found := re.search(r"Could not find '([\w@./-]+)/([^'/]*)'", text) or re.search(
-        r"Could not load '([\w@./-]+)/([^'/]*)'", text
-    ):
-        group, choice = found.groups()
-        choices = sorted(path.stem for path in (configs / group).glob("*.yaml"))
-        extra = re.search(r"Available options in '[^']*':\n((?:\t[^\n]+\n?)+)", text)
-        choices = sorted({*choices, *(extra.group(1).split() if extra else [])})
-        return str(must(group, f"one of {', '.join(choices)}", choice, did_you_mean(choice, choices)))
+    if found := re.search(r"Could not (?:find|load) '([\w@./-]+)/([^'/]*)'", text):
+        return _unknown_choice(found.group(1), found.group(2), text, configs)
     if found := re.search(r"You must specify '([^']+)'", text):
-        group = found.group(1).partition("@")[0]
-        choices = sorted(path.stem for path in (configs / group).glob("*.yaml"))
-        return f"{found.group(1)} must be given, one of {', '.join(choices)}: {found.group(1)}={choices[0]}."
-    if found := re.search(r"Value '(.*)' (?:of type '\w+' )?(?:could not be converted to|is not a valid) (\w+)", text):
-        key = _full_key(text) or _key_of(text)
-        return str(must(key, NUMBERS.get(found.group(2), found.group(2)), found.group(1), QUOTE if "seed" in key else ""))
+        group = found.group(1)
+        return f"{group} must be given, one of {', '.join(_choices(group.partition('@')[0], configs))}: {group}=…"
+    if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?(?:could not be converted to|is not a valid) (\w+)", text):
+        value, kind = found.groups()
+        named = re.search(r"full_key: (\S+)", text) or re.search(r"override ([^=\s]+)=", text)
+        key = named.group(1) if named else "a value"
+        return str(must(key, KINDS.get(kind, kind), value, QUOTE if "seed" in key else ""))
     if found := re.search(r"Could not (?:override|delete from config\.?) '?([^'\s]+)'?", text):
-        key = found.group(1).rstrip(".")
-        known = sorted(_known_keys(command, [word for word in overrides if not word.lstrip("+~").startswith(f"{key}=")]))
-        close = did_you_mean(key, known)
-        siblings = [name for name in known if name.startswith(key.rpartition(".")[0])] if "." in key else []
-        hint = close or (f"Keys there: {', '.join(siblings)}." if siblings else f"See kd {command.replace('_', '-')} --help.")
-        return f"{key} must be a key of kd {command.replace('_', '-')}, got one that it does not have. {hint}"
+        return _unknown_key(found.group(1).rstrip("."), command, overrides, configs)
+    if found := re.search(r"Error parsing override '([^'=]*)'", text):
+        return str(must("An argument", "key=value", found.group(1)))
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found.group(1)} must be given: {found.group(1)}=…"
-    return text
+    return "\n".join(line for line in text.splitlines() if line and "hydra.cc" not in line)
 
 
 def _chain(error: BaseException | None) -> Iterator[str]:
@@ -47,35 +44,39 @@ def _chain(error: BaseException | None) -> Iterator[str]:
         error = error.__cause__
 
 
-def _full_key(text: str) -> str | None:
-    found = re.search(r"full_key: (\S+)", text)
-    return found.group(1) if found else None
+def _choices(group: str, configs: Path) -> list[str]:
+    return sorted(path.stem for path in (configs / group).glob("*.yaml"))
 
 
-def _key_of(text: str) -> str:
-    found = re.search(r"override ([^=\s]+)=", text)
-    return found.group(1) if found else "a value"
+def _unknown_choice(group: str, choice: str, text: str, configs: Path) -> str:
+    listed = re.search(r"Available options in '[^']*':\n((?:\t[^\n]+\n?)+)", text)
+    choices = sorted({*_choices(group, configs), *(listed.group(1).split() if listed else [])})
+    return str(must(group, f"one of {', '.join(choices)}", choice, did_you_mean(choice, choices)))
 
 
-def _known_keys(command: str, overrides: list[str]) -> set[str]:
+def _unknown_key(key: str, command: str, overrides: list[str], configs: Path) -> str:
+    typed = next((word for word in overrides if word.lstrip("+~").startswith(f"{key}=")), f"{key}=")
+    parent, _, leaf = key.rpartition(".")
+    said = f"{key} must be a key of kd {command.replace('_', '-')}, got {typed!r}."
+    if leaf in GROUPS and parent:
+        return f"{said} To choose a file of configs/{leaf}/, write {leaf}@{key}={typed.partition('=')[2]}."
+    known = _known_keys(command, [word for word in overrides if word != typed], configs)
+    siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent]
+    hint = did_you_mean(leaf, siblings) or did_you_mean(key, known)
+    return f"{said} {hint or 'Keys there: ' + ', '.join(siblings) + '.'}"
+
+
+def _known_keys(command: str, overrides: list[str], configs: Path) -> list[str]:
     """Every dotted key of the command's config, composed without the word that was refused."""
-    from hydra import compose
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if not GlobalHydra.instance().is_initialized():
-        return set()
     try:
-        return set(_dotted(compose(command, overrides=overrides), ""))
+        with initialize_config_dir(str(configs.absolute()), version_base="1.3"):
+            return list(_dotted(compose(command, overrides=overrides), ""))
     except (HydraException, OmegaConfBaseException):
-        return set()
+        return []
 
 
 def _dotted(node: Any, prefix: str) -> Iterator[str]:
-    from omegaconf import DictConfig
-
     if isinstance(node, DictConfig):
-        for key in node:
+        for key in map(str, node):
             yield f"{prefix}{key}"
             yield from _dotted(node._get_node(key), f"{prefix}{key}.")

@@ -40,7 +40,9 @@ class Task:
 
     def finish(self, done: int, figures: dict[str, float]) -> None:
         """One whole epoch or batch more, with its figures."""
-        detail = "  ".join(f"{_label(name)} {_number(name, value)}" for name, value in figures.items() if name != "epoch")
+        detail = "  ".join(
+            f"{_label(name)} {_number(name, value)}" for name, value in figures.items() if name != "epoch"
+        )
         if self._progress and self._id is not None:
             self._progress.update(self._id, completed=done, detail=detail)
         elif done == self.total or done % max(1, self.total // LINES) == 0:
@@ -65,7 +67,9 @@ def task(name: str, unit: str, total: int) -> Iterator[Task]:
 
 
 def _label(name: str) -> str:
-    return {"train_accuracy": "train", "validation_accuracy": "validation", "images_per_second": "images/s"}.get(name, name)
+    return {"train_accuracy": "train", "validation_accuracy": "validation", "images_per_second": "images/s"}.get(
+        name, name
+    )
 
 
 def _number(name: str, value: float) -> str:

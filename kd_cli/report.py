@@ -12,7 +12,7 @@ ROLES = ("teacher", "student", "baseline")
 
 
 def show(result: dict[str, Any], in_sweep: bool) -> None:
-    """Prints table and sentence to standard error; in a sweep, which ends with a table of its own, the sentence alone."""
+    """Prints table and sentence to standard error; in a sweep, which has a table of its own, the sentence alone."""
     if any(role in result for role in ROLES) and not in_sweep:
         console.print(table(result))
     if result.get("note"):
@@ -66,7 +66,9 @@ def sentence(result: dict[str, Any]) -> str:
     if "baseline" not in result:
         return f"Without a baseline (baseline=false) nobody can say whether distilling helped. {size}"
     baseline, gap = result["baseline"]["errors"], result["gap_recovered"]
-    errors = f"{student['errors']} errors, the same student without a teacher makes {baseline}, the teacher {teacher['errors']}"
+    errors = (
+        f"{student['errors']} errors, the same student without a teacher {baseline}, the teacher {teacher['errors']}"
+    )
     if gap is None:
         verb = "better" if student["errors"] < baseline else "no better"
         return (

@@ -30,7 +30,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def forget(folder: Path, output_dir: Path) -> None:
-    """Removes what Hydra wrote for a run that was refused, and no other file; then the folders that this leaves empty."""
+    """Removes what Hydra wrote for a refused run, and no other file; then the folders that this leaves empty."""
     logging.shutdown()
     for path in [*(folder / ".hydra").glob("*.yaml"), folder / "kd.log"]:
         path.unlink(missing_ok=True)

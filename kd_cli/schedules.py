@@ -16,7 +16,7 @@ def constant(optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> LRSched
 def cosine(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup: float = 0.0) -> LRScheduler:
     """Half a cosine down to 0 (Loshchilov and Hutter 2017), after a linear rise over `warmup` of the run."""
     if not 0 <= warmup < 1:
-        raise must("scheduler.warmup", "a share of the run, ≥ 0 and < 1", warmup)
+        raise must("train.scheduler.warmup", "a share of the run, ≥ 0 and < 1", warmup)
     steps = epochs * steps_per_epoch
     rise = round(warmup * steps)
     if not rise:
@@ -26,14 +26,18 @@ def cosine(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup: floa
 
 
 def one_cycle(
-    optimizer: Optimizer, epochs: int, steps_per_epoch: int, rise: float = 0.3, momentum: tuple[float, float] | None = None
+    optimizer: Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    rise: float = 0.3,
+    momentum: tuple[float, float] | None = None,
 ) -> LRScheduler:
     """Up to the optimizer's learning rate over `rise` of the run, then down to nearly 0 (Smith and Topin 2018).
 
     `momentum` (low, high) cycles the momentum the other way round; by default it stays as it is.
     """
     if not 0 < rise < 1:
-        raise must("scheduler.rise", "a share of the run, > 0 and < 1", rise)
+        raise must("train.scheduler.rise", "a share of the run, > 0 and < 1", rise)
     low, high = momentum or (0.0, 0.0)
     return OneCycleLR(
         optimizer,

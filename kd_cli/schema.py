@@ -16,6 +16,7 @@ from kd_cli.errors import must
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json")}
+GROUPS = ("model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
 
 
@@ -147,6 +148,9 @@ def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
     for top in ("teacher", "student", "transfer"):
         node = values.get(top)
         train = node.get("train") if isinstance(node, dict) else None
-        for parent, path, groups in ((node, top, ("model", "augment")), (train, f"{top}.train", ("optimizer", "scheduler"))):
+        for parent, path, groups in (
+            (node, top, ("model", "augment")),
+            (train, f"{top}.train", ("optimizer", "scheduler")),
+        ):
             if isinstance(parent, dict):
                 yield from ((f"{path}.{group}", group) for group in groups if group in parent)

@@ -57,12 +57,14 @@ class SoftTargets:
         shards = sorted(folder.glob("logits-*.safetensors"))
         self.views = [load_file(shard)["logits"].to(device) for shard in shards]
         samples = load_file(folder / "samples.safetensors")
-        if not torch.equal(samples["index"], split.index) or not torch.equal(samples["crc32"], split.images.checksums()):
+        if not torch.equal(samples["index"], split.index) or not torch.equal(
+            samples["crc32"], split.images.checksums()
+        ):
             raise ArtifactError(f"{folder} holds the logits of other samples than the transfer set. Remove it.")
 
     def __call__(self, positions: Tensor, view: int, images: Tensor) -> Tensor:
-        """Float32 logits `[n, classes]` of these positions of the transfer set, as the teacher saw them in this view."""
-        logits = self.views[view]
+        """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""
+        logits: Tensor = self.views[view]
         return logits[positions.to(logits.device)].float()
 
     def check(self, recompute: Callable[[int, Tensor], Tensor], name: Path) -> None:

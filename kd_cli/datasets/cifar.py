@@ -21,7 +21,7 @@ def cifar10(root: str, download: bool = True, validation: float = 0, seed: int =
     binary = Path(root) / "cifar-10-batches-bin"
     if binary.is_dir():
         train, test = _read_binary(binary, train_files, 1), _read_binary(binary, ["test_batch.bin"], 1)
-        classes = CIFAR10_CLASSES
+        classes: tuple[str, ...] = CIFAR10_CLASSES
     else:
         train, test, classes = _read_python("CIFAR10", root, download)
     return assemble("cifar10", train, test, classes, (3, 32, 32), validation, seed)
@@ -49,7 +49,9 @@ def _read_binary(folder: Path, files: list[str], label_bytes: int) -> Split:
             raise DataError(f"{path} is missing. Unpack the binary version again, or remove {folder}.")
         content = np.fromfile(path, np.uint8)
         if len(content) == 0 or len(content) % record:
-            raise DataError(f"{path} is truncated or altered: {len(content):,} bytes are not whole records of {record}.")
+            raise DataError(
+                f"{path} is truncated or altered: {len(content):,} bytes are not whole records of {record}."
+            )
         rows.append(content.reshape(-1, record))
     table = torch.from_numpy(np.concatenate(rows))
     return whole(Resident(table[:, label_bytes:].reshape(-1, 3, 32, 32)), table[:, label_bytes - 1])
@@ -65,7 +67,9 @@ def _read_python(name: str, root: str, download: bool) -> tuple[Split, Split, tu
     listed = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
     for file, md5 in listed:
         if (folder / file).is_file() and not check_integrity(str(folder / file), md5):
-            raise DataError(f"{folder / file} is truncated or altered: its MD5 is not the published one. Fetch it again.")
+            raise DataError(
+                f"{folder / file} is truncated or altered: its MD5 is not the published one. Fetch it again."
+            )
     if missing := [file for file, _ in listed if not (folder / file).is_file()]:
         if download:
             try:

@@ -26,9 +26,9 @@ EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 def decode(path: str | Path, size: tuple[int, int], channels: int) -> Tensor:
     """One image as uint8 `[channels, height, width]`; OSError and the like if it cannot be decoded."""
-    with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
+    with Image.open(path) as file:
+        upright = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+        image = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.view(size[0], size[1], channels).permute(2, 0, 1).contiguous()
 

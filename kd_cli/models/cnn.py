@@ -26,7 +26,9 @@ def cnn(
         layers += [nn.Conv2d(previous, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         previous, height, width = filters, height // 2, width // 2
     if height < 1 or width < 1:
-        raise must("model.channels", f"at most as long as {input_shape[1]}×{input_shape[2]} can be halved", list(channels))
+        raise must(
+            "model.channels", f"at most as long as {input_shape[1]}×{input_shape[2]} can be halved", list(channels)
+        )
     layers.append(nn.Flatten())
     previous *= height * width
     for units in widths_of("model.widths", widths):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class Dropout(nn.Module):
-    """Zeroes each value with probability `p`, to within 2⁻¹⁶, and scales the others by 1 / (1 − p); nothing in eval mode."""
+    """Zeroes each value with probability `p`, to within 2⁻¹⁶, and scales the others up; nothing in eval mode."""
 
     def __init__(self, p: float) -> None:
         super().__init__()

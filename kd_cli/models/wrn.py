@@ -22,7 +22,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))
-        inner = self.conv2(self.dropout(F.relu(self.bn2(self.conv1(active)))))
+        inner: Tensor = self.conv2(self.dropout(F.relu(self.bn2(self.conv1(active)))))
         return inner + (x if self.project is None else self.project(active))
 
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ ALLOWED = ("kd_cli.models", "torch.nn", "torchvision.models")  # what a config o
 def instantiate(node: Any, key: str, **arguments: Any) -> Any:
     """The object that a config node describes. A refusal by its constructor comes through as it is."""
     if isinstance(node, DictConfig) and "_target_" not in node:
-        raise ConfigError(f"{key} must be a mapping with a _target_, got one with {', '.join(map(str, node)) or 'nothing'}.")
+        raise ConfigError(
+            f"{key} must be a mapping with a _target_, got one with {', '.join(map(str, node)) or 'nothing'}."
+        )
     try:
         return hydra_instantiate(node, **arguments, _convert_="all")
     except InstantiationException as error:
@@ -33,6 +36,17 @@ def instantiate(node: Any, key: str, **arguments: Any) -> Any:
                 raise cause from None
             innermost, cause = cause, cause.__cause__
         raise ConfigError(f"{key} cannot be built: {first_line(innermost)} ({_where(error, key)})") from error
+
+
+@contextmanager
+def owner(name: str) -> Iterator[None]:
+    """Completes the key in a refusal: a recipe says `train.epochs`, the person typed `student.train.epochs`."""
+    try:
+        yield
+    except KdError as error:
+        if str(error).startswith(("train.", "model.", "augment.", "path ")):
+            raise type(error)(f"{name}.{error}") from error
+        raise
 
 
 def plain(node: Any) -> Any:
@@ -62,8 +76,8 @@ def check_stored(config: Any, trusted: Sequence[str], where: Path) -> None:
                 allowed = False
         if not allowed:
             raise ArtifactError(
-                f"{where} names {target!r}, which is not on the list of models that may be built from a stored config "
-                f"({', '.join(roots)}). If you trust it, add its module: 'trusted_modules=[{str(target).rpartition('.')[0]}]'."
+                f"{where} names {target!r}, which may not be built from a stored config (allowed: {', '.join(roots)}). "
+                f"If you trust it, add its module: 'trusted_modules=[{str(target).rpartition('.')[0]}]'."
             )
 
 
@@ -92,8 +106,9 @@ def _source_digest(target: str) -> str:
             continue
         if spec is not None and spec.origin and Path(spec.origin).is_file():
             return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
-    raise ConfigError(f"_target_ must be a name that can be imported, got {target!r}. Is its file in the current folder?")
-
+    raise ConfigError(
+        f"_target_ must be a name that can be imported, got {target!r}. Is its file in the current folder?"
+    )
 
 
 def _where(error: InstantiationException, key: str) -> str:

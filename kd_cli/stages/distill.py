@@ -14,7 +14,7 @@ from kd_cli.errors import must
 from kd_cli.evaluation import evaluate
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.progress import log
-from kd_cli.stages.compose import identity_of, instantiate
+from kd_cli.stages.compose import identity_of, instantiate, owner
 from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.run import Run
 from kd_cli.stages.train_teacher import obtain, prepare
@@ -30,8 +30,11 @@ def main(cfg: DictConfig) -> None:
     run = Run(cfg)
     dataset = run.dataset
     objective: Objective = instantiate(cfg.objective, "objective")
-    recipe: Recipe = instantiate(cfg.student.train, "student.train")
-    constructor = instantiate(cfg.student.model, "student.model")
+    with owner("student"):
+        recipe: Recipe = instantiate(cfg.student.train, "student.train")
+        build = Builder(run, instantiate(cfg.student.model, "student.model"), recipe)
+        student = build.model()
+        recipe.check(student, dataset.validation)
     source, teacher_network = prepare(run)
     transfer = transfer_set(cfg.transfer, dataset, source.online)
     if cfg.hard_weight > 0 and not transfer.split.labelled:
@@ -39,8 +42,6 @@ def main(cfg: DictConfig) -> None:
         raise must("hard_weight", "0 for a transfer set without labels", cfg.hard_weight, hint)
     if not source.online:
         room(run, transfer)
-    build = Builder(run, constructor, recipe)
-    student = build.model()
     run.accept()
 
     teacher = obtain(run, source, teacher_network)
@@ -53,7 +54,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.baseline:
         split = transfer.split
         if not split.labelled:
-            split, note = dataset.train, "The transfer set has no labels: the baseline was trained on the training split."
+            split = dataset.train
+            note = "The transfer set has no labels: the baseline was trained on the training split."
         baseline = build.model()
         plain_objective = {"objective": "cross-entropy"}
         names["baseline"] = build.train("baseline", baseline, transfer, split, plain_objective, CrossEntropy(), None)
@@ -63,7 +65,9 @@ def main(cfg: DictConfig) -> None:
     result: dict[str, Any] = {}
     reference = None
     for role, model in models.items():
-        evaluation = evaluate(model, dataset.test, dataset.classes, run.device, reference if role == "student" else None)
+        evaluation = evaluate(
+            model, dataset.test, dataset.classes, run.device, reference if role == "student" else None
+        )
         result[role] = {**evaluation.figures, "artifact": names[role]}
         if role == "teacher":
             reference = evaluation.logits
@@ -108,7 +112,14 @@ class Builder:
             cached = artifact is not None
             if artifact is None:
                 batches = Batches(
-                    split, recipe.batch_size, cfg.seed, run.device, transfer.augment, transfer.seed, transfer.views, targets
+                    split,
+                    recipe.batch_size,
+                    cfg.seed,
+                    run.device,
+                    transfer.augment,
+                    transfer.seed,
+                    transfer.views,
+                    targets,
                 )
                 artifact = train_and_store(
                     run, "students", identity, role, model, cfg.student.model, batches, objective, recipe
@@ -125,4 +136,7 @@ def recovered(result: dict[str, Any]) -> dict[str, Any]:
         return {"gap_recovered": None, "gap_reason": "no baseline was trained"}
     teacher, student, baseline = (result[role]["errors"] for role in ("teacher", "student", "baseline"))
     gap = metrics.gap_recovered([teacher], [student], [baseline])
-    return {"gap_recovered": gap, "gap_reason": None if gap is not None else "the teacher is not better than the baseline"}
+    return {
+        "gap_recovered": gap,
+        "gap_reason": None if gap is not None else "the teacher is not better than the baseline",
+    }

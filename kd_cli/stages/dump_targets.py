@@ -85,7 +85,9 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
     if len(labelled):
         rows = stored(labelled, 0, torch.empty(0)).cpu()
         wrong = metrics.errors(rows, split.labels[labelled])
-        log.info("soft targets: the teacher is right on %.2f %% of the labelled samples", 100 - 100 * wrong / len(labelled))
+        log.info(
+            "soft targets: the teacher is right on %.2f %% of the labelled samples", 100 - 100 * wrong / len(labelled)
+        )
     return stored, {"stored": artifact.content}
 
 

@@ -29,14 +29,17 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     if dataset.classes != loaded.classes or dataset.input_shape != loaded.input_shape:
         raise ArtifactError(
             f"path must be a model for dataset={dataset.name} ({len(dataset.classes)} classes, input "
-            f"{list(dataset.input_shape)}), got {cfg.path!r} with {len(loaded.classes)} classes, input {list(loaded.input_shape)}."
+            f"{list(dataset.input_shape)}), got {cfg.path!r} ({len(loaded.classes)} classes, input "
+            f"{list(loaded.input_shape)})."
         )
     splits = {name: getattr(dataset, name) for name in ("train", "validation", "transfer", "test")}
     if cfg.split not in splits:
         raise must("split", f"one of {', '.join(splits)}", cfg.split)
     split = splits[cfg.split]
     if split is None:
-        raise DataError(f"split={cfg.split}: {dataset.name} has none. Set dataset={dataset.name} dataset.validation=0.1.")
+        raise DataError(
+            f"split={cfg.split}: {dataset.name} has none. Set dataset={dataset.name} dataset.validation=0.1."
+        )
     if split.labelled < len(split):
         raise DataError(f"split={cfg.split}: {len(split) - split.labelled} of its {len(split)} images have no label.")
     figures = evaluate(loaded.model, split, dataset.classes, device).figures

@@ -57,5 +57,7 @@ def _images(path: Path) -> list[Path]:
         raise DataError(f"images must be a file or a folder of images, got {str(path)!r}, which does not exist.")
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
     if not found:
-        raise DataError(f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {str(path)!r}.")
+        raise DataError(
+            f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {str(path)!r}."
+        )
     return found

@@ -77,7 +77,9 @@ class Run:
         """What explains a result without determining its identity."""
         return {
             "device": self.device.type,
-            "device_name": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.machine(),
+            "device_name": torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else platform.machine(),
             "precision": precision,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

@@ -50,7 +50,9 @@ def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
     check_stored(node, trusted_modules, where)
     shape = (channels, height, width)
     try:
-        model: nn.Module = instantiate(OmegaConf.create({**node, "_partial_": False}), "model", num_classes=len(classes), input_shape=shape)
+        model: nn.Module = instantiate(
+            OmegaConf.create({**node, "_partial_": False}), "model", num_classes=len(classes), input_shape=shape
+        )
         load_model(model, str(artifact.folder / "model.safetensors"))
     except (SafetensorError, RuntimeError, OSError, KdError) as error:
         raise ArtifactError(f"{artifact.folder} holds weights that do not fit its config: {error}") from error
@@ -68,11 +70,11 @@ def model_folder(path: Path) -> Path:
         content = json.loads(result.read_text())
         named = next(content[m]["artifact"] for m in ("student", "teacher") if isinstance(content.get(m), dict))
     except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise ArtifactError(f"path must be a finished run, got {str(path)!r}, whose result.json names no model.") from error
-    # runs/<name>/ lies beside teachers/ and students/, and sweeps/<name>/<job>/ one deeper: found again if moved together
+        raise ArtifactError(
+            f"path must be a finished run, got {str(path)!r}, whose result.json names no model."
+        ) from error
+    # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved
     for parent in path.resolve().parents:
-        if (parent / named).is_dir():
-            return parent / named
+        if (folder := Path(parent, str(named))).is_dir():
+            return folder
     raise ArtifactError(f"path={path} names {named}, which is not there any more.")
-
-

@@ -1,4 +1,4 @@
-"""`kd sweep`: what its jobs found, as one table and as summary.csv and summary.json, made from the jobs' files alone."""
+"""`kd sweep`: what its jobs found, as one table, summary.csv and summary.json, made from the jobs' files alone."""
 
 import csv
 import json
@@ -48,7 +48,16 @@ def _job(path: Path) -> dict[str, Any]:
 def _settings(jobs: list[dict[str, Any]]) -> list[str]:
     """The overrides in which the jobs differ, seeds left out."""
     figures = {f"{role}_{figure}" for role in ROLES for figure in ("errors", "accuracy", "nll", "ece", "agreement")}
-    other = {"job", "status", "error", "gap_recovered", "seed", "teacher.seed", "transfer.seed", "dataset.seed"} | figures
+    other = {
+        "job",
+        "status",
+        "error",
+        "gap_recovered",
+        "seed",
+        "teacher.seed",
+        "transfer.seed",
+        "dataset.seed",
+    } | figures
     keys = dict.fromkeys(key for job in jobs for key in job if key not in other)
     return [key for key in keys if len({str(job.get(key)) for job in jobs}) > 1]
 
@@ -68,12 +77,12 @@ def _groups(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 errors = [member[f"{role}_errors"] for member in members]
                 row[f"{role}_errors_mean"] = statistics.mean(errors)
                 row[f"{role}_errors_std"] = statistics.stdev(errors) if len(errors) > 1 else None
-        triples = [[member.get(f"{role}_errors") for member in members] for role in ROLES]
-        if all(None not in errors for errors in triples):
-            row["gap_recovered"] = metrics.gap_recovered(*triples)
-            row["gap_interval"] = metrics.gap_interval(*triples)
+        if all(f"{role}_errors" in member for member in members for role in ROLES):
+            teacher, student, baseline = ([int(member[f"{role}_errors"]) for member in members] for role in ROLES)
+            row["gap_recovered"] = metrics.gap_recovered(teacher, student, baseline)
+            row["gap_interval"] = metrics.gap_interval(teacher, student, baseline)
             if len(members) > 1:
-                row |= _paired(triples[2], triples[1])
+                row |= _paired(baseline, student)
         rows.append(row)
     return rows
 

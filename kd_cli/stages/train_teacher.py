@@ -15,7 +15,7 @@ from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError
 from kd_cli.evaluation import evaluate
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.stages.compose import identity_of, instantiate
+from kd_cli.stages.compose import identity_of, instantiate, owner
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load
 from kd_cli.stages.training import train_and_store
@@ -48,26 +48,27 @@ def main(cfg: DictConfig) -> None:
 
 def prepare(run: Run) -> tuple[Source, nn.Module]:
     """The source and its network: a wrong config is refused here, before any work."""
-    source: Source = instantiate(run.cfg.teacher, "teacher")
-    torch.manual_seed(derive(getattr(source, "seed", 0), "initialisation"))
     trusted = list(run.cfg.trusted_modules)
 
     def loader(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         loaded = load(path, trusted)
         return loaded.model, {"classes": loaded.classes, "input_shape": loaded.input_shape}
 
-    return source, source.network(run.dataset, loader)
+    with owner("teacher"):
+        source: Source = instantiate(run.cfg.teacher, "teacher")
+        torch.manual_seed(derive(source.seed if isinstance(source, Trained) else 0, "initialisation"))
+        network = source.network(run.dataset, loader)
+        if isinstance(source, Trained):
+            source.train.check(network, run.dataset.validation)
+    return source, network
 
 
 def obtain(run: Run, source: Source, network: nn.Module) -> Teacher:
     """The teacher: trained, if the store does not hold it, or as it was given."""
     with run.stage("teacher") as done:
-        if isinstance(source, Trained):
-            name = _train(run, source, network, done)
-        else:
-            name = str(run.cfg.teacher.path)
+        name = _train(run, source, network, done) if isinstance(source, Trained) else str(run.cfg.teacher.path)
     network.to(run.device).eval().requires_grad_(False)
-    identity = {"weights": _digest(network)}
+    identity: dict[str, Any] = {"weights": _digest(network)}
     if "model" in run.cfg.teacher:
         identity |= {"model": identity_of(run.cfg.teacher.model)}
     return Teacher(network, identity, name, source.online)
@@ -109,5 +110,3 @@ def _digest(network: nn.Module) -> str:
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
-
-

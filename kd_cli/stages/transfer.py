@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from kd_cli.augment import Augment
 from kd_cli.datasets.splits import with_labels
 from kd_cli.errors import must
-from kd_cli.stages.compose import identity_of, instantiate
+from kd_cli.stages.compose import identity_of, instantiate, owner
 from kd_cli.types import Dataset, Split
 
 
@@ -30,7 +30,8 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
         raise must("transfer.views", "a whole number ≥ 1", views)
     if cfg.dtype not in ("float16", "float32"):
         raise must("transfer.dtype", "float16 or float32", cfg.dtype)
-    augment = instantiate(cfg.augment, "transfer.augment") if cfg.augment is not None else None
+    with owner("transfer"):
+        augment = instantiate(cfg.augment, "transfer.augment") if cfg.augment is not None else None
     if augment is None and views > 1:
         hint = "Choose one: augment@transfer.augment=jitter."
         raise must("transfer.views", "1 where transfer.augment is null", views, hint)

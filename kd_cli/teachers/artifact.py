@@ -1,5 +1,6 @@
 """A teacher that stands in the store already: a teacher or a student of an earlier run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,8 @@ class Stored(Source):
         """The stored network, if it was made for these classes and this input shape."""
         model, about = load(Path(self.path))
         for key, theirs, ours in (
-            ("classes", list(about["classes"]), list(dataset.classes)),
-            ("input shape", list(about["input_shape"]), list(dataset.input_shape)),
+            ("classes", tuple(about["classes"]), dataset.classes),
+            ("input shape", tuple(about["input_shape"]), dataset.input_shape),
         ):
             if theirs != ours:
                 raise ArtifactError(
@@ -31,6 +32,6 @@ class Stored(Source):
         return model
 
 
-def _short(values: list[object]) -> str:
+def _short(values: Sequence[object]) -> str:
     shown = ", ".join(str(value) for value in values[:10])
     return f"[{shown}{f', … ({len(values)} in all)' if len(values) > 10 else ''}]"

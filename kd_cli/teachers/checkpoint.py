@@ -43,7 +43,10 @@ class Checkpoint(Source):
         names = [str(name) for name in (self.classes or dataset.classes)]
         if missing := [name for name in dataset.classes if name not in names]:
             raise must(
-                "teacher.classes", f"a list that holds every class of dataset={dataset.name}", names, f"Missing: {missing}."
+                "teacher.classes",
+                f"a list that holds every class of dataset={dataset.name}",
+                names,
+                f"Missing: {missing}.",
             )
         if len(set(names)) != len(names):
             raise must("teacher.classes", "a list without repetition", names)
@@ -57,10 +60,13 @@ class Checkpoint(Source):
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, by name. A `.pt` file is read with `weights_only=True`: it cannot run code."""
     if not path.is_file():
-        raise ArtifactError(f"teacher.path must be a checkpoint (.safetensors, .pt or .pth), got {str(path)!r}, no file.")
+        raise ArtifactError(
+            f"teacher.path must be a checkpoint (.safetensors, .pt or .pth), got {str(path)!r}, no file."
+        )
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -72,7 +78,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ArtifactError(f"teacher.path must be a state dict (names and tensors), got another format in {str(path)!r}.")
+        raise ArtifactError(
+            f"teacher.path must be a state dict (names and tensors), got another format in {str(path)!r}."
+        )
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 

@@ -1,0 +1,71 @@
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kd_cli.datasets.digits import digits as load_digits
+from kd_cli.datasets.resident import Resident
+from kd_cli.engine import Recipe
+from kd_cli.schedules import constant
+from kd_cli.types import Dataset, Split
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A transfer set whose images name their sample: every pixel of sample i holds the byte i."""
+
+    samples: int = 41
+
+    @property
+    def split(self) -> Split:
+        pixels = torch.arange(self.samples, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 3, 3)
+        return Split(Resident(pixels), torch.arange(self.samples) % 4, torch.arange(self.samples) * 7 + 3)
+
+    @staticmethod
+    def of(images: Tensor) -> Tensor:
+        """Which samples these float images in [0, 1] are."""
+        return (images[:, 0, 0, 0] * 255).round().long()
+
+
+@pytest.fixture
+def named() -> Named:
+    return Named()
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_digits(validation=100)
+
+
+@pytest.fixture
+def few(digits: Dataset) -> Split:
+    """150 digits: enough to learn from, and an uneven last batch at any usual batch size."""
+    return digits.train.select(torch.arange(150))
+
+
+@pytest.fixture
+def recipe() -> Callable[..., Recipe]:
+    def make(lr: float = 0.1, momentum: float = 0.9, **changes: object) -> Recipe:
+        def optimizer(parameters):  # type: ignore[no-untyped-def]
+            return torch.optim.SGD(parameters, lr=lr, momentum=momentum)
+
+        return Recipe(**{"epochs": 2, "batch_size": 32, "optimizer": optimizer, "scheduler": constant} | changes)
+
+    return make
+
+
+@pytest.fixture
+def small_net() -> Callable[..., nn.Module]:
+    """An 8×8 network with dropout; the seed fixes its initial weights."""
+
+    def make(seed: int = 0, dropout: float = 0.5) -> nn.Module:
+        from kd_cli.models.mlp import mlp
+
+        torch.manual_seed(seed)
+        return mlp(10, (1, 8, 8), widths=[24], dropout=dropout)
+
+    return make
