@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
         return _complete(rest)
     if command not in commands():
         hint = did_you_mean(command, list(commands()))
-        _say(f"The command must be one of {', '.join(commands())}, got {command!r}. {hint} See kd --help.")
+        _say(f"The command must be one of {', '.join(commands())}, got {command!r}. {hint or 'See kd --help.'}")
         return 2
     return _hydra(command.replace("-", "_"), rest)
 
@@ -85,6 +85,7 @@ def _hydra(name: str, words: list[str]) -> int:
     from kd_cli.messages import translate
     from kd_cli.stages import job
 
+    job.Outcome.error, job.Sweep.folder = None, None
     sys.path.append(os.getcwd())  # a console script lacks it, and a person's own my_models.py can be a _target_
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
     overrides = [word for word in words if _is_override(word)]
@@ -104,13 +105,16 @@ def _hydra(name: str, words: list[str]) -> int:
     except KeyboardInterrupt:
         _say("Interrupted. Finished teachers, soft targets and students are kept: the same command goes on from there.")
         status = 130
+    except BrokenPipeError:  # `kd … | head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
     except Exception as error:
         status = 1
         if os.environ.get("KD_TRACEBACK"):
             traceback.print_exc()
         elif isinstance(error, KdError):
             _say(str(error))
-        elif isinstance(error, HydraException | OmegaConfBaseException):
+        elif isinstance(error, HydraException | OmegaConfBaseException) or "Config group override" in str(error):
             _say(translate(error, name, overrides, CONFIGS))
         elif isinstance(error, OSError):
             _say(f"output_dir must be a folder that can be written and has room, got an error: {error}.")
@@ -120,8 +124,12 @@ def _hydra(name: str, words: list[str]) -> int:
 
 
 def _close_sweep(folder: Path, status: int) -> int:
+    from kd_cli.run_folder import forget
     from kd_cli.stages.sweep import summarize
 
+    if not any(folder.glob("*/result.json")):  # refused before the first job
+        forget(folder, folder.parent.parent)
+        return status or 1
     all_completed = summarize(folder)
     print(folder.absolute())
     return status or (0 if all_completed else 1)

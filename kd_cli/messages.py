@@ -33,6 +33,13 @@ def translate(error: BaseException, command: str, overrides: list[str], configs:
         return _unknown_key(found.group(1).rstrip("."), command, overrides, configs)
     if found := re.search(r"Error parsing override '([^'=]*)'", text):
         return str(must("An argument", "key=value", found.group(1)))
+    if "Config group override must be" in text:
+        empty = ", ".join(word for word in overrides if word.endswith(("=null", "=[]", "=")))
+        return f"A config group must be given a choice, got {empty or 'none'}."
+    if "is not a ListConfig" in text and (found := re.search(r"override ([^=\s]+)=(.*)", text)):
+        return str(must(found.group(1), "a list", found.group(2), f"Write '{found.group(1)}=[{found.group(2)}]'."))
+    if "sweep override" in text or "Ambiguous value for argument" in text:
+        return f"Several values for a key make a sweep. Write kd sweep {' '.join(overrides)}."
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found.group(1)} must be given: {found.group(1)}=…"
     return "\n".join(line for line in text.splitlines() if line and "hydra.cc" not in line)

@@ -117,32 +117,48 @@ def print_figures(figures: dict[str, Any]) -> None:
 
 
 def show_sweep(folder: Path, jobs: list[dict[str, Any]], groups: list[dict[str, Any]], settings: list[str]) -> None:
-    """Every job in one table; where several differ in their seed alone, a second one with mean ± std."""
-    varied = [*settings, *(["seed"] if len({job["seed"] for job in jobs}) > 1 else [])]
-    drawn = Table(title=f"sweep {folder.name}", title_justify="left")
-    for name in (*(varied or ["job"]), "teacher", "student", "baseline", "gap recovered", "agreement"):
+    """Every job in one table; where several differ in their seed alone, a second one with mean ± std. Both are kept."""
+    tables = [_jobs_table(f"sweep {folder.name}", jobs, settings)]
+    if any(group["n"] > 1 for group in groups):
+        tables.append(_seeds_table(groups, settings))
+    with (folder / "summary.txt").open("w", encoding="utf-8") as file:
+        for where in (console, Console(file=file, width=120)):
+            for drawn in tables:
+                where.print(drawn)
+    for job in jobs:
+        if job["status"] != "completed":
+            console.print(f"{job['job']} {job['status']}: {job.get('error', '')}", highlight=False, soft_wrap=True)
+    names = ", ".join(str(folder / f"summary.{kind}") for kind in ("txt", "csv", "json"))
+    console.print(names, highlight=False, soft_wrap=True)
+
+
+def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> Table:
+    varied = [*settings, *(["seed"] if len({job["seed"] for job in jobs}) > 1 else [])] or ["job"]
+    drawn = Table(title=title, title_justify="left")
+    for name in (*varied, *(f"{role} errors" for role in ROLES), "gap recovered", "agreement"):
         drawn.add_column(name, justify="right")
     for job in jobs:
-        cells = [str(job.get(name, "")) for name in (varied or ["job"])]
+        cells = [str(job.get(name, "")) for name in varied]
         if job["status"] == "completed":
             cells += [_optional(job.get(f"{role}_errors"), "d") for role in ROLES]
             cells += [_optional(job["gap_recovered"], ".1%"), _optional(job.get("student_agreement"), ".2%")]
         else:
-            cells += [job["status"], job.get("error", "")]
+            cells.append(job["status"])
         drawn.add_row(*cells)
-    console.print(drawn)
-    if any(group["n"] > 1 for group in groups):
-        over = Table(title="errors over seeds, mean ± standard deviation", title_justify="left")
-        for name in (*settings, "seeds", *ROLES, "gap recovered", "student fewer than baseline by"):
-            over.add_column(name, justify="right")
-        for group in groups:
-            cells = [*(str(group[name]) for name in settings), str(group["n"])]
-            cells += [_spread(group.get(f"{role}_errors_mean"), group.get(f"{role}_errors_std")) for role in ROLES]
-            cells += [_interval(group.get("gap_recovered"), group.get("gap_interval"), ".0%")]
-            cells += [_interval(group.get("fewer_errors"), group.get("fewer_errors_interval"), ".2f")]
-            over.add_row(*cells)
-        console.print(over)
-    console.print(f"{folder / 'summary.csv'}, {folder / 'summary.json'}", highlight=False, soft_wrap=True)
+    return drawn
+
+
+def _seeds_table(groups: list[dict[str, Any]], settings: list[str]) -> Table:
+    drawn = Table(title="test errors over seeds: mean ± standard deviation [95 % interval]", title_justify="left")
+    for name in (*settings, "seeds", *ROLES, "gap recovered", "baseline − student"):
+        drawn.add_column(name, justify="right")
+    for group in groups:
+        cells = [*(str(group[name]) for name in settings), str(group["n"])]
+        cells += [_spread(group.get(f"{role}_errors_mean"), group.get(f"{role}_errors_std")) for role in ROLES]
+        cells += [_interval(group.get("gap_recovered"), group.get("gap_interval"), ".0%")]
+        cells += [_interval(group.get("fewer_errors"), group.get("fewer_errors_interval"), ".2f")]
+        drawn.add_row(*cells)
+    return drawn
 
 
 def _spread(mean: float | None, std: float | None) -> str:

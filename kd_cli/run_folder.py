@@ -32,8 +32,8 @@ def read(folder: Path) -> dict[str, Any] | None:
 def forget(folder: Path, output_dir: Path) -> None:
     """Removes what Hydra wrote for a refused run, and no other file; then the folders that this leaves empty."""
     logging.shutdown()
-    for path in [*(folder / ".hydra").glob("*.yaml"), folder / "kd.log"]:
+    for path in [*(folder / ".hydra").glob("*.yaml"), folder / "kd.log", folder / "multirun.yaml"]:
         path.unlink(missing_ok=True)
-    with suppress(OSError):
-        for empty in (folder / ".hydra", folder, folder.parent, output_dir):
+    for empty in (folder / ".hydra", folder, folder.parent, output_dir):
+        with suppress(OSError):
             empty.rmdir()

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from kd_cli.errors import must
+from kd_cli.errors import ConfigError, must
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
@@ -87,10 +87,10 @@ SCHEMAS = {
 
 
 def register() -> None:
-    """Makes the schemas known to Hydra as `schema/<command>`."""
+    """Makes schemas and resolvers known to Hydra; a command's YAML starts from `<command>_schema`."""
     store = ConfigStore.instance()
     for name, node in SCHEMAS.items():
-        store.store(group="schema", name=name, node=node, package="_global_")
+        store.store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("kd_command", lambda name: str(name).replace("_", "-"), replace=True)
     OmegaConf.register_new_resolver("kd_hex", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 
@@ -107,6 +107,8 @@ def check(command: str, cfg: DictConfig) -> None:
     assert isinstance(values, dict)
     for path, group in _mappings(values):
         _refuse_word(path, group, OmegaConf.select(cfg, path))
+    if values.get("output_dir") == "":
+        raise must("output_dir", "the name of a folder", "")
     _choice("device", DEVICES, values.get("device"))
     _choice("precision", PRECISIONS, values.get("precision"))
     if command in FORMATS:
@@ -133,9 +135,10 @@ def _seed(key: str, value: Any) -> None:
 
 def _refuse_word(path: str, group: str, value: Any) -> None:
     """`student.model=cnn` would silently become the word 'cnn': say how it is spelt."""
-    if value is None or isinstance(value, DictConfig):
+    if isinstance(value, DictConfig) or (value is None and group == "augment"):
         return
-    raise must(path, "a mapping", value, f"To choose a file of configs/{group}/, write {group}@{path}={value}.")
+    choose = f"To choose a file of configs/{group}/, write {group}@{path}={value}."
+    raise must(path, "a mapping", value, choose if group in GROUPS else f"Set its keys one by one: {path}.<key>=….")
 
 
 def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:
@@ -145,12 +148,13 @@ def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:
 
 def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
     """Paths that hold a mapping, each with the config group that fills it."""
-    for top in ("teacher", "student", "transfer"):
+    for top in ("dataset", "teacher", "student", "transfer", "objective"):
         node = values.get(top)
-        train = node.get("train") if isinstance(node, dict) else None
-        for parent, path, groups in (
-            (node, top, ("model", "augment")),
-            (train, f"{top}.train", ("optimizer", "scheduler")),
-        ):
-            if isinstance(parent, dict):
-                yield from ((f"{path}.{group}", group) for group in groups if group in parent)
+        if not isinstance(node, dict):
+            continue
+        if not node:
+            raise ConfigError(f"{top} must be given: {top}=….")
+        train = node.get("train")
+        yield from ((f"{top}.{group}", group) for group in ("model", "augment", "train") if group in node)
+        if isinstance(train, dict):
+            yield from ((f"{top}.train.{group}", group) for group in ("optimizer", "scheduler") if group in train)

@@ -51,10 +51,10 @@ def test_per_class_counts_a_class_without_samples_as_zero():
 
 
 def test_ece_of_a_hand_made_case():
-    # Two bins: (0, ½] holds one sample of confidence 0.5, (½, 1] four of confidence 0.8 of which two are right.
-    logits = logits_of([[0.5, 0.3, 0.2], *[[0.8, 0.1, 0.1]] * 4])
+    # Two bins: (0, ½] holds one sample of confidence 0.4, (½, 1] four of confidence 0.8 of which two are right.
+    logits = logits_of([[0.4, 0.35, 0.25], *[[0.8, 0.1, 0.1]] * 4])
     labels = torch.tensor([0, 0, 0, 1, 2])
-    assert metrics.ece(logits, labels, bins=2) == pytest.approx((1 * abs(1 - 0.5) + 4 * abs(0.5 - 0.8)) / 5, abs=1e-6)
+    assert metrics.ece(logits, labels, bins=2) == pytest.approx((1 * abs(1 - 0.4) + 4 * abs(0.5 - 0.8)) / 5, abs=1e-6)
 
 
 def test_ece_agrees_with_a_loop_over_the_bins(scored):

@@ -62,7 +62,7 @@ def test_value_and_gradient_are_those_of_the_formula(logits, labels, temperature
     terms = Hinton(temperature, soft_weight, hard_weight)(z, batch_of(v, labels))
     terms["loss"].backward()
     loss, gradient = reference(z.detach().numpy(), v.numpy(), labels.numpy(), temperature, soft_weight, hard_weight)
-    assert float(terms["loss"]) == pytest.approx(loss, rel=1e-5, abs=1e-6)
+    assert terms["loss"].item() == pytest.approx(loss, rel=1e-5, abs=1e-6)
     np.testing.assert_allclose(z.grad.numpy(), gradient, rtol=1e-4, atol=1e-6)
 
 
@@ -89,7 +89,7 @@ def test_a_student_that_equals_its_teacher_has_no_loss_and_no_gradient(logits, t
     z = logits[0].requires_grad_()
     terms = Hinton(temperature, 1.0, 0.0)(z, batch_of(z.detach().clone(), NONE))
     terms["loss"].backward()
-    assert float(terms["loss"]) == pytest.approx(0, abs=1e-6)
+    assert terms["loss"].item() == pytest.approx(0, abs=1e-6)
     assert z.grad.abs().max() < 1e-6
 
 
@@ -117,11 +117,11 @@ def test_the_size_of_the_soft_gradient_does_not_vanish_with_temperature(logits):
     assert 0.3 < sizes[40.0] / sizes[4.0] < 3  # without T² it would be about 1/100
 
 
-def test_the_loss_changes_with_the_teacher_and_no_gradient_reaches_it(logits):
+def test_the_loss_changes_with_the_teacher(logits):
     z, v = logits
     z.requires_grad_()
     losses = [Hinton(4.0, 1.0, 0.0)(z, batch_of(teacher, NONE))["loss"] for teacher in (v, v.flip(1))]
-    assert float(losses[0]) != pytest.approx(float(losses[1]), rel=1e-2)
+    assert losses[0].item() != pytest.approx(losses[1].item(), rel=1e-2)
 
 
 def test_teacher_and_student_are_not_swapped():
@@ -152,7 +152,7 @@ def test_cross_entropy_is_the_mean_over_the_labelled_samples(logits, labels):
     loss = CrossEntropy()(z, batch_of(None, labels))["loss"]
     loss.backward()
     expected, gradient = reference(z.detach().numpy(), z.detach().numpy(), labels.numpy(), 1.0, 0, 1)
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
     np.testing.assert_allclose(z.grad.numpy(), gradient, rtol=1e-4, atol=1e-7)
 
 

@@ -70,10 +70,10 @@ def test_multi_step_drops_at_the_start_of_each_milestone_epoch(optimizer):
 @pytest.mark.parametrize(
     ("schedule", "arguments", "message"),
     [
-        (schedules.cosine, {"warmup": 1}, "scheduler.warmup must be a share of the run, ≥ 0 and < 1, got 1."),
-        (schedules.cosine, {"warmup": -0.1}, "scheduler.warmup must be a share of the run, ≥ 0 and < 1, got -0.1."),
-        (schedules.one_cycle, {"rise": 0}, "scheduler.rise must be a share of the run, > 0 and < 1, got 0."),
-        (schedules.one_cycle, {"rise": 1.0}, "scheduler.rise must be a share of the run, > 0 and < 1, got 1.0."),
+        (schedules.cosine, {"warmup": 1}, "train.scheduler.warmup must be a share of the run, ≥ 0 and < 1, got 1."),
+        (schedules.cosine, {"warmup": -0.1}, "train.scheduler.warmup must be a share of the run, ≥ 0 and < 1, got -0.1."),
+        (schedules.one_cycle, {"rise": 0}, "train.scheduler.rise must be a share of the run, > 0 and < 1, got 0."),
+        (schedules.one_cycle, {"rise": 1.0}, "train.scheduler.rise must be a share of the run, > 0 and < 1, got 1.0."),
     ],
 )
 def test_values_outside_their_rule_are_refused(optimizer, schedule, arguments, message):

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from kd_cli.errors import ArtifactError, ConfigError, KdError, first_line
 
 OURS = ("kd_cli", "torch", "torchvision")  # versioned by kd and by torch: no digest of their sources
-ALLOWED = ("kd_cli.models", "torch.nn", "torchvision.models")  # what a config out of an artifact may name
+# What a config out of an artifact may name.
+ALLOWED = ("kd_cli.models", "kd_cli.datasets", "torch.nn", "torchvision.models")
 
 
 def instantiate(node: Any, key: str, **arguments: Any) -> Any:
@@ -62,7 +63,7 @@ def identity_of(node: Any) -> dict[str, Any]:
 
 
 def check_stored(config: Any, trusted: Sequence[str], where: Path) -> None:
-    """ArtifactError unless every `_target_` in a stored config is a model of the allow-list.
+    """ArtifactError unless every `_target_` in a stored config is on the allow-list.
 
     The object itself must come from there too: a module of the list may hold others' names.
     """

@@ -23,8 +23,12 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     if cfg.dataset is not None:
         node: Any = cfg.dataset
     else:
-        node = OmegaConf.create(loaded.config.get("dataset"))
-        check_stored(loaded.config.get("dataset"), list(cfg.trusted_modules), loaded.folder / "config.yaml")
+        stored = loaded.config.get("dataset")
+        where = loaded.folder / "config.yaml"
+        if not isinstance(stored, dict):
+            raise ArtifactError(f"{where} names no data set. Give one: dataset=<name> dataset.root=<folder>.")
+        check_stored(stored, list(cfg.trusted_modules), where)
+        node = OmegaConf.create({**stored, **({"download": False} if "download" in stored else {})})
     dataset: Dataset = instantiate(node, "dataset")
     if dataset.classes != loaded.classes or dataset.input_shape != loaded.input_shape:
         raise ArtifactError(

@@ -36,7 +36,7 @@ def task(cfg: DictConfig) -> None:
         importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
     except BaseException as error:
         if name not in ANSWERS and (in_sweep or run_folder.read(folder) is not None):
-            run_folder.update(folder, _failure(error, name, context.overrides.task))
+            run_folder.update(folder, {**asked(cfg), **_failure(error)})
         elif name not in ANSWERS:
             run_folder.forget(folder, Path(cfg.output_dir))
         if not isinstance(error, Exception):
@@ -52,11 +52,20 @@ def task(cfg: DictConfig) -> None:
         print(folder)
 
 
-def _failure(error: BaseException, command: str, overrides: ListConfig) -> dict[str, Any]:
+def asked(cfg: DictConfig) -> dict[str, Any]:
+    """What result.json says of the input."""
+    context = HydraConfig.get()
+    return {
+        "command": context.job.config_name.replace("_", "-"),
+        "overrides": [word for word in context.overrides.task if not word.startswith("sweep.")],
+        "dataset": context.runtime.choices.get("dataset"),
+        **{key: cfg.get(key) for key in ("seed", "temperature", "soft_weight", "hard_weight")},
+    }
+
+
+def _failure(error: BaseException) -> dict[str, str]:
     return {
         "status": "interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
-        "command": command.replace("_", "-"),
-        "overrides": [word for word in overrides if not word.startswith("sweep.")],
         "error": str(error) if isinstance(error, KdError) else f"{type(error).__name__}: {error}",
     }
 

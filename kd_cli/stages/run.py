@@ -20,6 +20,7 @@ from kd_cli.artifacts import Artifact, Store
 from kd_cli.engine import find_device
 from kd_cli.report import show
 from kd_cli.stages.compose import instantiate, plain
+from kd_cli.stages.job import asked
 from kd_cli.types import Dataset
 
 log = logging.getLogger("kd")
@@ -87,15 +88,3 @@ class Run:
             "python": platform.python_version(),
             "dataset_fingerprint": self.dataset.fingerprint,
         }
-
-
-def asked(cfg: DictConfig) -> dict[str, Any]:
-    """What result.json says of the input."""
-    context = HydraConfig.get()
-    values = plain(cfg)
-    return {
-        "command": context.job.config_name.replace("_", "-"),
-        "overrides": [word for word in context.overrides.task if not word.startswith("sweep.")],
-        "dataset": context.runtime.choices.get("dataset"),
-        **{key: values.get(key) for key in ("seed", "temperature", "soft_weight", "hard_weight")},
-    }

@@ -1,4 +1,4 @@
-"""`kd sweep`: what its jobs found, as one table, summary.csv and summary.json, made from the jobs' files alone."""
+"""`kd sweep`: what its jobs found, as one table and as summary.txt, .csv and .json, made from the jobs' files alone."""
 
 import csv
 import json
@@ -9,12 +9,15 @@ from typing import Any
 from kd_cli import metrics
 from kd_cli.report import ROLES, show_sweep
 
+FIGURES = ("errors", "accuracy", "nll", "ece", "agreement", "artifact")
+
 
 def summarize(folder: Path) -> bool:
     """Writes and shows the summary of a sweep's folder; False if any job failed."""
     jobs = [_job(path) for path in sorted(folder.glob("*/result.json"))]
     if not jobs:
         return True
+    jobs = _distinct(jobs)
     settings = _settings(jobs)
     groups = _groups(jobs)
     summary = {"jobs": jobs, "settings": settings, "groups": groups}
@@ -36,7 +39,7 @@ def _job(path: Path) -> dict[str, Any]:
     for key in ("dataset", "temperature", "soft_weight", "hard_weight", "seed"):
         row[key] = result.get(key)
     for role in ROLES:
-        for figure in ("errors", "accuracy", "nll", "ece", "agreement"):
+        for figure in FIGURES:
             if figure in result.get(role, {}):
                 row[f"{role}_{figure}"] = result[role][figure]
     row["gap_recovered"] = result.get("gap_recovered")
@@ -45,9 +48,18 @@ def _job(path: Path) -> dict[str, Any]:
     return row
 
 
+def _distinct(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Jobs that made the same three models count once, whatever their folders are called."""
+    seen: dict[Any, dict[str, Any]] = {}
+    for job in jobs:
+        models = tuple(job.get(f"{role}_artifact") for role in ROLES)
+        seen.setdefault(models if any(models) else job["job"], job)
+    return list(seen.values())
+
+
 def _settings(jobs: list[dict[str, Any]]) -> list[str]:
     """The overrides in which the jobs differ, seeds left out."""
-    figures = {f"{role}_{figure}" for role in ROLES for figure in ("errors", "accuracy", "nll", "ece", "agreement")}
+    figures = {f"{role}_{figure}" for role in ROLES for figure in FIGURES}
     other = {
         "job",
         "status",

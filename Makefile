@@ -1,0 +1,55 @@
+# kd: everything that a person or CI does here. Each target installs what it needs, once.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+ARGS ?=
+# Where MNIST lies (the four IDX files, or torchvision's layout); downloaded there if it is absent.
+MNIST ?= data
+SEEDS ?= 0,1,2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup distill sweep test check fix reproduce clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## create .venv and install kd into it
+
+distill: $(VENV)/.installed ## teacher, soft targets, student and baseline on the embedded digits; ARGS="temperature=8 …"
+	$(BIN)/kd distill $(ARGS)
+
+sweep: $(VENV)/.installed ## four temperatures by three seeds, in one table; ARGS="…" adds overrides
+	$(BIN)/kd sweep temperature=1,2,4,8 seed=0,1,2 $(ARGS)
+
+reproduce: $(VENV)/.installed ## the paper's MNIST experiment with and without views; MNIST=<folder> SEEDS=0,1,2
+	$(BIN)/kd sweep experiment=hinton_mnist dataset.root=$(MNIST) seed=$(SEEDS) 'teacher.seed=$${seed}' sweep.name=hinton_mnist
+	$(BIN)/kd sweep experiment=hinton_mnist_views dataset.root=$(MNIST) seed=$(SEEDS) 'teacher.seed=$${seed}' sweep.name=hinton_mnist_views
+
+test: $(VENV)/.installed-dev ## the whole test suite; ARGS="-m 'not slow'" leaves out the slow part
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+check: $(VENV)/.installed-dev ## ruff, format check and mypy; never writes
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --check --no-cache .
+	$(BIN)/mypy
+
+fix: $(VENV)/.installed-dev ## what check would complain of and ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; outputs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "kd needs Python 3.11 to 3.13; set PYTHON=<interpreter>." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

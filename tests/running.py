@@ -1,0 +1,65 @@
+"""The `kd` command for the tests: the installed one, and the same in this process, where torch is imported but once."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+KD = Path(sys.executable).with_name("kd")
+TINY = ("teacher.train.epochs=2", "student.train.epochs=2")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def run(self) -> Path:
+        """The run's folder: what a run command prints."""
+        return Path(self.out.rstrip("\n"))
+
+    @property
+    def result(self) -> dict[str, Any]:
+        assert self.status == 0, self.err
+        return json.loads((self.run / "result.json").read_text())
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", **variables}
+
+
+def kd(*words: str, cwd: Path, **variables: str) -> Outcome:
+    """Runs the installed `kd` in `cwd`."""
+    done = subprocess.run(
+        [str(KD), *words], cwd=cwd, env=environment(**variables), capture_output=True, text=True, encoding="utf-8"
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def inside(*words: str, cwd: Path) -> Outcome:
+    """Runs the same command line in this process."""
+    from kd_cli.cli import run
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.dict(os.environ),
+        mock.patch.object(sys, "argv", sys.argv),
+        mock.patch.object(sys, "path", list(sys.path)),
+    ):
+        status = run(list(words))
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))

@@ -1,0 +1,647 @@
+import gzip
+import pickle
+import struct
+from collections.abc import Callable
+from hashlib import md5
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.datasets
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from kd_cli.datasets import digits as digits_module
+from kd_cli.datasets.cifar import CIFAR10_CLASSES, cifar10, cifar100
+from kd_cli.datasets.image_folder import image_folder
+from kd_cli.datasets.mnist import FASHION, FILES, fashion_mnist, mnist, read_idx
+from kd_cli.datasets.resident import Resident
+from kd_cli.datasets.splits import carve, stratified, whole, with_labels
+from kd_cli.errors import ConfigError, DataError
+from kd_cli.types import UNLABELLED, Split
+
+ORIGINAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
+CPU = torch.device("cpu")
+
+
+def pixels_of(split: Split) -> torch.Tensor:
+    return next(split.images.stream([torch.arange(len(split))], CPU))
+
+
+def toy(labels: list[int]) -> Split:
+    pixels = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    return whole(Resident(pixels), torch.tensor(labels))
+
+
+# --- splits
+
+
+@pytest.mark.parametrize("count", [1, 7, 50, 99])
+def test_stratified_takes_every_class_in_its_share(count):
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)[torch.randperm(100)]
+    chosen = stratified(labels, count, seed=0)
+    assert len(chosen.unique()) == count
+    assert torch.equal(chosen, chosen.sort().values)
+    taken = labels[chosen].bincount(minlength=3)
+    assert all(abs(int(taken[k]) - count * share) < 1 for k, share in enumerate((0.5, 0.3, 0.2)))
+
+
+def test_stratified_follows_its_seed_alone():
+    labels = torch.arange(100) % 5
+    torch.manual_seed(1)
+    first = stratified(labels, 20, seed=0)
+    torch.manual_seed(2)
+    assert torch.equal(first, stratified(labels, 20, seed=0))
+    assert not torch.equal(first, stratified(labels, 20, seed=1))
+
+
+@pytest.mark.parametrize(("validation", "count"), [(0.25, 10), (0.5, 20), (1, 1), (12, 12), (39, 39), (12.0, 12)])
+def test_carve_sets_a_fraction_or_a_count_apart(validation, count):
+    split = toy([0, 1] * 20)
+    rest, held_out = carve(split, validation, seed=0)
+    assert (len(rest), len(held_out)) == (40 - count, count)
+    assert torch.equal(torch.cat([rest.index, held_out.index]).sort().values, split.index)
+    for part in (rest, held_out):  # labels and pixels stay with their sample
+        assert torch.equal(part.labels, split.labels[part.index])
+        assert torch.equal(pixels_of(part)[:, 0, 0, 0].long(), part.index)
+
+
+def test_carve_of_nothing_leaves_the_split_as_it_is():
+    split = toy([0, 1, 0, 1])
+    assert carve(split, 0, seed=0) == (split, None)
+
+
+@pytest.mark.parametrize("validation", [40, 41, -1, 1.5, -0.1, True, "0.1", None, float("nan"), float("inf")])
+def test_carve_refuses_what_cannot_be_set_apart(validation):
+    with pytest.raises(ConfigError) as refusal:
+        carve(toy([0, 1] * 20), validation, seed=0)
+    shown = validation if isinstance(validation, float | int) and validation is not True else repr(validation)
+    assert str(refusal.value) == (
+        "dataset.validation must be a fraction below 1, a count below 40 (the size of the training split), or 0, "
+        f"got {shown}."
+    )
+
+
+def test_with_labels_all_and_none():
+    split = toy([0, 1] * 10)
+    assert with_labels(split, "all", 0) is split
+    bare = with_labels(split, "none", 0)
+    assert (bare.labels == UNLABELLED).all()
+    assert bare.labelled == 0
+    assert bare.images is split.images
+    assert torch.equal(bare.index, split.index)
+
+
+def test_with_labels_of_a_fraction_keeps_that_share_of_each_class():
+    split = toy([0] * 60 + [1] * 40)
+    partial = with_labels(split, 0.1, seed=0)
+    known = partial.labels != UNLABELLED
+    assert partial.labelled == int(known.sum()) == 10
+    assert torch.equal(partial.labels[known], split.labels[known])
+    assert partial.labels[known].bincount().tolist() == [6, 4]
+    assert torch.equal(partial.labels, with_labels(split, 0.1, seed=0).labels)
+    assert not torch.equal(partial.labels, with_labels(split, 0.1, seed=1).labels)
+
+
+def test_with_labels_of_a_partly_labelled_set_takes_its_share_of_the_known_ones():
+    split = toy([0, 1, UNLABELLED, UNLABELLED] * 10)
+    partial = with_labels(split, 0.5, seed=0)
+    assert partial.labelled == 10
+    assert (partial.labels[split.labels == UNLABELLED] == UNLABELLED).all()
+
+
+@pytest.mark.parametrize("labels", ["some", 0, 1, 1.5, -0.5, True, None, float("nan")])
+def test_with_labels_refuses_other_values(labels):
+    with pytest.raises(ConfigError, match=r"^transfer\.labels must be all, none or a fraction between 0 and 1, got "):
+        with_labels(toy([0, 1]), labels, 0)
+
+
+def test_with_labels_refuses_a_fraction_of_no_labels():
+    with pytest.raises(ConfigError, match=r"^transfer\.labels must be none for a transfer set that holds no labels"):
+        with_labels(toy([UNLABELLED, UNLABELLED]), 0.5, 0)
+
+
+# --- images in memory
+
+
+def test_resident_images_have_checksums_and_a_digest_of_their_bytes():
+    images = Resident(torch.arange(24, dtype=torch.uint8).view(3, 2, 2, 2))
+    same = Resident(images.pixels.clone().permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2))
+    other = Resident(images.pixels.index_fill(0, torch.tensor([1]), 9))
+    assert torch.equal(images.checksums(), same.checksums())
+    assert images.digest == same.digest
+    assert (images.checksums() == other.checksums()).tolist() == [True, False, True]
+    assert images.digest != other.digest
+    assert images.digest != Resident(images.pixels.view(3, 1, 2, 4)).digest
+    assert torch.equal(images.select(torch.tensor([2, 0])).checksums(), images.checksums()[[2, 0]])
+
+
+# --- digits
+
+
+def test_digits_are_scikit_learns(digits):
+    theirs = load_digits()
+    everything = digits_module.digits()
+    found = torch.cat([pixels_of(everything.train), pixels_of(everything.test)])
+    index = torch.cat([everything.train.index, everything.test.index])
+    assert torch.equal(index.sort().values, torch.arange(1797))
+    expected = torch.from_numpy(theirs.images * 255 / 16).floor().to(torch.uint8)[index]
+    assert torch.equal(found[:, 0], expected)
+    labels = torch.cat([everything.train.labels, everything.test.labels])
+    assert torch.equal(labels, torch.from_numpy(theirs.target)[index])
+    assert everything.classes == tuple("0123456789")
+    assert everything.input_shape == (1, 8, 8)
+
+
+def test_the_test_split_of_digits_is_fixed_and_stratified():
+    plain, carved = digits_module.digits(), digits_module.digits(validation=0.1, seed=5)
+    assert (len(plain.train), len(plain.test), plain.validation) == (1198, 599, None)
+    assert torch.equal(plain.test.index, carved.test.index)
+    whole_share = (plain.train.labels.bincount() + plain.test.labels.bincount()) / 3
+    assert (plain.test.labels.bincount() - whole_share).abs().max() <= 1
+    assert (len(carved.train), len(carved.validation)) == (1078, 120)
+    parts = torch.cat([carved.train.index, carved.validation.index, carved.test.index])
+    assert len(parts.unique()) == 1797
+    assert carved.transfer is carved.train
+
+
+def test_the_fingerprint_follows_the_content_of_the_splits():
+    prints = [digits_module.digits(*arguments).fingerprint for arguments in ((), (), (0.1, 0), (0.1, 1))]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
+def test_a_seed_outside_its_rule_is_refused():
+    with pytest.raises(ConfigError) as refusal:
+        digits_module.digits(validation=0.1, seed=-1)
+    assert str(refusal.value) == "dataset.seed must be a whole number ≥ 0, got -1."
+
+
+# --- IDX
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 5, 4), dtype=np.uint8)
+    labels = (np.arange(30) % 10).astype(np.uint8)
+    return dict(zip(FILES, (images[:20], labels[:20], images[20:], labels[20:]), strict=True))
+
+
+def lay(folder: Path, arrays: dict[str, np.ndarray], packed: bool) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        content = idx(array)
+        (folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(content) if packed else content)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["gzipped", "unpacked"])
+@pytest.mark.parametrize(
+    ("load", "below", "classes"),
+    [
+        (mnist, ".", tuple("0123456789")),
+        (mnist, "MNIST/raw", tuple("0123456789")),
+        (fashion_mnist, ".", FASHION),
+        (fashion_mnist, "FashionMNIST/raw", FASHION),
+    ],
+)
+def test_idx_files_are_read_in_either_layout(tmp_path, arrays, load, below, classes, packed):
+    lay(tmp_path / below, arrays, packed)
+    dataset = load(str(tmp_path), download=False)
+    assert torch.equal(pixels_of(dataset.train), torch.from_numpy(arrays[FILES[0]]).unsqueeze(1))
+    assert dataset.train.labels.tolist() == arrays[FILES[1]].tolist()
+    assert torch.equal(pixels_of(dataset.test), torch.from_numpy(arrays[FILES[2]]).unsqueeze(1))
+    assert dataset.test.labels.tolist() == arrays[FILES[3]].tolist()
+    assert (dataset.classes, dataset.input_shape) == (classes, (1, 5, 4))
+
+
+def test_torchvision_reads_the_same_from_the_files_that_this_test_writes(tmp_path, arrays):
+    lay(tmp_path / "MNIST/raw", arrays, packed=False)
+    theirs = torchvision.datasets.MNIST(str(tmp_path), train=True)
+    ours = mnist(str(tmp_path), download=False).train
+    assert torch.equal(pixels_of(ours)[:, 0], theirs.data)
+    assert torch.equal(ours.labels, theirs.targets)
+
+
+def flip_byte(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0xFF
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[bool, Callable[[Path], object], str]] = {
+    "truncated": (False, lambda path: path.write_bytes(path.read_bytes()[:-3]), "is truncated or altered: "),
+    "too long": (False, lambda path: path.write_bytes(path.read_bytes() + b"\0"), "is truncated or altered: "),
+    "header alone": (False, lambda path: path.write_bytes(path.read_bytes()[:9]), "is not an IDX file of 3 dimension"),
+    "empty": (False, lambda path: path.write_bytes(b""), "is not an IDX file of 3 dimension(s) of unsigned bytes."),
+    "another magic number": (False, lambda path: flip_byte(path, 2), "is not an IDX file of 3 dimension(s)"),
+    "more rows announced": (False, lambda path: flip_byte(path, 4), "is truncated or altered: "),
+    "truncated gzip": (True, lambda path: path.write_bytes(path.read_bytes()[:-30]), "is damaged and cannot be"),
+    "altered byte in gzip": (True, lambda path: flip_byte(path, path.stat().st_size // 2), "is damaged and cannot be"),
+    "altered check sum in gzip": (True, lambda path: flip_byte(path, -8), "is damaged and cannot be unpacked"),
+    "no gzip": (True, lambda path: path.write_bytes(b"<html>not found</html>"), "is damaged and cannot be unpacked"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_idx_file_is_refused_by_name(tmp_path, arrays, damage):
+    packed, harm, message = DAMAGES[damage]
+    lay(tmp_path, arrays, packed)
+    path = tmp_path / (FILES[0] + (".gz" if packed else ""))
+    harm(path)
+    with pytest.raises(DataError) as refusal:
+        mnist(str(tmp_path), download=False)
+    assert str(refusal.value).startswith(f"{path} {message}")
+    assert str(refusal.value).rstrip(".").endswith(("Fetch it again", "by its header"))
+
+
+def test_the_lengths_of_a_truncated_idx_file_are_told(tmp_path):
+    path = tmp_path / "labels"
+    path.write_bytes(idx(np.zeros(1200, np.uint8))[:-8])
+    with pytest.raises(DataError) as refusal:
+        read_idx(path, 1)
+    assert str(refusal.value) == f"{path} is truncated or altered: 1,200 bytes, 1,208 by its header."
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({FILES[1]: np.zeros(19, np.uint8)}, "{root}/" + FILES[0] + " holds 20 images, but there are 19 labels"),
+        ({FILES[2]: np.zeros((11, 5, 4), np.uint8)}, "{root}/" + FILES[2] + " holds 11 images, but there are 10"),
+        ({FILES[1]: np.full(20, 10, np.uint8)}, "mnist: a label in the training split is 10, outside 0 … 9."),
+        ({FILES[3]: np.full(10, 255, np.uint8)}, "mnist: a label in the test split is 255, outside 0 … 9."),
+        ({FILES[2]: np.zeros((10, 5, 5), np.uint8)}, "{root}/" + FILES[0] + " and {root}/" + FILES[2] + " hold images"),
+        (
+            {FILES[2]: np.zeros((0, 5, 4), np.uint8), FILES[3]: np.zeros(0, np.uint8)},
+            "mnist has no test images.",
+        ),
+    ],
+    ids=["too few labels", "too many images", "train label", "test label", "sizes", "no test images"],
+)
+def test_idx_files_that_do_not_fit_each_other_are_refused(tmp_path, arrays, changes, message):
+    lay(tmp_path, arrays | changes, packed=False)
+    with pytest.raises(DataError) as refusal:
+        mnist(str(tmp_path), download=False)
+    assert str(refusal.value).startswith(message.format(root=tmp_path))
+
+
+def test_missing_idx_files_are_named_with_what_to_put_where(tmp_path, arrays):
+    del arrays[FILES[3]]
+    lay(tmp_path, arrays, packed=True)
+    with pytest.raises(DataError) as refusal:
+        mnist(str(tmp_path), download=False)
+    assert str(refusal.value) == (
+        f"dataset.root must be a folder that holds mnist, got {str(tmp_path)!r}, where there is no {FILES[3]} (.gz or "
+        f"unpacked), and it was not downloaded. Put the four files {', '.join(FILES)} into {tmp_path} or "
+        f"{tmp_path}/MNIST/raw, or give another dataset.root=<folder>."
+    )
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    """A folder of links to the original MNIST files, gzipped."""
+    if not all((ORIGINAL / f"{name}.gz").is_file() for name in FILES):
+        pytest.skip("the original MNIST files are not in ../shared/data/mnist beside the checkout")
+    for name in FILES:
+        (tmp_path / f"{name}.gz").symlink_to(ORIGINAL / f"{name}.gz")
+    return tmp_path
+
+
+def test_original_mnist_is_read_and_recognised(original):
+    dataset = mnist(str(original), download=False, validation=5000)
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (55_000, 5_000, 10_000)
+    assert dataset.input_shape == (1, 28, 28)
+    assert dataset.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert dataset.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.mark.parametrize("name", [FILES[2], FILES[3]])
+def test_an_altered_byte_of_original_mnist_is_refused_by_name(original, name):
+    content = bytearray(gzip.decompress((ORIGINAL / f"{name}.gz").read_bytes()))
+    content[-1000] ^= 1
+    (original / name).write_bytes(content)
+    with pytest.raises(DataError) as refusal:
+        mnist(str(original), download=False)
+    assert str(refusal.value) == (
+        f"{original / name} is altered: it differs from the original MNIST file. Fetch it again, or set "
+        "dataset.verify=false for data of your own in this format."
+    )
+    assert len(mnist(str(original), download=False, verify=False).test) == 10_000
+
+
+# --- CIFAR
+
+
+def records(count: int, labels: tuple[int, ...], seed: int) -> np.ndarray:
+    """Rows of the binary version: `labels` is the number of values of each label byte."""
+    rng = np.random.default_rng(seed)
+    columns = [rng.integers(0, values, (count, 1), dtype=np.uint8) for values in labels]
+    return np.concatenate([*columns, rng.integers(0, 256, (count, 3072), dtype=np.uint8)], axis=1)
+
+
+def lay_binary(root: Path, hundred: bool) -> dict[str, np.ndarray]:
+    folder = root / ("cifar-100-binary" if hundred else "cifar-10-batches-bin")
+    folder.mkdir()
+    train, test = (["train.bin"], "test.bin") if hundred else ([f"data_batch_{k}.bin" for k in range(1, 6)], None)
+    files = {
+        name: records(4, (20, 100) if hundred else (10,), seed)
+        for seed, name in enumerate([*train, test or "test_batch.bin"])
+    }
+    for name, rows in files.items():
+        rows.tofile(folder / name)
+    return files
+
+
+@pytest.mark.parametrize(("load", "hundred"), [(cifar10, False), (cifar100, True)])
+def test_the_binary_version_of_cifar(tmp_path, load, hundred):
+    *train, test = lay_binary(tmp_path, hundred).values()
+    dataset = load(str(tmp_path), download=False)
+    label = 1 if hundred else 0  # the coarse label comes first
+    for split, rows in ((dataset.train, np.concatenate(train)), (dataset.test, test)):
+        assert split.labels.tolist() == rows[:, label].tolist()
+        assert torch.equal(pixels_of(split), torch.from_numpy(rows[:, label + 1 :].reshape(-1, 3, 32, 32)))
+    assert dataset.input_shape == (3, 32, 32)
+    assert dataset.classes == (tuple(str(k) for k in range(100)) if hundred else CIFAR10_CLASSES)
+
+
+def test_the_binary_version_of_cifar100_brings_its_class_names(tmp_path):
+    lay_binary(tmp_path, hundred=True)
+    names = [f"kind-{k}" for k in range(100)]
+    (tmp_path / "cifar-100-binary" / "fine_label_names.txt").write_text("\n".join(names) + "\n")
+    assert cifar100(str(tmp_path), download=False).classes == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is truncated or altered: 12,291 bytes are not whole"),
+        (lambda path: path.write_bytes(b""), "is truncated or altered: 0 bytes are not whole records of 3073."),
+        (Path.unlink, "is missing. Unpack the binary version again, or remove "),
+    ],
+    ids=["truncated", "empty", "missing"],
+)
+def test_a_damaged_binary_file_of_cifar_is_refused_by_name(tmp_path, harm, message):
+    lay_binary(tmp_path, hundred=False)
+    path = tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin"
+    harm(path)
+    with pytest.raises(DataError) as refusal:
+        cifar10(str(tmp_path), download=False)
+    assert str(refusal.value).startswith(f"{path} {message}")
+
+
+def test_a_label_outside_cifars_classes_is_refused(tmp_path):
+    lay_binary(tmp_path, hundred=False)
+    flip_byte(tmp_path / "cifar-10-batches-bin" / "test_batch.bin", 0)
+    with pytest.raises(DataError, match=r"^cifar10: a label in the test split is 2\d\d, outside 0 … 9\.$"):
+        cifar10(str(tmp_path), download=False)
+
+
+@pytest.fixture
+def python_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], dict[str, np.ndarray]]:
+    """Writes the pickled version, and makes torchvision's lists of published digests those of the written files."""
+
+    def make(hundred: bool) -> dict[str, np.ndarray]:
+        kind = torchvision.datasets.CIFAR100 if hundred else torchvision.datasets.CIFAR10
+        folder, key = tmp_path / kind.base_folder, "fine_labels" if hundred else "labels"
+        folder.mkdir()
+
+        def write(name: str, content: dict[str, object]) -> list[str]:
+            (folder / name).write_bytes(pickle.dumps(content))
+            return [name, md5((folder / name).read_bytes()).hexdigest()]
+
+        rows, lists = {}, {}
+        for part in ("train_list", "test_list"):
+            made = []
+            for name, _ in getattr(kind, part):
+                rows[name] = records(3, (100 if hundred else 10,), len(rows))
+                made.append(write(name, {"data": rows[name][:, 1:], key: rows[name][:, 0].tolist()}))
+            lists[part] = made
+        names = [f"kind-{k}" for k in range(100)] if hundred else list(CIFAR10_CLASSES)
+        meta = write(kind.meta["filename"], {kind.meta["key"]: names})
+        monkeypatch.setattr(kind, "train_list", lists["train_list"])
+        monkeypatch.setattr(kind, "test_list", lists["test_list"])
+        monkeypatch.setattr(kind, "meta", kind.meta | {"md5": meta[1]})
+        return rows
+
+    return make
+
+
+@pytest.mark.parametrize(("load", "hundred"), [(cifar10, False), (cifar100, True)])
+def test_the_python_version_of_cifar(tmp_path, python_cifar, load, hundred):
+    *train, test = python_cifar(hundred).values()
+    dataset = load(str(tmp_path), download=False)
+    for split, rows in ((dataset.train, np.concatenate(train)), (dataset.test, test)):
+        assert split.labels.tolist() == rows[:, 0].tolist()
+        assert torch.equal(pixels_of(split), torch.from_numpy(rows[:, 1:].reshape(-1, 3, 32, 32)))
+    assert dataset.classes == (tuple(f"kind-{k}" for k in range(100)) if hundred else CIFAR10_CLASSES)
+
+
+@pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
+def test_a_pickle_that_is_not_the_published_one_is_refused_unopened(tmp_path, python_cifar, name):
+    python_cifar(False)
+    path, ran = tmp_path / "cifar-10-batches-py" / name, tmp_path / "ran"
+    path.write_bytes(pickle.dumps(_Touch(ran)))
+    with pytest.raises(DataError) as refusal:
+        cifar10(str(tmp_path), download=False)
+    assert str(refusal.value) == (
+        f"{path} is truncated or altered: its MD5 is not the published one. Fetch it again."
+    )
+    assert not ran.exists()
+
+
+class _Touch:
+    """A pickle of it makes a file when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "first", "archive"),
+    [
+        (cifar10, "CIFAR10", "cifar-10-batches-py/data_batch_1", "cifar-10-python.tar.gz"),
+        (cifar100, "CIFAR100", "cifar-100-python/train", "cifar-100-python.tar.gz"),
+    ],
+)
+def test_missing_cifar_is_told_with_what_to_put_where(tmp_path, load, name, first, archive):
+    with pytest.raises(DataError) as refusal:
+        load(str(tmp_path), download=False)
+    assert str(refusal.value) == (
+        f"dataset.root must be a folder that holds {name}, got {str(tmp_path)!r}, where there is no {first}, and it was "
+        f"not downloaded. Unpack {archive} (or the binary version) into {tmp_path}, or give another "
+        "dataset.root=<folder>."
+    )
+
+
+# --- folders of images
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8), mode=None).save(path)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for k, name in enumerate(["train/cat/b.png", "train/cat/a.png", "train/dog/deep/c.PNG", "test/cat/d.png"]):
+        draw(tmp_path / name, k)
+    draw(tmp_path / "test/dog/e.bmp", 9, mode="L")
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def load_folder(root: Path, **changes: object):
+    return image_folder(str(root), **{"size": 6, "workers": 0} | changes)
+
+
+def test_an_image_folder_is_read_by_class(tree):
+    dataset = load_folder(tree)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.input_shape == (3, 6, 6)
+    assert [Path(path).name for path in dataset.train.images.paths] == ["a.png", "b.png", "c.PNG"]
+    assert dataset.train.labels.tolist() == [0, 0, 1]
+    assert dataset.test.labels.tolist() == [0, 1]
+    assert dataset.validation is None
+    assert dataset.transfer is dataset.train
+
+
+def test_an_image_of_the_asked_size_is_kept_byte_by_byte(tree):
+    image = draw(tree / "train/cat/exact.png", 33, size=(6, 6))
+    expected = torch.from_numpy(np.array(Image.open(image))).permute(2, 0, 1)
+    split = load_folder(tree).train
+    where = [Path(path).name for path in split.images.paths].index("exact.png")
+    assert torch.equal(pixels_of(split)[where], expected)
+
+
+def test_a_wide_image_is_cut_at_its_centre(tmp_path):
+    wide = np.zeros((6, 18, 3), np.uint8)
+    wide[:, 6:12] = 200  # the middle third is kept
+    for part in ("train/a/x.png", "test/a/x.png"):
+        (tmp_path / part).parent.mkdir(parents=True)
+        Image.fromarray(wide).save(tmp_path / part)
+    assert (pixels_of(load_folder(tmp_path).train) == 200).all()
+
+
+def test_sixteen_bit_grey_images_keep_their_shades(tmp_path):
+    ramp = np.arange(36, dtype=np.uint16).reshape(6, 6) * 1800
+    for part in ("train/a/x.png", "test/a/x.png"):
+        (tmp_path / part).parent.mkdir(parents=True)
+        Image.fromarray(ramp).save(tmp_path / part)
+    pixels = pixels_of(load_folder(tmp_path, channels=1).train)[0, 0]
+    assert np.abs(pixels.numpy() - ramp / 257).max() <= 1
+
+
+def test_grey_images_on_request(tree):
+    dataset = load_folder(tree, channels=1)
+    assert dataset.input_shape == (1, 6, 6)
+    assert pixels_of(dataset.train).shape == (3, 1, 6, 6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_decode_the_same_bytes_in_the_order_asked_for(tree, workers):
+    for k in range(7):
+        draw(tree / f"train/cat/more-{k}.png", 50 + k)
+    reference = pixels_of(load_folder(tree).train)
+    batches = [torch.tensor([7, 0, 3]), torch.tensor([1]), torch.tensor([2, 2, 9, 4])]
+    found = list(load_folder(tree, workers=workers).train.images.stream(batches, CPU))
+    assert all(torch.equal(images, reference[where]) for images, where in zip(found, batches, strict=True))
+
+
+def test_own_validation_and_transfer_splits_may_lie_beside_and_transfer_be_unlabelled(tree):
+    draw(tree / "validation/dog/v.png", 20)
+    for name in ("transfer/loose.png", "transfer/cat/kept.png"):
+        draw(tree / name, 21)
+    dataset = load_folder(tree)
+    assert dataset.validation.labels.tolist() == [1]
+    assert dataset.transfer.labels.tolist() == [0, UNLABELLED]  # cat/kept.png, loose.png
+    assert dataset.transfer.labelled == 1
+    assert len(dataset.train) == 3
+
+
+def test_the_fingerprint_of_an_image_folder_follows_its_files_and_how_they_are_decoded(tree):
+    first = load_folder(tree)
+    assert load_folder(tree, workers=2).fingerprint == first.fingerprint
+    assert load_folder(tree, size=7).fingerprint != first.fingerprint
+    draw(tree / "train/cat/a.png", 99)
+    changed = load_folder(tree)
+    assert changed.fingerprint != first.fingerprint
+    assert (changed.train.images.checksums() == first.train.images.checksums()).tolist() == [False, True, True]
+
+
+def test_undecodable_images_are_all_listed_by_path(tree):
+    whole_file = (tree / "train/cat/a.png").read_bytes()
+    (tree / "train/cat/a.png").write_bytes(whole_file[: len(whole_file) // 2])
+    (tree / "test/dog/text.png").write_text("this is no image")
+    (tree / "test/cat/empty.jpg").write_bytes(b"")
+    with pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    first, *lines = str(refusal.value).splitlines()
+    assert first == "3 image(s) cannot be decoded; mend or remove them:"
+    paths = [tree / "train/cat/a.png", tree / "test/cat/empty.jpg", tree / "test/dog/text.png"]
+    assert [line.partition(": ")[0].strip() for line in lines] == [str(path) for path in paths]
+
+
+def test_damaged_exif_counts_as_undecodable(tree):
+    image, path = Image.new("RGB", (8, 8)), tree / "train/cat/turned.jpg"
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    content = path.read_bytes()
+    at = content.index(b"\x12\x01\x03\x00") if b"\x12\x01\x03\x00" in content else content.index(b"\x01\x12\x00\x03")
+    path.write_bytes(content[: at + 2] + content[at + 2 : at + 4].replace(b"\x03", b"\x02") + content[at + 4 :])
+    try:
+        load_folder(tree)
+    except DataError as refusal:
+        assert str(path) in str(refusal)
+
+
+@pytest.mark.parametrize("name", ["test/bird/x.png", "test/loose.png", "train/loose.png", "transfer/bird/x.png"])
+def test_an_image_in_no_class_of_the_training_split_is_refused(tree, name):
+    path = draw(tree / name, 1)
+    with pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    assert str(refusal.value) == f"{path} is in no class of {tree / 'train'} (cat, dog)."
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_missing_part_is_told_with_the_layout(tree, part):
+    (tree / part).rename(tree / "elsewhere")
+    with pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    assert str(refusal.value) == (
+        f"dataset.root must be a folder with train/ and test/, got {str(tree)!r}, where there is no {part}/. "
+        "Lay it out as train/<class>/<image>, or give another dataset.root=<folder>."
+    )
+
+
+def test_a_part_without_images_is_refused(tree):
+    for path in (tree / "test").rglob("*.*"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"holds no images \("):
+        load_folder(tree)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 0}, "dataset.size must be a whole number of pixels ≥ 1, got 0."),
+        ({"size": 2.5}, "dataset.size must be a whole number of pixels ≥ 1, got 2.5."),
+        ({"channels": 2}, "dataset.channels must be 1 (grey) or 3 (colour), got 2."),
+        ({"workers": -1}, "dataset.workers must be a whole number ≥ 0, got -1."),
+    ],
+)
+def test_arguments_outside_their_rule_are_refused(tree, changes, message):
+    with pytest.raises(ConfigError) as refusal:
+        load_folder(tree, **changes)
+    assert str(refusal.value) == message
