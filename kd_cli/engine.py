@@ -195,7 +195,7 @@ def fit(
             figures = meter.figures()
             if not math.isfinite(figures["loss"]):
                 raise TrainingError(
-                    f"The loss turned {figures['loss']} in epoch {epoch + 1} of {recipe.epochs} at learning rate "
+                    f"The loss turned {str(figures['loss']).replace('nan', 'NaN')} in epoch {epoch + 1} of {recipe.epochs} at learning rate "
                     f"{lr:g}. Try a lower train.optimizer.lr, train.clip=1 or train.precision=32."
                 )
             if validation is not None:

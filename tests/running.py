@@ -3,9 +3,11 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,7 @@ def inside(*words: str, cwd: Path) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.chdir(cwd),
+        logging_kept(),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.dict(os.environ),
@@ -59,6 +62,24 @@ def inside(*words: str, cwd: Path) -> Outcome:
     ):
         status = run(list(words))
     return Outcome(status, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def logging_kept() -> Iterator[None]:
+    """Takes back what Hydra changes in `logging`, which outlives a command only here."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for name, logger in root.manager.loggerDict.items():
+            if name.startswith(("hydra", "kd")) and isinstance(logger, logging.Logger):
+                logger.setLevel(logging.NOTSET)
 
 
 def files_below(folder: Path) -> list[str]:

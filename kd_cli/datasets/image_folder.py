@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -162,8 +162,10 @@ def _scan(paths: list[str], size: int, channels: int) -> list[tuple[int, str] | 
         try:
             decode(path, (size, size), channels)
             content = Path(path).read_bytes()
+        except UnidentifiedImageError:
+            return "not an image"
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            return f"{error}".replace(f"{path!r}", "the file")
+            return f"{error}"
         return zlib.crc32(content), hashlib.sha256(content).hexdigest()
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock

@@ -10,6 +10,7 @@ from torch import nn
 
 from kd_cli.artifacts import Artifact
 from kd_cli.engine import Batches, Objective, Recipe, fit
+from kd_cli.errors import TrainingError
 from kd_cli.progress import task
 from kd_cli.stages.compose import plain
 from kd_cli.stages.run import Run
@@ -39,7 +40,11 @@ def train_and_store(
             def on_step(epoch: int, step: int) -> None:
                 progress.move(epoch + (step + 1) / steps)
 
-            fit(model, batches, objective, recipe, run.dataset.validation, run.cfg.compile, on_step, on_epoch)
+            try:
+                fit(model, batches, objective, recipe, run.dataset.validation, run.cfg.compile, on_step, on_epoch)
+            except TrainingError as error:
+                key = "teacher" if kind == "teachers" else "student"
+                raise TrainingError(str(error).replace(" train.", f" {key}.train.")) from error
         save_model(model, str(folder / "model.safetensors"))
         about = {
             "model": plain(node),

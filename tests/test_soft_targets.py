@@ -1,0 +1,208 @@
+import json
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kd_cli import soft_targets
+from kd_cli.artifacts import Store
+from kd_cli.engine import Batches
+from kd_cli.errors import ArtifactError, ConfigError
+from kd_cli.soft_targets import SoftTargets, check_room, write_targets
+from kd_cli.types import Split
+
+CPU = torch.device("cpu")
+
+
+def tell(split: Split, view: int, positions: Tensor | None = None, classes: int = 6) -> Tensor:
+    """A teacher whose logits name sample and view: max-centred and exact in float16."""
+    index = split.index if positions is None else split.index[positions]
+    logits = torch.zeros(len(index), classes)
+    logits[:, 1], logits[:, 2] = -index.float(), -1.0 - view
+    return logits
+
+
+@pytest.fixture
+def dump(tmp_path: Path):
+    def make(split: Split, views: int = 3, dtype: str = "float16", logits=None, identity: str = "a"):
+        def fill(folder: Path) -> dict[str, object]:
+            write_targets(folder, logits or (lambda view: tell(split, view)), split, views, dtype)
+            return {}
+
+        return Store(tmp_path).write("soft_targets", {"of": identity}, fill)
+
+    return make
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_is_written_is_read_back_for_any_rows_of_any_view(dump, named, dtype):
+    split = named.split
+    stored = SoftTargets(dump(split, dtype=dtype), split, CPU)
+    positions = torch.tensor([40, 0, 7, 7])
+    for view in range(3):
+        rows = stored(positions, view, torch.empty(0))
+        assert rows.dtype == torch.float32
+        assert torch.equal(rows, tell(split, view, positions))
+
+
+def test_the_folder_holds_one_file_a_view_and_the_samples(dump, named):
+    folder = dump(named.split, views=2).folder
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "logits-00000.safetensors",
+        "logits-00001.safetensors",
+        "manifest.json",
+        "samples.safetensors",
+    ]
+    logits = load_file(folder / "logits-00001.safetensors")["logits"]
+    assert (logits.dtype, logits.shape) == (torch.float16, (41, 6))
+    samples = load_file(folder / "samples.safetensors")
+    assert torch.equal(samples["index"], named.split.index)
+    assert torch.equal(samples["crc32"], named.split.images.checksums())
+    assert all(tensor.dtype == torch.int64 for tensor in samples.values())
+
+
+def test_every_step_gets_the_logits_of_its_own_samples_and_view(dump, named):
+    split = named.split
+    batches = Batches(split, 8, seed=3, device=CPU, views=3, targets=SoftTargets(dump(split), split, CPU))
+    for epoch in range(4):
+        seen = []
+        for batch in batches.epoch(epoch):
+            samples = named.of(batch.images)
+            assert torch.equal(batch.teacher_logits, tell(split, epoch % 3, samples))
+            assert torch.equal(batch.labels, split.labels[samples])
+            seen.append(samples)
+        assert torch.equal(torch.cat(seen).sort().values, torch.arange(41))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+def test_stored_logits_give_the_soft_targets_of_every_temperature(dump, named, temperature):
+    confident = np.random.default_rng(0).normal(0, 12, (41, 10)) + 100  # half of its T = 1 probabilities are 0 in float16
+    split = named.split
+    artifact = dump(split, views=1, logits=lambda view: torch.from_numpy(confident).float())
+    rows = SoftTargets(artifact, split, CPU)(torch.arange(41), 0, torch.empty(0)).double().numpy()
+
+    def soften(logits: np.ndarray) -> np.ndarray:
+        powers = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
+        return powers / powers.sum(1, keepdims=True)
+
+    variation = np.abs(soften(rows) - soften(confident)).sum(1) / 2
+    assert variation.max() < 1e-3
+    assert rows.max(1) == pytest.approx(0)  # max-centred
+
+
+def test_ids_beyond_2048_are_exact_for_samples_and_classes(dump):
+    from kd_cli.datasets.resident import Resident
+
+    count, classes = 5, 3001
+    index = torch.tensor([2049, 32769, 65537, 16_777_217, 2**40 + 1])
+    split = Split(Resident(torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1)), torch.arange(count), index)
+    logits = torch.full((count, classes), -9.0)
+    favourites = torch.tensor([0, 2049, 2051, 2999, 3000])
+    logits[torch.arange(count), favourites] = 5.0
+    artifact = dump(split, views=1, logits=lambda view: logits)
+    assert torch.equal(load_file(artifact.folder / "samples.safetensors")["index"], index)
+    rows = SoftTargets(artifact, split, CPU)(torch.arange(count), 0, torch.empty(0))
+    assert torch.equal(rows.argmax(1), favourites)
+
+
+def test_logits_beyond_the_range_of_float16_stay_finite(dump, named):
+    far = torch.tensor([[0.0, -1e6, -3.0, 0, 0, 0]]).expand(41, 6)
+    rows = SoftTargets(dump(named.split, 1, logits=lambda view: far), named.split, CPU)(torch.arange(3), 0, far)
+    assert rows.isfinite().all()
+    assert (rows[:, 1] < -6e4).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda split: split.select(torch.arange(41).flip(0)),
+        lambda split: split.select(torch.arange(40)),
+        lambda split: Split(split.images, split.labels, split.index.roll(1)),
+        lambda split: Split(split.images.select(torch.arange(41).roll(1)), split.labels, split.index),
+    ],
+    ids=["other order", "fewer samples", "other index", "other pixels"],
+)
+def test_other_samples_than_those_dumped_are_refused(dump, named, change):
+    artifact = dump(named.split)
+    with pytest.raises(ArtifactError) as refusal:
+        SoftTargets(artifact, change(named.split), CPU)
+    assert str(refusal.value) == (
+        f"{artifact.folder} holds the logits of other samples than the transfer set. Remove it."
+    )
+
+
+def test_labels_are_not_part_of_the_join(dump, named):
+    SoftTargets(dump(named.split), named.split.with_labels(torch.full((41,), -1)), CPU)
+
+
+def test_a_shard_that_the_manifest_does_not_name_is_not_read(dump, named):
+    artifact = dump(named.split, views=1)
+    save_file({"logits": torch.zeros(41, 6)}, artifact.folder / "logits-0.safetensors")
+    assert len(SoftTargets(artifact, named.split, CPU).views) == 1
+
+
+def test_check_accepts_what_the_teacher_says_up_to_rounding_and_a_constant(dump, named):
+    split, generator = named.split, torch.Generator().manual_seed(0)
+    logits = {view: torch.randn(41, 6, generator=generator) * 10 for view in range(3)}
+    stored = SoftTargets(dump(split, logits=logits.__getitem__), split, CPU)
+    stored.check(lambda view, positions: logits[view][positions] * 1.001 + 3, Path("targets"))
+
+
+@pytest.mark.parametrize(
+    "recompute",
+    [
+        lambda logits, view, positions: logits[view][(positions + 1) % 41],
+        lambda logits, view, positions: logits[(view + 1) % 3][positions],
+        lambda logits, view, positions: logits[view][positions].roll(1, 1),
+        lambda logits, view, positions: torch.where(positions[:, None] == 17, 0.0, logits[view][positions]),
+        lambda logits, view, positions: logits[view][positions] * float("nan"),
+    ],
+    ids=["another sample", "another view", "other classes", "one altered sample", "not a number"],
+)
+def test_check_refuses_logits_of_another_sample_view_class_or_teacher(dump, named, recompute):
+    split, generator = named.split, torch.Generator().manual_seed(0)
+    logits = {view: torch.randn(41, 6, generator=generator) * 10 for view in range(3)}
+    stored = SoftTargets(dump(split, logits=logits.__getitem__), split, CPU)
+    with pytest.raises(ArtifactError) as refusal:
+        stored.check(lambda view, positions: recompute(logits, view, positions), Path("here/targets"))
+    assert str(refusal.value) == "here/targets is not what this teacher says of the transfer set. Remove it."
+
+
+def test_check_asks_for_at_most_256_pairs(dump, named):
+    split, asked = named.split, []
+    stored = SoftTargets(dump(split, views=9), split, CPU)
+
+    def recompute(view: int, positions: Tensor) -> Tensor:
+        asked.append(positions)
+        return tell(split, view, positions)
+
+    stored.check(recompute, Path("targets"))
+    assert sum(map(len, asked)) == 256
+
+
+def test_targets_hold_neither_probabilities_nor_pickles(dump, named):
+    artifact = dump(named.split, logits=lambda view: tell(named.split, view) + 7)
+    assert all(name.endswith(".safetensors") for name in artifact.manifest["files"])
+    assert load_file(artifact.folder / "logits-00000.safetensors")["logits"].min() < 0
+    assert json.loads((artifact.folder / "manifest.json").read_text()) == artifact.manifest
+
+
+Disk = namedtuple("Disk", "total used free")
+
+
+def test_check_room_counts_the_bytes_of_all_views(tmp_path, monkeypatch):
+    monkeypatch.setattr(soft_targets.shutil, "disk_usage", lambda folder: Disk(0, 0, 10_000_000))
+    below = tmp_path / "not" / "yet" / "made"
+    check_room(below, 10_000, 4, 100, "float16")  # 8 MB of 10
+    with pytest.raises(ConfigError) as refusal:
+        check_room(below, 10_000, 8, 100, "float16")
+    assert str(refusal.value) == (
+        "transfer.views must be at most 4 here, got 8. 8 views × 10,000 samples × 100 classes need 0.0 GB, 0.0 GB are "
+        "free. Lower it, or run the teacher in each step with teacher.online=true."
+    )
+    with pytest.raises(ConfigError, match="at most 2 here"):
+        check_room(below, 10_000, 4, 100, "float32")
