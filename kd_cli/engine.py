@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.flop_counter import FlopCounterMode
 
 from kd_cli.augment import Augment
 from kd_cli.errors import ConfigError, TrainingError, must
@@ -184,7 +183,7 @@ def fit(
         return logits.detach(), {name: term.detach() for name, term in terms.items()}
 
     best, fewest = None, math.inf
-    with threads_for(model, batches):
+    with threads_for(model, recipe.batch_size):
         for epoch in range(recipe.epochs):
             model.train()
             lr, meter = optimizer.param_groups[0]["lr"], Meter(device)
@@ -194,9 +193,10 @@ def fit(
                 on_step(epoch, step)
             figures = meter.figures()
             if not math.isfinite(figures["loss"]):
+                value = "NaN" if math.isnan(figures["loss"]) else "infinite"
                 raise TrainingError(
-                    f"The loss turned {str(figures['loss']).replace('nan', 'NaN')} in epoch {epoch + 1} of {recipe.epochs} at learning rate "
-                    f"{lr:g}. Try a lower train.optimizer.lr, train.clip=1 or train.precision=32."
+                    f"The loss turned {value} in epoch {epoch + 1} of {recipe.epochs} at learning rate {lr:g}. "
+                    "Try a lower train.optimizer.lr, train.clip=1 or train.precision=32."
                 )
             if validation is not None:
                 wrong = int((predict(model, validation, device).argmax(1) != validation.labels).sum())
@@ -234,25 +234,16 @@ class Meter:
 
 
 @contextmanager
-def threads_for(model: nn.Module, batches: Batches) -> Iterator[None]:
-    """One thread where the arithmetic of a step is too small to share; the process's own number otherwise."""
+def threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
+    """One thread for a network without convolutions whose step is too small to share; otherwise all there are."""
     threads = torch.get_num_threads()
-    image = next(batches.split.images.stream([torch.tensor([0])], batches.device)).float()
-    if 3 * batches.batch_size * count_flops(model, image) < SMALL_STEP:  # backward takes twice the forward pass
+    weights = list(model.parameters())
+    if all(p.ndim <= 2 for p in weights) and 6 * batch_size * sum(p.numel() for p in weights) < SMALL_STEP:
         torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@torch.no_grad()
-def count_flops(model: nn.Module, image: Tensor) -> int:
-    """Floating-point operations for one image `[1, channels, height, width]`, a multiply-add counted as two."""
-    model.eval()
-    with FlopCounterMode(display=False) as counter:
-        model(image)
-    return int(counter.get_total_flops())
 
 
 @torch.no_grad()

@@ -31,8 +31,11 @@ def translate(error: BaseException, command: str, overrides: list[str], configs:
         return str(must(key, KINDS.get(kind, kind), value, QUOTE if "seed" in key else ""))
     if found := re.search(r"Could not (?:override|delete from config\.?) '?([^'\s]+)'?", text):
         return _unknown_key(found.group(1).rstrip("."), command, overrides, configs)
-    if found := re.search(r"Error parsing override '([^'=]*)'", text):
-        return str(must("An argument", "key=value", found.group(1)))
+    if found := re.search(r"Error parsing override '(.*?)'\n", text):
+        hint = "Quote values that hold special characters: 'key=\"a value\"'."
+        return str(must("An argument", "key=value", found.group(1), hint))
+    if found := re.search(r"Key '[^']*' is not in struct\s+full_key: (\S+)", text):
+        return f"{found.group(1)} must be given."
     if "Config group override must be" in text:
         empty = ", ".join(word for word in overrides if word.endswith(("=null", "=[]", "=")))
         return f"A config group must be given a choice, got {empty or 'none'}."

@@ -126,7 +126,7 @@ def test_a_folder_that_is_no_artifact_is_refused(tmp_path, make):
     assert str(refusal.value) == f"{folder} is not an artifact of kd: it has no manifest.json."
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "sub/inside", "/etc/hostname", "..", ""])
+@pytest.mark.parametrize("name", ["../outside.safetensors", "sub/inside", "/etc/hostname"])
 def test_a_manifest_that_names_a_file_elsewhere_is_refused(store, name):
     folder = store.write("teachers", IDENTITY, fill).folder
     (folder.parent / "outside.safetensors").write_bytes(b"x")

@@ -150,7 +150,7 @@ def test_half_of_the_images_are_mirrored_and_none_without_flip():
 
 
 def rectangles(crop: ResizedCrop, samples: int) -> dict[str, np.ndarray]:
-    """Share of width and height of each crop, and whether it is mirrored, read off two ramps of 4 grey levels a pixel."""
+    """Share of width and height of each crop, and whether it is mirrored, read off two ramps."""
     side = 64
     ramp = (torch.arange(side) * 4).to(torch.uint8)
     image = torch.stack([ramp.expand(side, side), ramp.view(-1, 1).expand(side, side)])

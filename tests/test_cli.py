@@ -47,7 +47,7 @@ def test_version(tmp_path: Path) -> None:
 def test_a_mistyped_command_gets_a_did_you_mean(typed: str, meant: str, tmp_path: Path) -> None:
     done = inside(typed, "temperature=2", cwd=tmp_path)
     assert (done.status, done.out) == (2, "")
-    expected = f"The command must be one of {LISTED}, got {typed!r}. Did you mean {meant!r}? See kd --help.\n"
+    expected = f"The command must be one of {LISTED}, got {typed!r}. Did you mean {meant!r}?\n"
     assert done.err == expected
 
 

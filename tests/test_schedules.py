@@ -71,7 +71,11 @@ def test_multi_step_drops_at_the_start_of_each_milestone_epoch(optimizer):
     ("schedule", "arguments", "message"),
     [
         (schedules.cosine, {"warmup": 1}, "train.scheduler.warmup must be a share of the run, ≥ 0 and < 1, got 1."),
-        (schedules.cosine, {"warmup": -0.1}, "train.scheduler.warmup must be a share of the run, ≥ 0 and < 1, got -0.1."),
+        (
+            schedules.cosine,
+            {"warmup": -0.1},
+            "train.scheduler.warmup must be a share of the run, ≥ 0 and < 1, got -0.1.",
+        ),
         (schedules.one_cycle, {"rise": 0}, "train.scheduler.rise must be a share of the run, > 0 and < 1, got 0."),
         (schedules.one_cycle, {"rise": 1.0}, "train.scheduler.rise must be a share of the run, > 0 and < 1, got 1.0."),
     ],

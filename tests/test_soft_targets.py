@@ -80,7 +80,9 @@ def test_every_step_gets_the_logits_of_its_own_samples_and_view(dump, named):
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
 def test_stored_logits_give_the_soft_targets_of_every_temperature(dump, named, temperature):
-    confident = np.random.default_rng(0).normal(0, 12, (41, 10)) + 100  # half of its T = 1 probabilities are 0 in float16
+    confident = (
+        np.random.default_rng(0).normal(0, 12, (41, 10)) + 100
+    )  # half of its T = 1 probabilities are 0 in float16
     split = named.split
     artifact = dump(split, views=1, logits=lambda view: torch.from_numpy(confident).float())
     rows = SoftTargets(artifact, split, CPU)(torch.arange(41), 0, torch.empty(0)).double().numpy()

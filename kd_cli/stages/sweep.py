@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ FIGURES = ("errors", "accuracy", "nll", "ece", "agreement", "artifact")
 
 def summarize(folder: Path) -> bool:
     """Writes and shows the summary of a sweep's folder; False if any job failed."""
-    jobs = [_job(path) for path in sorted(folder.glob("*/result.json"))]
+    jobs = [_job(path) for path in sorted(folder.glob("*/result.json"), key=_natural)]
     if not jobs:
         return True
     jobs = _distinct(jobs)
@@ -29,6 +30,11 @@ def summarize(folder: Path) -> bool:
         writer.writerows(jobs)
     show_sweep(folder, jobs, groups, settings)
     return all(job["status"] == "completed" for job in jobs)
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sorts `seed-10` after `seed-9`."""
+    return [float(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", path.parent.name))]
 
 
 def _job(path: Path) -> dict[str, Any]:

@@ -1,0 +1,257 @@
+"""Every YAML composes and instantiates, every key in a recipe is an argument of what it configures."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from kd_cli import schema
+from kd_cli.cli import CONFIGS, commands
+from kd_cli.engine import Recipe
+from kd_cli.stages import job  # noqa: F401  registers the schemas and resolvers
+from kd_cli.stages.compose import instantiate
+from kd_cli.teachers.source import Source
+from kd_cli.teachers.trained import Trained
+
+# What a recipe is for, by the first line of its YAML: the shape of the images and a data set that exists.
+SHAPES = {"digits": (1, 8, 8), "MNIST": (1, 28, 28), "CIFAR": (3, 32, 32), "folders": (3, 64, 64)}
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def composing() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield
+
+
+def composed(command: str, *overrides: str) -> DictConfig:
+    return compose(command, overrides=list(overrides))
+
+
+def shape_of(group: str, name: str) -> tuple[int, int, int]:
+    first = (CONFIGS / group / f"{name}.yaml").read_text().splitlines()[0]
+    found = [shape for word, shape in SHAPES.items() if word in first]
+    assert found, f"{group}/{name}.yaml does not say in its first line what it is for"
+    return found[0]
+
+
+def offline(cfg: DictConfig, key: str) -> None:
+    """Without pretrained weights, which would have to be downloaded."""
+    if OmegaConf.select(cfg, f"{key}.weights") is not None:
+        OmegaConf.update(cfg, f"{key}.weights", None)
+
+
+def test_every_file_is_found_by_this_module() -> None:
+    groups = {path.parent.name for path in CONFIGS.glob("*/*.yaml")}
+    covered = {"dataset", "teacher", "student", "model", "objective", "optimizer", "scheduler", "augment", "experiment"}
+    assert groups == covered
+    assert {path.parent.parent.name for path in CONFIGS.glob("*/*/*.yaml")} == {"hydra"}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_commands_first_line_is_its_help(path: Path) -> None:
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert first.endswith(".")
+    assert commands()[path.stem.replace("_", "-")] == first[2:]
+
+
+@pytest.mark.parametrize("command", names("."))
+def test_every_command_composes(command: str) -> None:
+    cfg = composed(command)
+    expected = set(schema.SCHEMAS[command if command != "sweep" else "distill"].__dataclass_fields__)
+    assert set(cfg) == expected
+    if command not in ("evaluate", "predict"):
+        schema.check(command, cfg)
+        OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_experiment_composes_and_its_parts_exist(experiment: str) -> None:
+    cfg = composed("distill", f"experiment={experiment}")
+    schema.check("distill", cfg)
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    instantiate(cfg.objective, "objective")
+    offline(cfg, "teacher.model")
+    assert isinstance(instantiate(cfg.teacher, "teacher"), Source)
+    assert isinstance(instantiate(cfg.student.train, "student.train"), Recipe)
+    if cfg.transfer.augment is not None:
+        instantiate(cfg.transfer.augment, "transfer.augment")
+
+
+def test_hinton_mnist_is_the_papers_experiment() -> None:
+    cfg = composed("distill", "experiment=hinton_mnist")
+    assert list(cfg.teacher.model.widths) == [1200, 1200]
+    assert list(cfg.student.model.widths) == [800, 800]
+    assert cfg.student.model.dropout == cfg.student.model.input_dropout == 0
+    assert cfg.student.train.optimizer.weight_decay == 0
+    assert cfg.student.train.max_norm is None
+    assert (cfg.temperature, cfg.transfer.augment, cfg.transfer.views) == (20, None, 1)
+    assert cfg.teacher.augment.pixels == 2
+    assert cfg.teacher.train.max_norm is not None
+    views = composed("distill", "experiment=hinton_mnist_views")
+    assert views.transfer.augment == views.teacher.augment
+    assert views.transfer.views > 1
+
+
+@pytest.mark.parametrize("teacher", ["resnet20", "resnet56", "resnet110", "resnet32x4", "wrn_40_2"])
+def test_cifar_teachers_are_asked_online_by_default(teacher: str) -> None:
+    assert composed("distill", f"teacher={teacher}").teacher.online is True
+
+
+def accepted(target: str) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(get_object(target)).parameters)
+
+
+def nodes(config: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a _target_ in a config."""
+    if isinstance(config, dict):
+        if "_target_" in config:
+            yield path, config
+        for key, value in config.items():
+            yield from nodes(value, f"{path}.{key}" if path else str(key))
+
+
+def check_arguments(config: Any) -> int:
+    count = 0
+    for path, node in nodes(config):
+        given = {key for key in node if not key.startswith("_")}
+        parameters = accepted(node["_target_"])
+        assert given <= set(parameters), f"{path}: {sorted(given - set(parameters))}"
+        if not node.get("_partial_"):
+            needed = {
+                name
+                for name, parameter in parameters.items()
+                if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+            }
+            assert needed <= given, f"{path}: {sorted(needed - given)}"
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("dataset", names("dataset"))
+def test_every_data_set_names_a_function_with_these_arguments(dataset: str) -> None:
+    node = OmegaConf.to_container(composed("distill", f"dataset={dataset}").dataset)
+    assert check_arguments(node) == 1
+    assert {"validation", "seed"} <= set(node)
+
+
+def recipes() -> list[tuple[str, str]]:
+    return [(group, name) for group in ("teacher", "student") for name in names(group)]
+
+
+@pytest.mark.parametrize(("group", "name"), recipes())
+def test_every_key_of_a_recipe_is_an_argument(group: str, name: str) -> None:
+    more = ["model@teacher.model=mlp_256"] if name == "checkpoint" else []
+    cfg = composed("distill", f"{group}={name}", *more)
+    assert check_arguments(OmegaConf.to_container(cfg, resolve=True)) >= 6
+
+
+@pytest.mark.parametrize("group", ["teacher", "student"])
+def test_an_overriding_key_of_a_recipe_stands_in_the_file_that_it_overrides(group: str) -> None:
+    """`model: {dropuot: 0.5}` in a recipe would be merged without a word."""
+    for name in names(group):
+        recipe = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
+        chosen = {}
+        for default in recipe.get("defaults", []):
+            if isinstance(default, dict):
+                ((key, value),) = default.items()
+                chosen[key.partition("@")[2]] = (key.partition("@")[0].strip("/"), value)
+        for place, (folder, value) in chosen.items():
+            if value in (None, "???"):
+                continue
+            base = yaml.safe_load((CONFIGS / folder / f"{value}.yaml").read_text())
+            node: Any = recipe
+            for part in place.split("."):
+                node = node.get(part, {}) if isinstance(node, dict) else {}
+            assert set(node) <= set(base), f"{group}/{name}.yaml: {place}"
+
+
+def network_of(model: Any, shape: tuple[int, int, int]) -> nn.Module:
+    network: nn.Module = model(num_classes=7, input_shape=shape)
+    network.eval()
+    with torch.inference_mode():
+        logits = network(torch.rand(2, *shape))
+    assert logits.shape == (2, 7)
+    assert logits.isfinite().all()
+    return network
+
+
+@pytest.mark.parametrize("name", [name for name in names("teacher") if name not in ("artifact", "checkpoint")])
+def test_every_teacher_is_built(name: str) -> None:
+    cfg = composed("distill", f"teacher={name}")
+    offline(cfg, "teacher.model")
+    source = instantiate(cfg.teacher, "teacher")
+    assert isinstance(source, Trained)
+    source.train.check(network_of(source.model, shape_of("teacher", name)), None)
+
+
+@pytest.mark.parametrize("name", names("student"))
+def test_every_student_is_built_and_holds_no_augmentation(name: str) -> None:
+    cfg = composed("distill", f"student={name}")
+    offline(cfg, "student.model")
+    recipe = instantiate(cfg.student.train, "student.train")
+    recipe.check(network_of(instantiate(cfg.student.model, "student.model"), shape_of("student", name)), None)
+    assert "augment" not in cfg.student
+
+
+@pytest.mark.parametrize("precision", schema.PRECISIONS)
+def test_the_students_precision_follows_the_key_that_people_type_the_teachers_is_its_own(precision: str) -> None:
+    for name in names("student"):
+        cfg = composed("distill", f"student={name}", f"precision={precision}")
+        assert str(cfg.student.train.precision) == precision
+    for name in set(names("teacher")) - {"artifact", "checkpoint"}:
+        own = composed("distill", f"teacher={name}").teacher.train.precision
+        assert composed("distill", f"teacher={name}", f"precision={precision}").teacher.train.precision == own
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_every_model_takes_the_place_of_a_students(name: str) -> None:
+    cfg = composed("distill", f"model@student.model={name}")
+    offline(cfg, "student.model")
+    shape = (3, 64, 64) if "torchvision" in name else (1, 28, 28)
+    network_of(instantiate(cfg.student.model, "student.model"), shape)
+
+
+@pytest.mark.parametrize("optimizer", names("optimizer"))
+@pytest.mark.parametrize("scheduler", names("scheduler"))
+def test_every_optimizer_goes_with_every_scheduler(optimizer: str, scheduler: str) -> None:
+    cfg = composed(
+        "distill", f"optimizer@student.train.optimizer={optimizer}", f"scheduler@student.train.scheduler={scheduler}"
+    )
+    assert check_arguments(OmegaConf.to_container(cfg.student, resolve=True)) == 4
+    recipe = instantiate(cfg.student.train, "student.train")
+    made, schedule = recipe.build(nn.Linear(2, 2), steps=3)
+    for _ in range(3 * recipe.epochs):
+        made.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize("name", names("augment"))
+def test_every_augmentation_is_built_and_keeps_the_shape(name: str) -> None:
+    cfg = composed("distill", f"augment@transfer.augment={name}")
+    assert check_arguments(OmegaConf.to_container(cfg.transfer.augment)) == 1
+    augment = instantiate(cfg.transfer.augment, "transfer.augment")
+    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
+    seen = augment(images, torch.arange(3), 0, 1)
+    assert (seen.shape, seen.dtype) == (images.shape, torch.uint8)
+
+
+@pytest.mark.parametrize("name", names("objective"))
+def test_every_objective_is_built_from_the_keys_that_people_type(name: str) -> None:
+    cfg = composed("distill", f"objective={name}", "temperature=3", "soft_weight=0.5", "hard_weight=0.25")
+    objective = instantiate(cfg.objective, "objective")
+    assert (objective.temperature, objective.soft_weight, objective.hard_weight) == (3, 0.5, 0.25)

@@ -1,0 +1,120 @@
+import re
+from collections.abc import Iterator
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import DictConfig
+
+from kd_cli import schema
+from kd_cli.cli import CONFIGS, _is_override, _ordered, _sweep_name
+from kd_cli.errors import ConfigError
+from kd_cli.stages import job  # noqa: F401  registers the schemas
+
+
+@pytest.fixture(autouse=True)
+def composing() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield
+
+
+def config(*overrides: str) -> DictConfig:
+    return compose("distill", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("temperature=0.01",),
+        ("soft_weight=0",),
+        ("hard_weight=0",),
+        ("seed=7", "teacher.seed=${seed}"),
+        ("transfer.augment=null",),
+        ("augment@transfer.augment=jitter",),
+        ("device=cuda",),
+        ("precision=16-mixed",),
+    ],
+)
+def test_what_is_right_passes(overrides: tuple[str, ...]) -> None:
+    schema.check("distill", config(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("output_dir=", "output_dir"),
+        ("temperature=-0.0", "temperature"),
+        ("temperature=-inf", "temperature"),
+        ("hard_weight=inf", "hard_weight"),
+        ("teacher.seed=true", "teacher.seed"),
+        ("teacher.seed=1.0", "teacher.seed"),
+        ("student.train.scheduler=cosine", "student.train.scheduler"),
+        ("student.train=fast", "student.train"),
+        ("precision=64", "precision"),
+    ],
+)
+def test_a_refusal_begins_with_the_key(override: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{re.escape(key)} must be "):
+        schema.check("distill", config(override))
+
+
+def test_a_seed_that_refers_to_a_wrong_seed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="^seed must be a whole number ≥ 0, got -2"):
+        schema.check("distill", config("seed=-2", "teacher.seed=${seed}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("temperature-4_seed-0", "temperature-4_seed-0"), ("", "job"), ("a.b-C_9", "a.b-C_9")]
+)
+def test_a_plain_name_stays(text: str, name: str) -> None:
+    assert schema.slug(text) == name
+
+
+@given(st.text(max_size=300))
+def test_a_slug_can_be_pasted_into_a_command(text: str) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,107}", schema.slug(text))
+
+
+@given(st.text(max_size=150), st.text(max_size=150))
+def test_slugs_are_told_apart(one: str, other: str) -> None:
+    if one and other:
+        assert (schema.slug(one) == schema.slug(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("word", "override"),
+    [
+        ("a=1", True),
+        ("~a", True),
+        ("+a=1", True),
+        ("++a.b=1", True),
+        ("'a b'=1", True),
+        ("--cfg", False),
+        ("job", False),
+        ("-m", False),
+        ("--config-dir=x", False),
+    ],
+)
+def test_which_words_are_overrides(word: str, override: bool) -> None:
+    assert _is_override(word) is override
+
+
+def test_overrides_come_before_flags_and_a_flags_value_stays_with_it() -> None:
+    words = ["--config-dir", "a=b", "x=1", "--cfg", "job", "y=2", "--multirun"]
+    assert _ordered(words) == ["x=1", "y=2", "--config-dir", "a=b", "--cfg", "job", "--multirun"]
+
+
+def test_a_sweep_is_named_by_what_changes_its_result() -> None:
+    name = _sweep_name(["temperature=1,4", "seed=0,1"])
+    assert len(name) == 1
+    assert re.fullmatch(r"sweep\.name=s[0-9a-f]{10}", name[0])
+    assert _sweep_name(["seed=0,1", "temperature=1,4"]) == name
+    execution = ["device=cpu", "output_dir=elsewhere", "compile=true", "hydra.job.num=1", "hydra/launcher=basic"]
+    assert _sweep_name(["temperature=1,4", "seed=0,1", *execution]) == name
+    assert _sweep_name(["temperature=1,4", "seed=0,2"]) != name
+    assert _sweep_name(["temperature=1,4", "precision=bf16-mixed"]) != _sweep_name(["temperature=1,4"])
+    assert _sweep_name(["temperature=1,4", "sweep.name=mine"]) == []
