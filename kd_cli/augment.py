@@ -4,7 +4,6 @@ The parameters come from integer hashing, not from a generator: view k of sample
 whatever device and in whatever batch it is asked for. That is what lets soft targets be stored for augmented images.
 """
 
-import math
 from typing import Protocol
 
 import torch
@@ -88,8 +87,9 @@ class ResizedCrop:
         """Bilinear sampling at the rectangle's grid."""
         draw = uniform(index, seed, view, 5)
         area = self.scale[0] + (self.scale[1] - self.scale[0]) * draw[0]
-        aspect = ((draw[1] * 2 - 1) * math.log(4 / 3)).exp()
-        width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
+        widest = area.reciprocal().clamp(max=4 / 3).log()  # between 3:4 and 4:3, as far as the rectangle fits
+        aspect = ((draw[1] * 2 - 1) * widest).exp()
+        width, height = (area * aspect).sqrt(), (area / aspect).sqrt()
         mirror = torch.where(draw[4] < 0.5, -1.0, 1.0) if self.flip else torch.ones_like(width)
         theta = torch.zeros(len(images), 2, 3, device=images.device)
         theta[:, 0, 0], theta[:, 1, 1] = width * mirror, height

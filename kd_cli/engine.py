@@ -91,7 +91,7 @@ class Recipe:
             raise must("train.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
         for key in ("max_norm", "clip"):
             bound = getattr(self, key)
-            if bound is not None and not (isinstance(bound, int | float) and bound > 0):
+            if bound is not None and (isinstance(bound, bool) or not (isinstance(bound, int | float) and bound > 0)):
                 raise must(f"train.{key}", "> 0 or null", bound)
         if self.select not in ("last", "best_validation"):
             raise must("train.select", "last or best_validation", self.select)

@@ -29,6 +29,7 @@ def evaluate(
     model: nn.Module, split: Split, classes: tuple[str, ...], device: torch.device, teacher: Tensor | None = None
 ) -> Evaluation:
     """Figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree."""
+    training = model.training
     logits = predict(model, split, device)
     wrong, n = metrics.errors(logits, split.labels), len(split)
     image = next(split.images.stream([torch.tensor([0])], device)).float() / 255
@@ -47,6 +48,7 @@ def evaluate(
     if teacher is not None:
         figures["agreement"] = metrics.agreement(logits, teacher)
         figures["kl_to_teacher"] = metrics.kl_to_teacher(logits, teacher)
+    model.train(training)
     return Evaluation(logits, figures)
 
 

@@ -44,7 +44,10 @@ def write_targets(folder: Path, logits_of_view: Callable[[int], Tensor], split: 
     for view in range(views):
         logits = logits_of_view(view)
         centred = logits - logits.max(1, keepdim=True).values
-        save_file({"logits": centred.to(DTYPES[dtype]).contiguous()}, folder / f"logits-{view:05d}.safetensors")
+        save_file(
+            {"logits": centred.clamp(min=torch.finfo(DTYPES[dtype]).min).to(DTYPES[dtype]).contiguous()},
+            folder / f"logits-{view:05d}.safetensors",
+        )
     samples = {"index": split.index, "crc32": split.images.checksums()}
     save_file({name: value.contiguous() for name, value in samples.items()}, folder / "samples.safetensors")
 
@@ -54,7 +57,7 @@ class SoftTargets:
 
     def __init__(self, artifact: Artifact, split: Split, device: torch.device) -> None:
         folder = artifact.folder
-        shards = sorted(folder.glob("logits-*.safetensors"))
+        shards = sorted(folder / name for name in artifact.manifest["files"] if name.startswith("logits-"))
         self.views = [load_file(shard)["logits"].to(device) for shard in shards]
         samples = load_file(folder / "samples.safetensors")
         if not torch.equal(samples["index"], split.index) or not torch.equal(
@@ -77,5 +80,5 @@ class SoftTargets:
             now = recompute(view, positions)
             now = now - now.max(1, keepdim=True).values
             stored = self(positions, view, now).cpu()
-            if ((now - stored).norm(dim=1) > JOIN_TOLERANCE * now.norm(dim=1) + 0.01).any():
+            if not ((now - stored).norm(dim=1) <= JOIN_TOLERANCE * now.norm(dim=1) + 0.01).all():  # NaN too
                 raise ArtifactError(f"{name} is not what this teacher says of the transfer set. Remove it.")

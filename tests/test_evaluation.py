@@ -6,7 +6,8 @@ from torch import nn
 
 from kd_cli import evaluation, metrics
 from kd_cli.engine import predict
-from kd_cli.evaluation import evaluate, latency_ms
+from kd_cli.evaluation import count_flops, evaluate, latency_ms
+from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
 
 CPU = torch.device("cpu")
@@ -80,3 +81,10 @@ def test_latency_is_the_median_of_warm_passes_at_the_batch_size(monkeypatch, bat
     found = latency_ms(model, torch.zeros(1, 1, 2, 2), batch)
     assert set(model.sizes) == {batch}
     assert found == pytest.approx(np.median(range(3, len(model.sizes) + 1)))
+
+
+def test_count_flops_counts_a_multiply_add_as_two():
+    image = torch.zeros(1, 1, 8, 8)
+    assert count_flops(mlp(10, (1, 8, 8), widths=[24]), image) == 2 * (64 * 24 + 24 * 10)
+    conv = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 3))
+    assert count_flops(conv, image) == 2 * (64 * 4 * 9 + 256 * 3)

@@ -131,11 +131,10 @@ def test_teacher_and_student_are_not_swapped():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_logits_are_computed_with_in_float32(dtype):
-    z, v = torch.tensor([[14.0, 0.0, -14.0]], dtype=dtype), torch.tensor([[-14.0, 13.0, 14.0]], dtype=dtype)
-    labels = torch.tensor([2])
-    terms = Hinton(1.0, 1.0, 1.0)(z, batch_of(v, labels))
-    loss, _ = reference(z.float().numpy(), v.float().numpy(), labels.numpy(), 1.0, 1, 1)
+def test_half_precision_logits_are_computed_with_in_float32(logits, dtype):
+    z, v = (x.to(dtype) for x in logits)
+    terms = Hinton(3.0, 1.0, 1.0)(z, batch_of(v, ALL))
+    loss, _ = reference(z.float().numpy(), v.float().numpy(), ALL.numpy(), 3.0, 1, 1)
     assert all(term.dtype == torch.float32 for term in terms.values())
     assert float(terms["loss"]) == pytest.approx(loss, rel=1e-6)
 

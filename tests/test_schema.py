@@ -63,7 +63,7 @@ def test_a_refusal_begins_with_the_key(override: str, key: str) -> None:
 
 
 def test_a_seed_that_refers_to_a_wrong_seed_is_refused() -> None:
-    with pytest.raises(ConfigError, match="^seed must be a whole number ≥ 0, got -2"):
+    with pytest.raises(ConfigError, match=r"^seed must be a whole number ≥ 0, got -2"):
         schema.check("distill", config("seed=-2", "teacher.seed=${seed}"))
 
 

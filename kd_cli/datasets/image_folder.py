@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -27,10 +28,17 @@ EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 def decode(path: str | Path, size: tuple[int, int], channels: int) -> Tensor:
     """One image as uint8 `[channels, height, width]`; OSError and the like if it cannot be decoded."""
     with Image.open(path) as file:
-        upright = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+        upright = _eight_bits(ImageOps.exif_transpose(file)).convert("L" if channels == 1 else "RGB")
         image = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.view(size[0], size[1], channels).permute(2, 0, 1).contiguous()
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bits: Pillow itself would cut everything above 255 off."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 class _Files(TorchDataset[Tensor]):
@@ -164,7 +172,7 @@ def _scan(paths: list[str], size: int, channels: int) -> list[tuple[int, str] | 
             content = Path(path).read_bytes()
         except UnidentifiedImageError:
             return "not an image"
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # damaged headers make Pillow raise whatever the bytes lead it to
             return f"{error}"
         return zlib.crc32(content), hashlib.sha256(content).hexdigest()
 

@@ -1,6 +1,7 @@
 """How samples are set apart, and how a data set is put together from its parts."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +35,7 @@ def carve(split: Split, validation: float, seed: int) -> tuple[Split, Split | No
     """The rest and a stratified validation split: a fraction below 1, a count from 1 on, none for 0."""
     key = "dataset.validation"
     rule = f"a fraction below 1, a count below {len(split)} (the size of the training split), or 0"
-    if isinstance(validation, bool) or not isinstance(validation, int | float):
+    if isinstance(validation, bool) or not isinstance(validation, int | float) or not math.isfinite(validation):
         raise must(key, rule, validation)
     if validation == 0:
         return split, None

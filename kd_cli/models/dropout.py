@@ -21,5 +21,5 @@ class Dropout(nn.Module):
             return F.dropout(x, self.p, self.training)
         words = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
         draws = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = (draws >= round(self.p * 2**16) - 2**15).to(x.dtype)
+        kept = (draws >= min(round(self.p * 2**16), 2**16 - 1) - 2**15).to(x.dtype)
         return x * kept.mul_(1 / (1 - self.p))

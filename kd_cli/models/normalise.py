@@ -17,8 +17,10 @@ class Normalise(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float], channels: int) -> None:
         super().__init__()
         for key, values in (("mean", mean), ("std", std)):
-            if len(values) not in (1, channels):
-                raise must(f"model.{key}", f"1 or {channels} number(s), one for each channel", list(values))
+            numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else None
+            if numbers is None or len(numbers) not in (1, channels):
+                rule = f"1 or {channels} number(s), one for each channel"
+                raise must(f"model.{key}", rule, values if numbers is None else numbers)
         if not all(value > 0 for value in std):
             raise must("model.std", "> 0", list(std))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))

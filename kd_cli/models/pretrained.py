@@ -52,8 +52,9 @@ def torchvision(
     chosen = None
     if weights is not None:
         choices: Any = models.get_model_weights(name)
-        if weights not in ("DEFAULT", *choices.__members__):
-            raise must("model.weights", f"null, DEFAULT or one of {', '.join(choices.__members__)}", weights)
+        names = [entry.name for entry in choices]  # without the alias DEFAULT
+        if weights not in ("DEFAULT", *names):
+            raise must("model.weights", f"null, DEFAULT or one of {', '.join(names)}", weights)
         chosen = choices[weights] if weights != "DEFAULT" else choices.DEFAULT
     if chosen is not None:
         recipe = chosen.transforms()

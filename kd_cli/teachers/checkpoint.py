@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -64,11 +65,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         )
     try:
         if path.suffix == ".safetensors":
-            tensors: dict[str, Tensor] = load_file(path)
-            return tensors
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch recommends weights_only=False, which would run the file's code
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state: Any = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch recommends weights_only=False, which would run the file's code
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever the bytes lead it to
         raise ArtifactError(
             "teacher.path must be a checkpoint that holds tensors alone (.safetensors, or .pt that loads with "
