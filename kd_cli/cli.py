@@ -16,6 +16,7 @@ PACKAGED = Path(__file__).parent / "configs"
 CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
 TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c"}
 EXECUTION = ("hydra", "output_dir=", "device=", "compile=", "sweep.", "trusted_modules=")
+HYDRAS_VALUE_ERRORS = ("Config group override must be", "Only one of --run", "The --resolve flag")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -90,6 +91,9 @@ def _hydra(name: str, words: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
     overrides = [word for word in words if _is_override(word)]
     words = _ordered(words)
+    if {"--multirun", "-m"} & set(words) and name in job.ANSWERS:
+        _say(f"kd {name} answers one question at a time: leave out --multirun.")
+        return 2
     if name == "sweep" or {"--multirun", "-m"} & set(words):
         named = _sweep_name(overrides)
         job.fix([*overrides, *named])
@@ -114,7 +118,7 @@ def _hydra(name: str, words: list[str]) -> int:
             traceback.print_exc()
         elif isinstance(error, KdError):
             _say(str(error))
-        elif isinstance(error, HydraException | OmegaConfBaseException) or "Config group override" in str(error):
+        elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith(HYDRAS_VALUE_ERRORS):
             _say(translate(error, name, overrides, CONFIGS))
         elif isinstance(error, OSError):
             _say(f"output_dir must be a folder that can be written and has room, got an error: {error}.")

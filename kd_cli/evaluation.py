@@ -14,7 +14,7 @@ from kd_cli.types import Split
 
 LATENCY_BATCHES = (1, 256)
 LATENCY_SECONDS = 0.3  # for each batch size, at least MIN_REPEATS runs
-MIN_REPEATS, MAX_REPEATS = 5, 200
+WARM_UP, MIN_REPEATS, MAX_REPEATS = 2, 3, 200
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,19 @@ def evaluate(
 
 
 @torch.no_grad()
-def count_flops(model: nn.Module, image: Tensor) -> int:
-    """Floating-point operations for one image `[1, channels, height, width]`, a multiply-add counted as two."""
+def count_flops(model: nn.Module, image: Tensor) -> int | None:
+    """Floating-point operations for one image `[1, channels, height, width]`, a multiply-add counted as two.
+
+    None for a network that torch's counter cannot follow.
+    """
     from torch.utils.flop_counter import FlopCounterMode  # imports triton, 0.3 s, which no first step should wait for
 
     model.eval()
-    with FlopCounterMode(display=False) as counter:
-        model(image)
+    try:
+        with FlopCounterMode(display=False) as counter:
+            model(image)
+    except Exception:  # it hooks into every sub-module, and what those may return is up to them
+        return None
     return int(counter.get_total_flops())
 
 
@@ -70,12 +76,12 @@ def latency_ms(model: nn.Module, image: Tensor, batch: int) -> float:
     images = image.repeat(batch, 1, 1, 1)
     taken: list[float] = []
     began = time.perf_counter()
-    for repeat in range(2 + MAX_REPEATS):
+    for repeat in range(WARM_UP + MAX_REPEATS):
         started = time.perf_counter()
         model(images)
         if image.device.type != "cpu":
             torch.accelerator.synchronize()
-        if repeat >= 2:
+        if repeat >= WARM_UP:
             taken.append((time.perf_counter() - started) * 1000)
         if len(taken) >= MIN_REPEATS and time.perf_counter() - began > LATENCY_SECONDS:
             break

@@ -31,7 +31,7 @@ def translate(error: BaseException, command: str, overrides: list[str], configs:
         return str(must(key, KINDS.get(kind, kind), value, QUOTE if "seed" in key else ""))
     if found := re.search(r"Could not (?:override|delete from config\.?) '?([^'\s]+)'?", text):
         return _unknown_key(found.group(1).rstrip("."), command, overrides, configs)
-    if found := re.search(r"Error parsing override '(.*?)'\n", text):
+    if found := re.search(r"(?:Error parsing override '|LexerNoViableAltException: )(.*?)'?\n", text):
         hint = "Quote values that hold special characters: 'key=\"a value\"'."
         return str(must("An argument", "key=value", found.group(1), hint))
     if found := re.search(r"Key '[^']*' is not in struct\s+full_key: (\S+)", text):

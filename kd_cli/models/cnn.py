@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from kd_cli.errors import must
-from kd_cli.models.dropout import Dropout
+from kd_cli.models.mlp import dense
 from kd_cli.models.normalise import Normalise, share, widths_of
 
 
@@ -30,10 +30,4 @@ def cnn(
             "model.channels", f"at most as long as {input_shape[1]}×{input_shape[2]} can be halved", list(channels)
         )
     layers.append(nn.Flatten())
-    previous *= height * width
-    for units in widths_of("model.widths", widths):
-        layers += [nn.Linear(previous, units), nn.ReLU()]
-        if dropout:
-            layers.append(Dropout(dropout))
-        previous = units
-    return nn.Sequential(*layers, nn.Linear(previous, num_classes))
+    return nn.Sequential(*layers, *dense(previous * height * width, widths, num_classes, dropout))

@@ -23,10 +23,15 @@ def mlp(
     layers: list[nn.Module] = [Normalise(mean, std, channels), nn.Flatten()]
     if input_dropout:
         layers.append(Dropout(input_dropout))
-    previous = channels * height * width
+    return nn.Sequential(*layers, *dense(channels * height * width, widths, num_classes, dropout))
+
+
+def dense(inputs: int, widths: Sequence[int], num_classes: int, dropout: float) -> list[nn.Module]:
+    """ReLU layers of these widths, each with its dropout, and the linear layer that gives the logits."""
+    layers: list[nn.Module] = []
     for units in widths_of("model.widths", widths):
-        layers += [nn.Linear(previous, units), nn.ReLU()]
+        layers += [nn.Linear(inputs, units), nn.ReLU()]
         if dropout:
             layers.append(Dropout(dropout))
-        previous = units
-    return nn.Sequential(*layers, nn.Linear(previous, num_classes))
+        inputs = units
+    return [*layers, nn.Linear(inputs, num_classes)]

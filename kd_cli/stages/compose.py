@@ -72,7 +72,7 @@ def check_stored(config: Any, trusted: Sequence[str], where: Path) -> None:
         allowed = isinstance(target, str) and _within(target, roots)
         if allowed and not _within(target, tuple(trusted)):
             try:
-                allowed = _within(str(getattr(get_object(target), "__module__", "")), OURS)
+                allowed = _within(str(getattr(get_object(target), "__module__", "")), ALLOWED)
             except (ImportError, AttributeError, ValueError, InstantiationException):
                 allowed = False
         if not allowed:

@@ -91,8 +91,9 @@ def fix(words: list[str]) -> None:
     parser, fixed = OverridesParser.create(), []
     for word in words:
         try:
-            if not parser.parse_override(word).is_sweep_override():
-                fixed.append(word)
+            override = parser.parse_override(word)
+            if not override.is_sweep_override():
+                fixed += [word, f"{override.get_key_element()}={override.get_value_element_as_str()}"]  # as jobs get it
         except Exception:  # Hydra will say itself, and better, what it cannot read
             continue
     os.environ[FIXED] = json.dumps(fixed)
