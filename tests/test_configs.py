@@ -208,8 +208,8 @@ def test_every_student_is_built_and_holds_no_augmentation(name: str) -> None:
     assert "augment" not in cfg.student
 
 
-@pytest.mark.parametrize("precision", schema.PRECISIONS)
-def test_the_students_precision_follows_the_key_that_people_type_the_teachers_is_its_own(precision: str) -> None:
+def test_the_students_precision_follows_the_key_that_people_type_the_teachers_is_its_own() -> None:
+    precision = "16-mixed"  # no recipe has it
     for name in names("student"):
         cfg = composed("distill", f"student={name}", f"precision={precision}")
         assert str(cfg.student.train.precision) == precision

@@ -96,7 +96,10 @@ WITHOUT_TORCH = [
     ("compile=perhaps", "compile must be true or false, got 'perhaps'."),
     ("teacher=artifact", "teacher.path must be given: teacher.path=…"),
     ("teacher=checkpoint", f"model@teacher.model must be given, one of {choices('model')}: model@teacher.model=…"),
-    ("foo", "An argument must be key=value, got 'foo'."),
+    (
+        "foo",
+        "An argument must be key=value, got 'foo'. Quote values that hold special characters: 'key=\"a value\"'.",
+    ),
 ]
 
 # Found once the objects are built, still before any work.

@@ -80,6 +80,7 @@ def distill(folder: Path, *words: str) -> Outcome:
     return kd("distill", *MINE, TINY[0], *words, cwd=folder)
 
 
+@pytest.mark.slow
 def test_a_model_of_my_own_is_trained_found_again_and_made_anew_when_its_file_changes(tmp_path: Path) -> None:
     own(tmp_path, "my_models")
     first = distill(tmp_path).result
