@@ -255,6 +255,11 @@ def test_a_closed_pipe_is_no_error_of_the_output_folder(tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
+def listen() -> None:
+    """What a background job starts ignores SIGINT, and its children inherit that; a person's shell does not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def interrupted(folder: Path, *words: str, when: str) -> tuple[int, str, str]:
     """Presses Ctrl-C once standard error shows `when`."""
     process = subprocess.Popen(
@@ -266,6 +271,7 @@ def interrupted(folder: Path, *words: str, when: str) -> tuple[int, str, str]:
         text=True,
         encoding="utf-8",
         start_new_session=True,
+        preexec_fn=listen,
     )
     assert process.stderr is not None
     seen = ""
@@ -275,7 +281,11 @@ def interrupted(folder: Path, *words: str, when: str) -> tuple[int, str, str]:
             break
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return process.returncode, out, seen + err
 
 
