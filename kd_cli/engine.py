@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from kd_cli.augment import Augment
 from kd_cli.errors import ConfigError, TrainingError, must
+from kd_cli.stepping import bare_step, keep_compiler_out
 from kd_cli.types import UNLABELLED, Batch, Split
 
 Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
@@ -65,6 +66,7 @@ class Recipe:
 
     def build(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
         """Optimizer and schedule for `steps` steps an epoch; ConfigError where torch refuses their values."""
+        keep_compiler_out()
         try:
             optimizer = self.optimizer(model.parameters())
         except (TypeError, ValueError) as error:
@@ -163,6 +165,7 @@ def fit(
     model.to(device)
     optimizer, scheduler = recipe.build(model, len(batches))
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "16-mixed")
+    move = bare_step(optimizer)
     forward = torch.compile(model) if compile else model
     matrices = [p for p in model.parameters() if p.ndim > 1] if recipe.max_norm else []
 
@@ -175,8 +178,11 @@ def fit(
         if recipe.clip is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        scaler.step(optimizer)
-        scaler.update()
+        if scaler.is_enabled():
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            move()
         scheduler.step()
         if recipe.max_norm is not None:
             constrain(matrices, recipe.max_norm)
