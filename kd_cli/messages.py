@@ -34,6 +34,8 @@ def translate(error: BaseException, command: str, overrides: list[str], configs:
     if found := re.search(r"(?:Error parsing override '|LexerNoViableAltException: )(.*?)'?\n", text):
         hint = "Quote values that hold special characters: 'key=\"a value\"'."
         return str(must("An argument", "key=value", found.group(1), hint))
+    if found := re.search(r"no viable alternative at input '(.*)'", text):
+        return f"An argument must be key=value with its brackets closed, got …{found.group(1)}. Quote it for the shell."
     if found := re.search(r"Key '[^']*' is not in struct\s+full_key: (\S+)", text):
         return f"{found.group(1)} must be given."
     if "Config group override must be" in text:

@@ -284,7 +284,7 @@ def test_mixed_precision_keeps_weights_loss_and_logits_in_float32(small_net, rec
 
     model = small_net()
     inner: list[torch.dtype] = []
-    model[2].register_forward_hook(
+    model[3].register_forward_hook(
         lambda module, inputs, output: inner.append(output.dtype) if module.training else None
     )
     fit(model, Batches(few, 32, 0, CPU), objective, recipe(precision=precision))

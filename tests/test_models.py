@@ -233,7 +233,7 @@ WIDTHS = "model.widths must be a list of whole numbers ≥ 1, got"
         (
             mlp,
             {"mean": [0.1, 0.2]},
-            "model.mean must be 1 or 3 number(s), one for each channel, got [0.1, 0.2].",
+            "model.mean must be one number, or one for each of 3 channel(s), got [0.1, 0.2].",
         ),
         (cnn, {"channels": [8.0]}, "model.channels must be a list of whole numbers ≥ 1, got [8.0]."),
         (cnn, {"dropout": "x"}, "model.dropout must be ≥ 0 and < 1, got 'x'."),
@@ -275,5 +275,13 @@ def test_an_unknown_torchvision_name_is_answered_with_the_closest():
 
 
 def test_a_normalisation_that_is_no_list_is_refused():
-    with pytest.raises(ConfigError, match=r"^model\.mean must be 1 or 3 number\(s\), one for each channel, got 0\.5\."):
+    with pytest.raises(
+        ConfigError, match=r"^model\.mean must be one number, or one for each of 3 channel\(s\), got 0\.5\."
+    ):
         Normalise(0.5, [1.0], 3)
+
+
+@pytest.mark.parametrize("family", [mlp, cnn])
+def test_weights_have_the_same_names_with_and_without_dropout(family):
+    plain, dropped = family(10, (1, 8, 8)), family(10, (1, 8, 8), dropout=0.5)
+    assert list(plain.state_dict()) == list(dropped.state_dict())

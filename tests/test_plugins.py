@@ -174,3 +174,25 @@ def test_a_target_that_cannot_be_found_is_named(target: str, said: str, tmp_path
     assert said in done.err
     assert "student.model" in done.err
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes + 1))", "logits for the 10 classes"),
+        ("nn.Linear(3, num_classes)", "images [1, 8, 8] of dataset=digits, got an error"),
+        ("1 / 0", "got an error: division by zero"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused_before_any_work(tmp_path: Path, body: str, message: str):
+    (tmp_path / "misfit.py").write_text(
+        f"from torch import nn\n\n\ndef model(num_classes, input_shape):\n    return {body}\n"
+    )
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "misfit.yaml").write_text("_target_: misfit.model\n_partial_: true\n")
+    done = kd("distill", "--config-dir", "mine", "model@student.model=misfit", cwd=tmp_path)
+    assert done.status == 1
+    assert done.err.startswith("student.model must be a network")
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "outputs").exists()

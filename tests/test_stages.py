@@ -244,7 +244,7 @@ def test_a_note_is_told(first: tuple[Path, Outcome]) -> None:
 def test_a_transfer_set_with_some_labels(again: Callable[..., dict[str, Any]]) -> None:
     result = again("transfer.labels=0.3")
     assert cached(result) == {"teacher", "soft_targets"}
-    assert result["note"] is None
+    assert result["note"] == "The baseline learnt from the 359 labels of the transfer set's 1,198 images."
     assert not again("transfer.labels=0.3", "transfer.seed=1")["stages"]["student"]["cached"], "other samples' labels"
 
 
@@ -504,7 +504,7 @@ def test_a_folder_of_images_with_an_unlabelled_transfer_set(workers: int, tmp_pa
         done = inside("distill", *words[:-1], *TINY, cwd=tmp_path)
         assert done.err == (
             "hard_weight must be 0 for a transfer set without labels, got 0.1. "
-            "Set hard_weight=0, or give labels with transfer.labels=all.\n"
+            "Set hard_weight=0, or sort the images into transfer/<class>/.\n"
         )
 
 

@@ -83,15 +83,15 @@ def test_the_normalisation_comes_from_the_config_where_the_checkpoint_has_none(t
 
 def test_every_key_that_does_not_fit_is_listed(tmp_path, net):
     state = dict(net.state_dict())
-    state["4.weight"] = torch.zeros(5, 6)
-    state["extra.bias"] = state.pop("2.bias")
-    state["another"] = state.pop("2.weight")
+    state["6.weight"] = torch.zeros(5, 6)
+    state["extra.bias"] = state.pop("3.bias")
+    state["another"] = state.pop("3.weight")
     path = as_safetensors(state, tmp_path / "teacher")
     with pytest.raises(ArtifactError) as refusal:
         logits_of(source(path))
     assert str(refusal.value) == (
-        f"teacher.path={path} does not fit teacher.model. Keys missing: 2.bias, 2.weight; unexpected: another, "
-        "extra.bias; of another shape: 4.weight [5, 6] instead of [3, 6]."
+        f"teacher.path={path} does not fit teacher.model. Keys missing: 3.bias, 3.weight; unexpected: another, "
+        "extra.bias; of another shape: 6.weight [5, 6] instead of [3, 6]."
     )
 
 

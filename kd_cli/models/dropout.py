@@ -17,8 +17,10 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape and type."""
-        if not self.training or x.device.type != "cpu":
-            return F.dropout(x, self.p, self.training)
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.p)
         words = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
         draws = words.view(torch.int16)[: x.numel()].view(x.shape)
         kept = (draws >= min(round(self.p * 2**16), 2**16 - 1) - 2**15).to(x.dtype)

@@ -19,7 +19,7 @@ class Normalise(nn.Module):
         for key, values in (("mean", mean), ("std", std)):
             numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else None
             if numbers is None or len(numbers) not in (1, channels):
-                rule = f"1 or {channels} number(s), one for each channel"
+                rule = f"one number, or one for each of {channels} channel(s)"
                 raise must(f"model.{key}", rule, values if numbers is None else numbers)
         if not all(value > 0 for value in std):
             raise must("model.std", "> 0", list(std))

@@ -3,17 +3,20 @@
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from kd_cli.errors import ArtifactError, ConfigError, KdError, first_line
+from kd_cli.types import Dataset
 
 OURS = ("kd_cli", "torch", "torchvision")  # versioned by kd and by torch: no digest of their sources
 # What a config out of an artifact may name.
@@ -39,13 +42,35 @@ def instantiate(node: Any, key: str, **arguments: Any) -> Any:
         raise ConfigError(f"{key} cannot be built: {first_line(innermost)} ({_where(error, key)})") from error
 
 
+def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset) -> nn.Module:
+    """The network that `build` makes, tried on two blank images: one that does not fit is refused before any work."""
+    with owner(name):
+        try:
+            network = build()
+            with torch.no_grad():
+                shape = tuple(network.eval()(torch.zeros(2, *dataset.input_shape)).shape)
+        except KdError:
+            raise
+        except Exception as error:  # a network may be anybody's
+            raise ConfigError(
+                f"model must be a network for images {list(dataset.input_shape)} of dataset={dataset.name}, "
+                f"got an error: {first_line(error)}."
+            ) from error
+        if shape != (2, len(dataset.classes)):
+            raise ConfigError(
+                f"model must be a network with logits for the {len(dataset.classes)} classes of "
+                f"dataset={dataset.name}, got an output of shape {list(shape)} for 2 images."
+            )
+    return network
+
+
 @contextmanager
 def owner(name: str) -> Iterator[None]:
     """Completes the key in a refusal: a recipe says `train.epochs`, the person typed `student.train.epochs`."""
     try:
         yield
     except KdError as error:
-        if str(error).startswith(("train.", "model.", "augment.", "path ")):
+        if str(error).startswith(("train.", "model", "augment.", "path ")):
             raise type(error)(f"{name}.{error}") from error
         raise
 
@@ -114,4 +139,5 @@ def _source_digest(target: str) -> str:
 
 def _where(error: InstantiationException, key: str) -> str:
     last = str(error).strip().splitlines()[-1]
-    return f"at {key}.{last.removeprefix('full_key: ')}" if last.startswith("full_key: ") else f"at {key}"
+    path = last.removeprefix("full_key: ")
+    return f"at {path if path.startswith(key) else f'{key}.{path}'}" if path != last else f"at {key}"

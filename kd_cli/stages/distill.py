@@ -14,7 +14,7 @@ from kd_cli.errors import must
 from kd_cli.evaluation import evaluate
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.progress import log
-from kd_cli.stages.compose import identity_of, instantiate, owner
+from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.run import Run
 from kd_cli.stages.train_teacher import obtain, prepare
@@ -38,7 +38,8 @@ def main(cfg: DictConfig) -> None:
     source, teacher_network = prepare(run)
     transfer = transfer_set(cfg.transfer, dataset, source.online)
     if cfg.hard_weight > 0 and not transfer.split.labelled:
-        hint = "Set hard_weight=0, or give labels with transfer.labels=all."
+        found = "sort the images into transfer/<class>/" if cfg.transfer.labels == "all" else "set transfer.labels=all"
+        hint = f"Set hard_weight=0, or {found}."
         raise must("hard_weight", "0 for a transfer set without labels", cfg.hard_weight, hint)
     if not source.online:
         room(run, transfer)
@@ -56,6 +57,10 @@ def main(cfg: DictConfig) -> None:
         if not split.labelled:
             split = dataset.train
             note = "The transfer set has no labels: the baseline was trained on the training split."
+        elif split.labelled < len(split):
+            note = (
+                f"The baseline learnt from the {split.labelled:,} labels of the transfer set's {len(split):,} images."
+            )
         baseline = build.model()
         plain_objective = {"objective": "cross-entropy"}
         names["baseline"] = build.train("baseline", baseline, transfer, split, plain_objective, CrossEntropy(), None)
@@ -85,8 +90,8 @@ class Builder:
         """The untrained network: the same weights for the same seed."""
         dataset = self.run.dataset
         torch.manual_seed(derive(self.run.cfg.seed, "initialisation"))
-        network: nn.Module = self.constructor(num_classes=len(dataset.classes), input_shape=dataset.input_shape)
-        return network
+        arguments = {"num_classes": len(dataset.classes), "input_shape": dataset.input_shape}
+        return build_network(lambda: self.constructor(**arguments), "student", dataset)
 
     def train(
         self, role: str, model: nn.Module, transfer: TransferSet, split: Split, identity: dict[str, Any],

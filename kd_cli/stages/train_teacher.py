@@ -15,7 +15,7 @@ from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError
 from kd_cli.evaluation import evaluate
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.stages.compose import identity_of, instantiate, owner
+from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load
 from kd_cli.stages.training import train_and_store
@@ -56,9 +56,10 @@ def prepare(run: Run) -> tuple[Source, nn.Module]:
 
     with owner("teacher"):
         source: Source = instantiate(run.cfg.teacher, "teacher")
-        torch.manual_seed(derive(source.seed if isinstance(source, Trained) else 0, "initialisation"))
-        network = source.network(run.dataset, loader)
-        if isinstance(source, Trained):
+    torch.manual_seed(derive(source.seed if isinstance(source, Trained) else 0, "initialisation"))
+    network = build_network(lambda: source.network(run.dataset, loader), "teacher", run.dataset)
+    if isinstance(source, Trained):
+        with owner("teacher"):
             source.train.check(network, run.dataset.validation)
     return source, network
 

@@ -35,6 +35,8 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
     if augment is None and views > 1:
         hint = "Choose one: augment@transfer.augment=jitter."
         raise must("transfer.views", "1 where transfer.augment is null", views, hint)
+    if online and views > 1:
+        raise must("transfer.views", "1 with teacher.online=true, where each epoch has a view of its own", views)
     split = with_labels(dataset.transfer, cfg.labels, cfg.seed)
     identity: dict[str, Any] = {"images": split.images.digest}
     if augment is not None:
