@@ -149,10 +149,8 @@ def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> 
 
 
 def _seeds_table(groups: list[dict[str, Any]], settings: list[str]) -> Table:
-    drawn = Table(
-        title="test errors over seeds: mean ± standard deviation [95 % interval: bootstrap of the gap, t of the difference]",
-        title_justify="left",
-    )
+    title = "test errors over seeds: mean ± standard deviation [95 %: bootstrap of the gap, t of the difference]"
+    drawn = Table(title=title, title_justify="left")
     for name in (*settings, "seeds", *ROLES, "gap recovered", "baseline − student"):
         drawn.add_column(name, justify="right")
     for group in groups:
