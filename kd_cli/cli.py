@@ -17,6 +17,7 @@ CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
 TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c"}
 EXECUTION = ("hydra", "output_dir=", "device=", "compile=", "sweep.", "trusted_modules=")
 HYDRAS_VALUE_ERRORS = ("Config group override must be", "Only one of --run", "The --resolve flag")
+SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -98,6 +99,8 @@ def _hydra(name: str, words: list[str]) -> int:
         named = _sweep_name(overrides)
         job.fix([*overrides, *named])
         words = [*named, *words]
+        if not {word.partition("=")[0] for word in words} & SHOWS:
+            words.append("--multirun")  # said aloud, Hydra names what is wrong with a sweep's config
     sys.argv = ["kd", *words, "--config-name", name]
     status = 0
     try:
