@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 KD = Path(sys.executable).with_name("kd")
-TINY = ("teacher.train.epochs=2", "student.train.epochs=2")
+TINY = ("teacher.train.epochs=6", "student.train.epochs=2")
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def recipes() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("group", "name"), recipes())
 def test_every_key_of_a_recipe_is_an_argument(group: str, name: str) -> None:
-    more = ["model@teacher.model=mlp_256"] if name == "checkpoint" else []
+    more = ["model@teacher.model=cnn"] if name == "checkpoint" else []
     cfg = composed("distill", f"{group}={name}", *more)
     assert check_arguments(OmegaConf.to_container(cfg, resolve=True)) >= 6
 

@@ -44,8 +44,11 @@ WITHOUT_TORCH = [
     ),
     ("dataset=mnits", f"dataset must be one of {DATASETS}, got 'mnits'. Did you mean 'mnist'?"),
     ("dataset=zzz", f"dataset must be one of {DATASETS}, got 'zzz'."),
-    ("teacher=mlp_265", f"teacher must be one of {choices('teacher')}, got 'mlp_265'. Did you mean 'mlp_256'?"),
-    ("student=mlp16", f"student must be one of {choices('student')}, got 'mlp16'. Did you mean 'mlp_16'?"),
+    (
+        "teacher=cnn_digit",
+        f"teacher must be one of {choices('teacher')}, got 'cnn_digit'. Did you mean 'cnn_digits'?",
+    ),
+    ("student=mlp64", f"student must be one of {choices('student')}, got 'mlp64'. Did you mean 'mlp_64'?"),
     ("student=", f"student must be one of {choices('student')}, got ''."),
     ("objective=hintn", f"objective must be one of {choices('objective')}, got 'hintn'. Did you mean 'hinton'?"),
     ("model@student.model=cn", f"model must be one of {choices('model')}, got 'cn'. Did you mean 'cnn'?"),
@@ -172,7 +175,7 @@ WITH_TORCH = [
         "teacher.path must be a run folder or a folder of teachers/ or students/, got 'nowhere'.",
     ),
     (
-        "teacher=checkpoint model@teacher.model=mlp_256 teacher.path=x.pt",
+        "teacher=checkpoint model@teacher.model=cnn teacher.path=x.pt",
         "teacher.path must be a checkpoint (.safetensors, .pt or .pth), got 'x.pt', no file.",
     ),
 ]
@@ -189,7 +192,7 @@ INSTALLED = [
     "temperature=0",
     "temperature=hot",
     "dataset=mnits",
-    "student=mlp16",
+    "student=mlp64",
     "temprature=3",
     "seed=",
     "student.model=cnn",
@@ -437,7 +440,7 @@ def checkpoint(folder: Path, path: str, *words: str) -> str:
         "distill",
         TINY[1],
         "teacher=checkpoint",
-        "model@teacher.model=mlp_256",
+        "model@teacher.model=cnn",
         f"teacher.path={path}",
         *words,
         cwd=folder,
@@ -506,12 +509,12 @@ def weights(made: Path) -> dict[str, torch.Tensor]:
 
 
 def test_keys_that_do_not_fit_are_listed(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    weights["extra"] = weights.pop("3.weight")
-    weights["3.bias"] = torch.zeros(3)
+    weights["extra"] = weights.pop("8.weight")
+    weights["8.bias"] = torch.zeros(3)
     save_file(weights, tmp_path / "x.safetensors")
     assert checkpoint(tmp_path, "x.safetensors") == (
         "teacher.path=x.safetensors does not fit teacher.model. "
-        "Keys missing: 3.weight; unexpected: extra; of another shape: 3.bias [3] instead of [256]."
+        "Keys missing: 8.weight; unexpected: extra; of another shape: 8.bias [3] instead of [128]."
     )
 
 
@@ -550,7 +553,7 @@ def mnist(tmp_path: Path) -> Path:
 
 
 def refusal(tmp_path: Path) -> str:
-    words = ("dataset=mnist", "dataset.root=mnist", "dataset.download=false", "teacher=mlp_256")
+    words = ("dataset=mnist", "dataset.root=mnist", "dataset.download=false", "teacher=cnn_digits")
     done = inside("distill", *words, *TINY, cwd=tmp_path)
     assert (done.status, done.out) == (1, "")
     assert not (tmp_path / "outputs").exists()
@@ -625,7 +628,7 @@ def test_an_image_outside_the_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("student=mlp_16,foo", f"student must be one of {choices('student')}, got 'foo'."),
+        ("student=mlp_64,foo", f"student must be one of {choices('student')}, got 'foo'."),
         ("temprature=1,2", "temprature must be a key of kd sweep, got 'temprature=1,2'. Did you mean 'temperature'?"),
     ],
 )

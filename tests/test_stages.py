@@ -92,10 +92,11 @@ def test_every_model_has_every_figure(role: str, first: tuple[Path, Outcome]) ->
     assert sum(entry["errors"] for entry in figures["per_class"].values()) == figures["errors"]
     assert sum(entry["n"] for entry in figures["per_class"].values()) == 599
     assert ("agreement" in figures, "kl_to_teacher" in figures) == ((role == "student"),) * 2
-    widths = {"teacher": (256, 256), "student": (16, 16), "baseline": (16, 16)}[role]
-    expected = 64 * widths[0] + widths[0] + widths[0] * widths[1] + widths[1] + widths[1] * 10 + 10
-    assert figures["params"] == expected
-    assert figures["flops"] == 2 * (64 * widths[0] + widths[0] * widths[1] + widths[1] * 10)
+    # (inputs, units, positions) of each layer: the teacher's convolutions run at 8 × 8 and 4 × 4 positions
+    convolutional = [(9, 32, 64), (9 * 32, 64, 16), (256, 128, 1), (128, 10, 1)]
+    layers = convolutional if role == "teacher" else [(64, 64, 1), (64, 10, 1)]
+    assert figures["params"] == sum((inputs + 1) * units for inputs, units, _ in layers)
+    assert figures["flops"] == sum(2 * inputs * units * positions for inputs, units, positions in layers)
 
 
 def test_every_artifact_has_its_files_and_they_match_the_manifest(first: tuple[Path, Outcome]) -> None:
@@ -118,7 +119,7 @@ def test_history_has_a_line_for_each_epoch(first: tuple[Path, Outcome]) -> None:
     for stage, expected in terms.items():
         lines = (first[0] / "outputs" / names[stage] / "history.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
-        assert [record["epoch"] for record in records] == [1, 2]
+        assert [record["epoch"] for record in records] == list(range(1, 7 if stage == "teacher" else 3))
         for record in records:
             assert set(record) == {"epoch", "lr", "train_accuracy", "images_per_second"} | expected
     student = json.loads((first[0] / "outputs" / names["student"] / "history.jsonl").read_text().splitlines()[0])
@@ -344,7 +345,7 @@ def test_a_checkpoint_as_a_teacher(suffix: str, first: tuple[Path, Outcome], tmp
         torch.save({"state_dict": {f"module.{name}": value for name, value in weights.items()}}, path)
     else:
         save_file(weights, path)
-    words = ("teacher=checkpoint", f"teacher.path={path}", "model@teacher.model=mlp_256", "teacher.model.dropout=0.5")
+    words = ("teacher=checkpoint", f"teacher.path={path}", "model@teacher.model=cnn", "teacher.model.dropout=0.5")
     result = inside("distill", *words, TINY[1], "baseline=false", cwd=tmp_path).result
     assert result["teacher"]["errors"] == before["teacher"]["errors"]
     assert result["teacher"]["params"] == before["teacher"]["params"]
@@ -353,11 +354,11 @@ def test_a_checkpoint_as_a_teacher(suffix: str, first: tuple[Path, Outcome], tmp
 def test_the_classes_of_a_checkpoint_are_mapped_to_the_data_sets(first: tuple[Path, Outcome], tmp_path: Path) -> None:
     before = first[1].result
     weights = load_file(first[0] / "outputs" / before["teacher"]["artifact"] / "model.safetensors")
-    last = max(name for name in weights if name.endswith(".weight")).removesuffix(".weight")
+    last = max((name.removesuffix(".weight") for name in weights if name.endswith(".weight")), key=int)
     for name in (f"{last}.weight", f"{last}.bias"):  # eleven outputs: one class that the digits lack, and reversed
         weights[name] = torch.cat([weights[name].flip(0), weights[name][:1] + 50])
     save_file(weights, tmp_path / "x.safetensors")
-    words = ("teacher=checkpoint", "teacher.path=x.safetensors", "model@teacher.model=mlp_256")
+    words = ("teacher=checkpoint", "teacher.path=x.safetensors", "model@teacher.model=cnn")
     classes = "teacher.classes=[9,8,7,6,5,4,3,2,1,0,ten]"
     result = inside(
         "distill", *words, "teacher.model.dropout=0.5", classes, TINY[1], "baseline=false", cwd=tmp_path

@@ -197,7 +197,7 @@ def test_a_data_set_of_a_stored_config_is_checked_too(student: Path, tmp_path: P
 
 def test_an_edit_that_the_manifest_does_not_know_is_damage(student: Path) -> None:
     path = student / "config.yaml"
-    path.write_text(path.read_text().replace("- 16", "- 32"))
+    path.write_text(path.read_text().replace("- 64", "- 32"))
     with pytest.raises(ArtifactError, match=r"config\.yaml is damaged: it differs from its manifest"):
         kd_cli.load(student)
 

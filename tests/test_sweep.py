@@ -171,8 +171,8 @@ def test_a_sweep_of_one_job(tmp_path: Path) -> None:
 
 
 def test_a_sweep_over_an_unknown_choice_names_it(tmp_path: Path) -> None:
-    refused = inside("sweep", "student=mlp_17", "temperature=1,4", cwd=tmp_path)
+    refused = inside("sweep", "student=mlp_46", "temperature=1,4", cwd=tmp_path)
     assert refused.status == 1
     assert refused.err.startswith("student must be one of ")
-    assert "got 'mlp_17'. Did you mean 'mlp_16'?" in refused.err
+    assert "got 'mlp_46'. Did you mean 'mlp_64'?" in refused.err
     assert not (tmp_path / "outputs").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import assemble, stratified, whole
+from kd_cli.datasets.splits import assemble, carve, stratified, whole
 from kd_cli.errors import DataError
 from kd_cli.types import Dataset
 
@@ -25,13 +25,14 @@ def digits(validation: float = 0, seed: int = 0) -> Dataset:
         table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.int64))
     pixels = (table[:, :-1] * 255 // 16).to(torch.uint8).view(-1, 1, 8, 8)
     everything = whole(Resident(pixels), table[:, -1])
-    held_out = stratified(everything.labels, TEST_IMAGES, seed=0)
-    rest = torch.ones(len(everything), dtype=torch.bool)
-    rest[held_out] = False
+    # The first third of this draw served to compare recipes, so it is for training; the test split is the second third.
+    untouched, _ = carve(everything, TEST_IMAGES, seed=0)
+    test = untouched.select(stratified(untouched.labels, TEST_IMAGES, seed=0))
+    train = everything.select(torch.isin(everything.index, test.index).logical_not().nonzero()[:, 0])
     return assemble(
         "digits",
-        everything.select(rest.nonzero()[:, 0]),
-        everything.select(held_out),
+        train,
+        test,
         [str(k) for k in range(10)],
         (1, 8, 8),
         validation,
