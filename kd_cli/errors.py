@@ -9,6 +9,7 @@
 Each is shown as one message, without a traceback, and ends the command with status 1.
 """
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -39,7 +40,7 @@ def must(key: str, rule: str, value: Any, hint: str = "") -> ConfigError:
     return ConfigError(f"{key} must be {rule}, got {shown}." + (f" {hint}" if hint else ""))
 
 
-def did_you_mean(word: str, choices: list[str]) -> str:
+def did_you_mean(word: str, choices: Sequence[str]) -> str:
     """A sentence that names the closest choice, or nothing."""
     close = get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else ""

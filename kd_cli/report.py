@@ -83,9 +83,10 @@ def sentence(result: dict[str, Any]) -> str:
 def _saving(student: dict[str, Any], teacher: dict[str, Any]) -> str:
     if not teacher.get("params") or not teacher.get("latency_ms"):
         return ""
-    smaller = _times(teacher["params"] / student["params"], "smaller", "larger")
+    size = teacher["params"] / student["params"]
+    smaller = "as large as" if size == 1 else f"{_times(size, 'smaller', 'larger')} than"
     one, many = (_times(teacher["latency_ms"][k] / student["latency_ms"][k], "faster", "slower") for k in ("1", "256"))
-    return f"It is {smaller} than the teacher, {one} at batch 1 and {many} at batch 256."
+    return f"It is {smaller} the teacher, {one} at batch 1 and {many} at batch 256."
 
 
 def _times(ratio: float, more: str, less: str) -> str:

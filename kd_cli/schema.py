@@ -11,10 +11,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from kd_cli.errors import ConfigError, must
+from kd_cli.errors import ConfigError, did_you_mean, must
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
+KNOWN = {"student": ("model", "train"), "transfer": ("labels", "augment", "views", "seed", "dtype")}  # others have a _target_ that refuses
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json")}
 GROUPS = ("model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
@@ -107,6 +108,11 @@ def check(command: str, cfg: DictConfig) -> None:
     assert isinstance(values, dict)
     for path, group in _mappings(values):
         _refuse_word(path, group, OmegaConf.select(cfg, path))
+    for top, known in KNOWN.items():
+        node = values.get(top)
+        for key in node if isinstance(node, dict) else ():
+            if key not in known:
+                raise must(top, f"a mapping of {', '.join(known)}", key, did_you_mean(str(key), known))
     if values.get("output_dir") == "":
         raise must("output_dir", "the name of a folder", "")
     _choice("device", DEVICES, values.get("device"))

@@ -48,6 +48,10 @@ WITHOUT_TORCH = [
         "teacher=cnn_digit",
         f"teacher must be one of {choices('teacher')}, got 'cnn_digit'. Did you mean 'cnn_digits'?",
     ),
+    (
+        "+student.modle.widths=[3]",
+        "student must be a mapping of model, train, got 'modle'. Did you mean 'model'?",
+    ),
     ("student=mlp64", f"student must be one of {choices('student')}, got 'mlp64'. Did you mean 'mlp_64'?"),
     ("student=", f"student must be one of {choices('student')}, got ''."),
     ("objective=hintn", f"objective must be one of {choices('objective')}, got 'hintn'. Did you mean 'hinton'?"),

@@ -85,6 +85,12 @@ def test_the_sentence_admits_a_larger_and_slower_student() -> None:
     assert report.sentence(made).endswith(expected)
 
 
+def test_a_student_of_the_teachers_size_is_not_called_smaller() -> None:
+    made = result(60, 70, 80, 0.5)
+    made["student"]["params"] = made["teacher"]["params"]
+    assert "It is as large as the teacher, 3 × faster" in report.sentence(made)
+
+
 def test_a_teacher_that_cannot_be_measured_is_not_compared_with() -> None:
     made = result(60, 70, 80, 0.5)
     made["teacher"] |= {"params": None, "flops": None, "bytes": None, "latency_ms": None}
