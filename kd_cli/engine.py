@@ -2,12 +2,12 @@
 
 import copy
 import hashlib
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,37 +15,28 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kd_cli.augment import Augment
+from kd_cli.device import (
+    PRECISIONS,
+    autocast,
+    chosen_precision,
+    float32_kernels,
+    has_convolutions,
+    reseed,
+    step_flops,
+    threads_for,
+)
 from kd_cli.errors import ConfigError, TrainingError, must
 from kd_cli.stepping import bare_step, keep_compiler_out
 from kd_cli.types import UNLABELLED, Batch, Split
 
 Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
 Targets = Callable[[Tensor, int, Tensor], Tensor]  # (positions, view, images) → float32 logits [n, classes]
-PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 EVALUATION_BATCH = 256
-SMALL_STEP = 3e8  # floating-point operations of a step below which a second thread costs more than it gives
 
 
 def derive(*parts: int | str) -> int:
     """A seed out of these parts, the same everywhere, without the correlations of seed + epoch + step."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest())
-
-
-def find_device(device: str) -> torch.device:
-    """The device of this name; `auto` takes CUDA, then MPS, then the CPU."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    if not available[device]:
-        there = ", ".join(name for name, yes in available.items() if yes)
-        raise must("device", f"one that this machine has (auto, {there})", device)
-    return torch.device(device)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Where the forward pass computes in half precision; weights, loss and softmax stay float32."""
-    dtype = PRECISIONS[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,7 @@ class Recipe:
     batch_size: int
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[..., LRScheduler]
-    precision: str = "32"
+    precision: str = "auto"
     max_norm: float | None = None
     clip: float | None = None
     select: str = "last"
@@ -68,7 +59,7 @@ class Recipe:
         """Optimizer and schedule for `steps` steps an epoch; ConfigError where torch refuses their values."""
         keep_compiler_out()
         try:
-            optimizer = self.optimizer(model.parameters())
+            optimizer = fused(self.optimizer)(model.parameters())
         except (TypeError, ValueError) as error:
             raise ConfigError(f"train.optimizer must be one that torch accepts, got an error: {error}.") from error
         try:
@@ -135,14 +126,13 @@ class Batches:
         """The batches of this epoch, counted from 0."""
         view = epoch % self.views if self.views else epoch
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        order = self._cut(torch.randperm(len(self.split), generator=generator))
+        order = self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
         for positions, pixels in zip(order, self.split.images.stream(order, self.device), strict=True):
-            here = positions.to(self.device)
             if self.augment is not None:
-                pixels = self.augment(pixels, self._index[here], self.augment_seed, view)
+                pixels = self.augment(pixels, self._index.index_select(0, positions), self.augment_seed, view)
             images = pixels.float().div_(255)
             logits = self.targets(positions, view, images) if self.targets is not None else None
-            yield Batch(images, self._labels[here], logits)
+            yield Batch(images, self._labels.index_select(0, positions), logits)
 
 
 def fit(
@@ -154,8 +144,8 @@ def fit(
     compile: bool = False,
     on_step: Callable[[int, int], None] = lambda epoch, step: None,
     on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
-) -> None:
-    """Trains `model` in place.
+) -> str:
+    """Trains `model` in place, and returns the precision that was chosen.
 
     `on_epoch` is given what history.jsonl holds of each epoch: epoch, lr, each loss term, train and validation
     accuracy, images/s. Raises TrainingError as soon as an epoch's loss is not a number.
@@ -163,21 +153,27 @@ def fit(
     recipe.check(model, validation)
     device = batches.device
     model.to(device)
+    layout = torch.channels_last if has_convolutions(model) else torch.contiguous_format
+    model.to(memory_format=layout)
     optimizer, scheduler = recipe.build(model, len(batches))
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "16-mixed")
+    flops = step_flops(model, batches.split.images.shape, recipe.batch_size)
+    precision = chosen_precision(recipe.precision, device, flops)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
     move = bare_step(optimizer)
     forward = torch.compile(model) if compile else model
-    matrices = [p for p in model.parameters() if p.ndim > 1] if recipe.max_norm else []
+    parameters = list(model.parameters())
+    matrices = [p for p in parameters if p.ndim > 1] if recipe.max_norm else []
 
     def learn(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        with autocast(device, recipe.precision):
-            logits = forward(batch.images)
+        with autocast(device, precision):
+            logits = forward(batch.images.contiguous(memory_format=layout))
         terms = objective(logits.float(), batch)
-        optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:  # as zero_grad, which tells the profiler first
+            parameter.grad = None
         scaler.scale(terms["loss"]).backward()
         if recipe.clip is not None:
             scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            nn.utils.clip_grad_norm_(parameters, recipe.clip)
         if scaler.is_enabled():
             scaler.step(optimizer)
             scaler.update()
@@ -189,12 +185,12 @@ def fit(
         return logits.detach(), {name: term.detach() for name, term in terms.items()}
 
     best, fewest = None, math.inf
-    with threads_for(model, recipe.batch_size):
+    with threads_for(flops), float32_kernels(device, flops):
         for epoch in range(recipe.epochs):
             model.train()
-            lr, meter = optimizer.param_groups[0]["lr"], Meter(device)
+            lr, meter = optimizer.param_groups[0]["lr"], Meter()
             for step, batch in enumerate(batches.epoch(epoch)):
-                torch.manual_seed(derive(batches.seed, "dropout", epoch, step))
+                reseed(device, derive(batches.seed, "dropout", epoch, step))
                 meter.add(batch, *learn(batch))
                 on_step(epoch, step)
             figures = meter.figures()
@@ -212,44 +208,62 @@ def fit(
             on_epoch({"epoch": epoch + 1, "lr": lr, **figures})
     if best is not None:
         model.load_state_dict(best)
+    model.to(memory_format=torch.contiguous_format)
     model.eval()
+    return precision
+
+
+def fused(optimizer: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
+    """The optimizer with torch's fused kernels, where it has them and nothing else was asked for."""
+    asked = getattr(optimizer, "keywords", {})
+    known = inspect.signature(optimizer).parameters
+    if "fused" not in known or any(asked.get(key) is not None for key in ("fused", "foreach")):
+        return optimizer
+    return partial(optimizer, fused=True)
 
 
 class Meter:
-    """Means over the samples of an epoch, kept on the device until they are asked for."""
+    """Means over the samples of an epoch. What the steps give is kept as it is and summed in blocks, on its device:
+    a step of a small network takes little more than the dozen small operations that a sum would cost it.
+    """
 
-    def __init__(self, device: torch.device) -> None:
-        self.started, self.seen = time.perf_counter(), 0
-        self.sums: dict[str, Tensor] = {}
-        self.right = torch.zeros(2, dtype=torch.int64, device=device)  # right, labelled
+    BLOCK = 1 << 18  # logits kept before they are counted
+
+    def __init__(self) -> None:
+        self.started, self.seen, self._kept = time.perf_counter(), 0, 0
+        self._steps: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+        self._sums: dict[str, Tensor] = {}
+        self._right: Tensor | int = 0
+        self._labelled: Tensor | int = 0
 
     def add(self, batch: Batch, logits: Tensor, terms: dict[str, Tensor]) -> None:
         """Counts one batch, by its number of samples: the last one may be smaller."""
-        n = len(batch.images)
-        for name, term in terms.items():
-            self.sums[name] = self.sums[name] + term * n if name in self.sums else term * n
-        self.right += torch.stack([(logits.argmax(1) == batch.labels).sum(), (batch.labels != UNLABELLED).sum()])
-        self.seen += n
+        self._steps.append((batch.labels, logits, terms))
+        self._kept += logits.numel()
+        if self._kept > self.BLOCK:
+            self._sum()
+
+    def _sum(self) -> None:
+        labels, logits, terms = zip(*self._steps, strict=True)
+        sizes = [len(part) for part in labels]
+        weights = torch.tensor(sizes, dtype=torch.float32, device=logits[0].device)
+        for name in terms[0]:
+            total = torch.stack([step[name] for step in terms]).float() @ weights
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+        truth = torch.cat(labels)
+        self._right = self._right + (torch.cat(logits).argmax(1) == truth).sum()
+        self._labelled = self._labelled + (truth != UNLABELLED).sum()
+        self.seen += sum(sizes)
+        self._steps, self._kept = [], 0
 
     def figures(self) -> dict[str, float]:
         """Each loss term, the accuracy on the labelled samples, and images/s."""
-        means = {name: float(total) / self.seen for name, total in self.sums.items()}
-        right, labelled = self.right.tolist()
+        if self._steps:
+            self._sum()
+        means = {name: float(total) / self.seen for name, total in self._sums.items()}
+        right, labelled = int(self._right), int(self._labelled)
         accuracy = {"train_accuracy": right / labelled} if labelled else {}
         return {**means, **accuracy, "images_per_second": self.seen / (time.perf_counter() - self.started)}
-
-
-@contextmanager
-def threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
-    """One thread for a network without convolutions whose step is too small to share; otherwise all there are."""
-    threads = torch.get_num_threads()
-    weights = list(model.parameters())
-    if all(p.ndim <= 2 for p in weights) and 6 * batch_size * sum(p.numel() for p in weights) < SMALL_STEP:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @torch.no_grad()

@@ -17,8 +17,13 @@ class Images(Protocol):
         """Number of images."""
         ...
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
+        ...
+
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-        """The images of each batch of positions (int64 on the CPU), in the order asked for, on `device`."""
+        """The images of each batch of positions (int64, on any device), in the order asked for, on `device`."""
         ...
 
     def checksums(self) -> Tensor:

@@ -209,11 +209,11 @@ def test_standard_output_of_a_run_is_its_folders_path_alone(finished: tuple[Path
 
 def test_table_and_progress_go_to_standard_error(finished: tuple[Path, str, str]) -> None:
     _, out, err = finished
-    assert "teacher: epoch 2/2" in err
+    assert "teacher: epoch 6/6" in err
     assert re.search(r"test errors\s+│\s+\d+ of 599 │\s+\d+ of 599 │\s+\d+ of 599 │", err)
     assert "\x1b[" not in out + err, "no colours where the output is no terminal"
     log = (Path(out.rstrip("\n")) / "kd.log").read_text()
-    assert "teacher: epoch 2/2" in log
+    assert "teacher: epoch 6/6" in log
 
 
 def test_every_path_can_be_pasted_into_a_command_and_none_holds_a_pickle(finished: tuple[Path, str, str]) -> None:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd_cli import engine
+from kd_cli import device
 from kd_cli.augment import Shift
 from kd_cli.datasets.resident import Resident
-from kd_cli.engine import Batches, Meter, Recipe, constrain, derive, find_device, fit, predict
+from kd_cli.device import find_device
+from kd_cli.engine import Batches, Meter, Recipe, constrain, derive, fit, predict
 from kd_cli.errors import ConfigError, TrainingError
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
@@ -178,7 +179,7 @@ def test_figures_of_an_uneven_last_batch_are_means_over_samples(recipe, few):
 
 
 def test_the_meter_weighs_batches_by_their_samples_and_accuracy_by_labels():
-    meter = Meter(CPU)
+    meter = Meter()
     logits = torch.eye(3)
     meter.add(Batch(torch.zeros(3, 1), torch.tensor([0, 1, 0])), logits, {"loss": torch.tensor(2.0)})
     meter.add(Batch(torch.zeros(1, 1), torch.tensor([UNLABELLED])), logits[:1], {"loss": torch.tensor(6.0)})
@@ -189,7 +190,7 @@ def test_the_meter_weighs_batches_by_their_samples_and_accuracy_by_labels():
 
 
 def test_the_meter_has_no_accuracy_without_labels():
-    meter = Meter(CPU)
+    meter = Meter()
     meter.add(Batch(torch.zeros(2, 1), torch.tensor([-1, -1])), torch.eye(2), {"loss": torch.tensor(2.0)})
     assert "train_accuracy" not in meter.figures()
 
@@ -275,7 +276,10 @@ def test_clip_bounds_the_length_of_the_whole_gradient(small_net, few):
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_mixed_precision_keeps_weights_loss_and_logits_in_float32(small_net, recipe, few, precision):
+def test_mixed_precision_keeps_weights_loss_and_logits_in_float32(small_net, recipe, few, precision, monkeypatch):
+    monkeypatch.setattr(
+        device, "native_bf16", lambda device: True
+    )  # elsewhere bf16 would be emulated: slow, but the same
     seen: list[torch.dtype] = []
 
     def objective(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -289,7 +293,7 @@ def test_mixed_precision_keeps_weights_loss_and_logits_in_float32(small_net, rec
     )
     fit(model, Batches(few, 32, 0, CPU), objective, recipe(precision=precision))
     assert set(seen) == {torch.float32}
-    assert set(inner) == {engine.PRECISIONS[precision]}
+    assert set(inner) == {device.PRECISIONS[precision]}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
@@ -465,7 +469,7 @@ def test_the_number_of_threads_is_restored_after_training(small_net, recipe, few
         ({"epochs": 0}, "train.epochs must be a whole number ≥ 1, got 0."),
         ({"epochs": 1.5}, "train.epochs must be a whole number ≥ 1, got 1.5."),
         ({"batch_size": True}, "train.batch_size must be a whole number ≥ 1, got True."),
-        ({"precision": 16}, "train.precision must be one of 32, bf16-mixed, 16-mixed, got '16'."),
+        ({"precision": 16}, "train.precision must be one of auto, 32, bf16-mixed, 16-mixed, got '16'."),
         ({"max_norm": 0}, "train.max_norm must be > 0 or null, got 0."),
         ({"max_norm": "3"}, "train.max_norm must be > 0 or null, got '3'."),
         ({"clip": -1}, "train.clip must be > 0 or null, got -1."),

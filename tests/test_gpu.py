@@ -4,7 +4,8 @@ from torch import nn
 
 from kd_cli.artifacts import Store
 from kd_cli.augment import ResizedCrop, Shift, uniform
-from kd_cli.engine import Batches, find_device, fit, predict
+from kd_cli.device import find_device
+from kd_cli.engine import Batches, fit, predict
 from kd_cli.evaluation import count_flops, latency_ms
 from kd_cli.models.cnn import cnn
 from kd_cli.objectives.hinton import Hinton

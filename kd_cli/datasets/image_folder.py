@@ -62,6 +62,11 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
+        return self.channels, self.size, self.size
+
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
         """Each batch, decoded ahead by the workers."""
         loader: DataLoader[Tensor] = DataLoader(

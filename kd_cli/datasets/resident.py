@@ -19,13 +19,18 @@ class Resident:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
+        return tuple(self.pixels.shape[1:])
+
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
         """Each batch by one gather on `device`."""
         if device not in self._placed:
             self._placed[device] = self.pixels.to(device)
         pixels = self._placed[device]
         for positions in batches:
-            yield pixels[positions.to(device)]
+            yield pixels.index_select(0, positions.to(device))
 
     def checksums(self) -> Tensor:
         """CRC-32 of each image."""

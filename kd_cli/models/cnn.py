@@ -1,4 +1,4 @@
-"""A small convolutional network: 3×3 convolutions, each followed by ReLU and 2×2 max-pooling, then hidden layers."""
+"""A small convolutional network: 3×3 convolutions, each followed by 2×2 max-pooling and ReLU, then hidden layers."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def cnn(
     share("model.dropout", dropout)
     layers: list[nn.Module] = [Normalise(mean, std, previous)]
     for filters in widths_of("model.channels", channels):
-        layers += [nn.Conv2d(previous, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(previous, filters, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]  # the order costs a quarter
         previous, height, width = filters, height // 2, width // 2
     if height < 1 or width < 1:
         raise must(

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from kd_cli import metrics
-from kd_cli.engine import Targets, autocast, predict
+from kd_cli.device import autocast
+from kd_cli.engine import Targets, predict
 from kd_cli.errors import must
 from kd_cli.progress import log, task
 from kd_cli.soft_targets import SoftTargets, check_room, write_targets

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kd_cli.engine import find_device
+from kd_cli.device import find_device
 from kd_cli.errors import ArtifactError, DataError, must
 from kd_cli.evaluation import evaluate
 from kd_cli.report import print_figures

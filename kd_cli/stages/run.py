@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
-from kd_cli.engine import find_device
+from kd_cli.device import find_device
 from kd_cli.report import show
 from kd_cli.stages.compose import instantiate, plain
 from kd_cli.stages.job import asked
@@ -35,6 +35,7 @@ class Run:
         self.root = Path(cfg.output_dir).absolute()
         self.store = Store(self.root)
         self.stages: dict[str, dict[str, Any]] = {}
+        self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.dataset: Dataset = instantiate(cfg.dataset, "dataset")
 
@@ -56,6 +57,7 @@ class Run:
 
         def done(artifact: Artifact, cached: bool) -> None:
             entry.update(cached=cached, artifact=self.name(artifact.folder))
+            self.precision[name] = artifact.manifest["environment"]["precision"]
 
         yield done
         entry["seconds"] = round(time.perf_counter() - started, 3)

@@ -22,7 +22,7 @@ from kd_cli.stages.training import train_and_store
 from kd_cli.teachers.source import Source
 from kd_cli.teachers.trained import Trained
 
-VERSION = 1  # raised whenever kd trains another teacher from the same config
+VERSION = 2  # raised whenever kd trains another teacher from the same config
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,12 @@ def main(cfg: DictConfig) -> None:
     run.accept()
     teacher = obtain(run, source, network)
     figures = evaluate(teacher.network, run.dataset.test, run.dataset.classes, run.device).figures
-    precision = source.train.precision if isinstance(source, Trained) else "32"
-    run.finish({"teacher": {**figures, "artifact": teacher.name}, "environment": run.environment(precision)})
+    run.finish(
+        {
+            "teacher": {**figures, "artifact": teacher.name},
+            "environment": run.environment(run.precision.get("teacher", "32")),
+        }
+    )
 
 
 def prepare(run: Run) -> tuple[Source, nn.Module]:

@@ -11,7 +11,7 @@ from torch import nn
 from kd_cli.artifacts import Artifact
 from kd_cli.engine import Batches, Objective, Recipe, fit
 from kd_cli.errors import TrainingError
-from kd_cli.progress import task
+from kd_cli.progress import log, task
 from kd_cli.stages.compose import plain
 from kd_cli.stages.run import Run
 
@@ -41,10 +41,14 @@ def train_and_store(
                 progress.move(epoch + (step + 1) / steps)
 
             try:
-                fit(model, batches, objective, recipe, run.dataset.validation, run.cfg.compile, on_step, on_epoch)
+                precision = fit(
+                    model, batches, objective, recipe, run.dataset.validation, run.cfg.compile, on_step, on_epoch
+                )
             except TrainingError as error:
                 key = "teacher" if kind == "teachers" else "student"
                 raise TrainingError(str(error).replace(" train.", f" {key}.train.")) from error
+        if precision != recipe.precision:
+            log.info("%s: precision %s, chosen for precision=%s", title, precision, recipe.precision)
         save_model(model, str(folder / "model.safetensors"))
         about = {
             "model": plain(node),
@@ -54,6 +58,6 @@ def train_and_store(
             "identity": identity,
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
-        return {"environment": run.environment(recipe.precision)}
+        return {"environment": run.environment(precision)}
 
     return run.store.write(kind, identity, fill)
