@@ -197,11 +197,11 @@ def test_a_resized_crop_stays_inside_the_image_and_reaches_all_of_it():
         (lambda: Shift(1.5), "augment.pixels must be a whole number ≥ 0, got 1.5."),
         (lambda: Shift(True), "augment.pixels must be a whole number ≥ 0, got True."),
         (
-            lambda: ResizedCrop((0.5, 0.2)),
+            lambda: ResizedCrop([0.5, 0.2]),
             "augment.scale must be two shares of the area, 0 < low ≤ high ≤ 1, got [0.5, 0.2].",
         ),
         (
-            lambda: ResizedCrop((0, 1)),
+            lambda: ResizedCrop([0, 1]),
             "augment.scale must be two shares of the area, 0 < low ≤ high ≤ 1, got [0, 1].",
         ),
         (

@@ -22,7 +22,7 @@ from kd_cli.stages.training import train_and_store
 from kd_cli.stages.transfer import TransferSet, transfer_set
 from kd_cli.types import Split
 
-VERSION = 1  # raised whenever kd trains another student from the same config
+VERSION = 2  # raised whenever kd trains another student from the same config
 
 
 def main(cfg: DictConfig) -> None:

@@ -22,7 +22,7 @@ from kd_cli.stages.training import train_and_store
 from kd_cli.teachers.source import Source
 from kd_cli.teachers.trained import Trained
 
-VERSION = 1  # raised whenever kd trains another teacher from the same config
+VERSION = 2  # raised whenever kd trains another teacher from the same config
 
 
 @dataclass(frozen=True)
