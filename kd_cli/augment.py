@@ -123,6 +123,45 @@ class ResizedCrop:
         return _resample(images, torch.complex(width * mirror, none), torch.complex(none, height), centre, "border")
 
 
+class Affine:
+    """A turn by up to `degrees`, a translation by up to `translate` of each side, a factor out of `scale` and a shear
+    by up to `shear` degrees, evenly drawn, about the centre, filled with zeros; with `flip` half are mirror images.
+    """
+
+    def __init__(
+        self,
+        degrees: float,
+        translate: float = 0.0,
+        scale: tuple[float, float] = (1.0, 1.0),
+        shear: float = 0.0,
+        flip: bool = False,
+    ) -> None:
+        if not (is_number(degrees) and 0 <= degrees <= 180):
+            raise must("augment.degrees", "between 0 and 180", degrees)
+        if not (is_number(translate) and 0 <= translate <= 1):
+            raise must("augment.translate", "a share of the side, between 0 and 1", translate)
+        if not _is_range(scale):
+            raise must("augment.scale", "two factors, 0 < low ≤ high", scale)
+        if not (is_number(shear) and 0 <= shear < 90):
+            raise must("augment.shear", "degrees ≥ 0 and < 90", shear)
+        self.degrees, self.translate, self.scale, self.shear, self.flip = degrees, translate, scale, shear, flip
+
+    def __call__(self, images: Tensor, index: Tensor, seed: int, view: int) -> Tensor:
+        """Bilinear sampling at the places that the map takes to the pixels: its inverse, shear last."""
+        height, width = images.shape[2:]
+        draw = uniform(index, seed, view, 6)
+        even = 2 * draw[:4] - 1
+        turn, slope = even[0] * math.radians(self.degrees), (even[3] * math.radians(self.shear)).tan()
+        factor = self.scale[0] + (self.scale[1] - self.scale[0]) * draw[4]
+        cos, sin = turn.cos() / factor, turn.sin() / factor
+        across = torch.complex(cos - slope * sin, -sin * (width / height))
+        down = torch.complex((sin + slope * cos) * (height / width), cos)
+        centre = (across * even[1] + down * even[2]) * (-2 * self.translate)  # a side is two units long
+        if self.flip:
+            across = across * torch.where(draw[5] < 0.5, -1.0, 1.0)
+        return _resample(images, across, down, centre, "zeros")
+
+
 def _resample(images: Tensor, across: Tensor, down: Tensor, centre: Tensor, padding: str) -> Tensor:
     """Bilinear values at `centre + x · across + y · down` for every pixel (x, y).
 
