@@ -19,13 +19,13 @@ QUANTILES = 4096
 class Mix(ABC):
     """Mixes each image with a partner's, both augmented by `inner` first.
 
-    λ, the sample's own share, is one of 4096 equally likely quantiles of Beta(`alpha`, `alpha`), rounded to a multiple
-    of 2⁻¹⁶: a mixture of bytes is then exact in float32, and hence the same on every device.
+    λ, the sample's own share, is one of 4096 equally likely quantiles of Beta(α, α), rounded to a multiple
+    of 2⁻¹⁶: a mixture of bytes is then exact in float32, and hence the same on every device. `concentration` is α.
     """
 
-    def __init__(self, alpha: float = 1.0, inner: Augment | None = None) -> None:
-        if not (is_number(alpha) and alpha > 0):
-            raise must("augment.alpha", "a number > 0", alpha)
+    def __init__(self, concentration: float = 1.0, inner: Augment | None = None) -> None:
+        if not (is_number(concentration) and concentration > 0):
+            raise must("augment.concentration", "a number > 0", concentration)
         if isinstance(inner, Mix):
             hint = "A mixture is of two images."
             raise must("augment.inner", "null or an augmentation of single images", type(inner).__name__, hint)
@@ -33,7 +33,7 @@ class Mix(ABC):
 
         self.inner = inner
         levels = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
-        shares = torch.as_tensor(betaincinv(alpha, alpha, levels.numpy()))
+        shares = torch.as_tensor(betaincinv(concentration, concentration, levels.numpy()))
         self.shares = (shares * 2**16).round().div(2**16).float()
 
     def draw(self, index: Tensor, seed: int, view: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -151,9 +151,9 @@ def test_a_split_of_one_sample_is_mixed_with_itself():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Mixup(0), "augment.alpha must be a number > 0, got 0."),
-        (lambda: CutMix(float("inf")), "augment.alpha must be a number > 0, got inf."),
-        (lambda: CutMix("1"), "augment.alpha must be a number > 0, got '1'."),
+        (lambda: Mixup(0), "augment.concentration must be a number > 0, got 0."),
+        (lambda: CutMix(float("inf")), "augment.concentration must be a number > 0, got inf."),
+        (lambda: CutMix("1"), "augment.concentration must be a number > 0, got '1'."),
         (
             lambda: CutMix(1.0, Mixup()),
             "augment.inner must be null or an augmentation of single images, got 'Mixup'. A mixture is of two images.",
