@@ -26,8 +26,10 @@ from kd_cli.device import (
     threads_for,
 )
 from kd_cli.errors import ConfigError, TrainingError, must
+from kd_cli.mixing import Mix
 from kd_cli.stepping import bare_step, keep_compiler_out
 from kd_cli.types import UNLABELLED, Batch, Split
+from kd_cli.views import show
 
 Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
 Targets = Callable[[Tensor, int, Tensor], Tensor]  # (positions, view, images) → float32 logits [n, classes]
@@ -103,14 +105,14 @@ class Batches:
         batch_size: int,
         seed: int,
         device: torch.device,
-        augment: Augment | None = None,
+        augment: Augment | Mix | None = None,
         augment_seed: int = 0,
         views: int | None = None,
         targets: Targets | None = None,
     ) -> None:
         self.split, self.batch_size, self.seed, self.device = split, batch_size, seed, device
         self.augment, self.augment_seed, self.views, self.targets = augment, augment_seed, views, targets
-        self._labels, self._index = split.labels.to(device), split.index.to(device)
+        self._labels = split.labels.to(device)
 
     def __len__(self) -> int:
         return len(self._cut(torch.empty(len(self.split))))
@@ -127,12 +129,12 @@ class Batches:
         view = epoch % self.views if self.views else epoch
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         order = self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
-        for positions, pixels in zip(order, self.split.images.stream(order, self.device), strict=True):
-            if self.augment is not None:
-                pixels = self.augment(pixels, self._index.index_select(0, positions), self.augment_seed, view)
-            images = pixels.float().div_(255)
+        seen = show(self.split, order, self.device, self.augment, self.augment_seed, view)
+        for positions, shown in zip(order, seen, strict=True):
+            images = shown.images.float().div_(255)
             logits = self.targets(positions, view, images) if self.targets is not None else None
-            yield Batch(images, self._labels.index_select(0, positions), logits)
+            partners = None if shown.partners is None else self._labels[shown.partners]
+            yield Batch(images, self._labels.index_select(0, positions), logits, partners, shown.share)
 
 
 def fit(
@@ -279,7 +281,7 @@ def predict(
     model: nn.Module,
     split: Split,
     device: torch.device,
-    augment: Augment | None = None,
+    augment: Augment | Mix | None = None,
     augment_seed: int = 0,
     view: int = 0,
     positions: Tensor | None = None,
@@ -295,10 +297,8 @@ def predict(
     chosen = torch.arange(len(split)) if positions is None else positions
     batches = chosen.split(EVALUATION_BATCH)
     rows = []
-    for where, pixels in zip(batches, split.images.stream(batches, device), strict=True):
-        if augment is not None:
-            pixels = augment(pixels, split.index[where].to(device), augment_seed, view)
-        n = len(pixels)
+    for shown in show(split, batches, device, augment, augment_seed, view):
+        pixels, n = shown.images, len(shown.images)
         if n < EVALUATION_BATCH and len(chosen) > EVALUATION_BATCH:
             pixels = torch.cat([pixels, pixels.new_zeros(EVALUATION_BATCH - n, *pixels.shape[1:])])
         rows.append(model(pixels.float().div_(255))[:n].float().cpu())

@@ -165,5 +165,8 @@ def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
             raise ConfigError(f"{top} must be given: {top}=….")
         train = node.get("train")
         yield from ((f"{top}.{group}", group) for group in ("model", "augment", "train") if group in node)
+        augment = node.get("augment")
+        if isinstance(augment, dict) and "inner" in augment:
+            yield f"{top}.augment.inner", "augment"
         if isinstance(train, dict):
             yield from ((f"{top}.train.{group}", group) for group in ("optimizer", "scheduler") if group in train)

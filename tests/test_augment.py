@@ -3,13 +3,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from kd_cli.augment import ResizedCrop, Shift, uniform
+from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
 from kd_cli.errors import ConfigError
 
 WORD = (1 << 64) - 1
-AUGMENTS = [Shift(2), Shift(3, flip=True), Shift(2, triangular=True), ResizedCrop((0.25, 1.0)), ResizedCrop(flip=False)]
-NAMES = ["shift", "shift and flip", "triangular", "crop and flip", "crop"]
+AUGMENTS = [
+    Shift(2),
+    Shift(3, flip=True),
+    Shift(2, triangular=True),
+    ResizedCrop((0.25, 1.0)),
+    ResizedCrop(flip=False),
+    Affine(20, 0.1, (0.8, 1.2), 10, flip=True),
+]
+NAMES = ["shift", "shift and flip", "triangular", "crop and flip", "crop", "affine"]
 
 
 def splitmix(value: int) -> int:
@@ -60,6 +68,15 @@ def test_a_view_of_a_sample_is_the_same_pixels_in_any_batch_and_order(augment, i
     assert torch.equal(augment(images[order], index[order], 7, 3), whole[order])
     alone = torch.cat([augment(images[k : k + 1], index[k : k + 1], 7, 3) for k in range(len(images))])
     assert torch.equal(alone, whole)
+
+
+@pytest.mark.parametrize("augment", AUGMENTS, ids=NAMES)
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 29), min_size=1, max_size=40), st.integers(0, 2**64), st.integers(0, 10**6))
+def test_a_view_of_a_sample_is_the_same_pixels_beside_any_others(augment, chosen, seed, view):
+    images = torch.randint(256, (30, 1, 6, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    index, some = torch.arange(30) * 2**40 + 3, torch.tensor(chosen)
+    assert torch.equal(augment(images[some], index[some], seed, view), augment(images, index, seed, view)[some])
 
 
 @pytest.mark.parametrize("augment", AUGMENTS, ids=NAMES)
@@ -190,6 +207,62 @@ def test_a_resized_crop_stays_inside_the_image_and_reaches_all_of_it():
     assert int(views.max()) >= 8 * 30
 
 
+def turned(image: np.ndarray, affine: Affine, index: int, seed: int, view: int) -> np.ndarray:
+    """The affine view of one image `[channels, height, width]`, from the map's factors and SciPy, in float64."""
+    turn, right, down, slope = (2 * draw(index, seed, view, k) - 1 for k in (1, 2, 3, 4))
+    factor = affine.scale[0] + (affine.scale[1] - affine.scale[0]) * draw(index, seed, view, 5)
+    angle, shear = np.deg2rad(affine.degrees) * turn, np.deg2rad(affine.shear) * slope
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])  # on (x, y), y downwards
+    forward = factor * rotation @ np.array([[1, -np.tan(shear)], [0, 1]])
+    height, width = image.shape[1:]
+    shift = affine.translate * np.array([right * width, down * height])
+    inverse, centre = np.linalg.inv(forward), np.array([(width - 1) / 2, (height - 1) / 2])
+    matrix = inverse[::-1, ::-1]  # SciPy counts (row, column)
+    offset = (centre - inverse @ (centre + shift))[::-1]
+    view_of = [ndimage.affine_transform(plane, matrix, offset, order=1, mode="grid-constant") for plane in image]
+    mirrored = affine.flip and draw(index, seed, view, 6) < 0.5
+    return np.stack(view_of)[:, :, ::-1] if mirrored else np.stack(view_of)
+
+
+@pytest.mark.parametrize(
+    "affine",
+    [
+        Affine(0),
+        Affine(180),
+        Affine(0, translate=0.4),
+        Affine(0, scale=(0.5, 2.0)),
+        Affine(0, shear=40),
+        Affine(30, 0.1, (0.8, 1.25), 15, flip=True),
+    ],
+    ids=["identity", "rotation", "translation", "scale", "shear", "all"],
+)
+@pytest.mark.parametrize("size", [(12, 12), (9, 16)], ids=["square", "wide"])
+def test_an_affine_view_is_that_of_a_float64_reference(affine, size):
+    images = torch.randint(256, (40, 2, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    index = torch.arange(40) * 13
+    found = affine(images, index, 5, 1).double().numpy()
+    expected = np.stack(
+        [turned(image, affine, int(i), 5, 1) for image, i in zip(images.double().numpy(), index, strict=True)]
+    )
+    # half a level from rounding to bytes; float32 places are off by some 1e-6 of a pixel, of which each has 255 levels
+    assert np.abs(found - expected).max() <= 0.5 + 2e-3
+
+
+def test_affine_parameters_fill_their_ranges_evenly():
+    side, samples = 65, 1500
+    dot = torch.zeros(samples, 1, side, side, dtype=torch.uint8)
+    dot[:, 0, 32, 52] = 255  # 20 pixels to the right of the centre
+    weight = Affine(45, flip=True)(dot, torch.arange(samples), 0, 0)[:, 0].double().numpy()
+    place = np.arange(side) - 32
+    x, y = ((weight.sum(axis) * place).sum(1) / weight.sum((1, 2)) for axis in (1, 2))
+    angle = np.rad2deg(np.arctan2(y, np.abs(x)))
+    assert np.abs(np.hypot(x, y) - 20).max() < 0.2
+    assert -45.5 < angle.min() < -44
+    assert 44 < angle.max() < 45.5
+    assert np.abs(np.histogram(angle, 6, (-45, 45))[0] / samples - 1 / 6).max() < 0.04
+    assert abs((x < 0).mean() - 0.5) < 0.05
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -197,17 +270,26 @@ def test_a_resized_crop_stays_inside_the_image_and_reaches_all_of_it():
         (lambda: Shift(1.5), "augment.pixels must be a whole number ≥ 0, got 1.5."),
         (lambda: Shift(True), "augment.pixels must be a whole number ≥ 0, got True."),
         (
-            lambda: ResizedCrop((0.5, 0.2)),
+            lambda: ResizedCrop([0.5, 0.2]),
             "augment.scale must be two shares of the area, 0 < low ≤ high ≤ 1, got [0.5, 0.2].",
         ),
         (
-            lambda: ResizedCrop((0, 1)),
+            lambda: ResizedCrop([0, 1]),
             "augment.scale must be two shares of the area, 0 < low ≤ high ≤ 1, got [0, 1].",
         ),
         (
             lambda: ResizedCrop([0.5]),
             "augment.scale must be two shares of the area, 0 < low ≤ high ≤ 1, got [0.5].",
         ),
+        (
+            lambda: ResizedCrop(0.5),
+            "augment.scale must be two shares of the area, 0 < low ≤ high ≤ 1, got 0.5.",
+        ),
+        (lambda: Affine(-3), "augment.degrees must be between 0 and 180, got -3."),
+        (lambda: Affine(None), "augment.degrees must be between 0 and 180, got None."),
+        (lambda: Affine(5, 1.5), "augment.translate must be a share of the side, between 0 and 1, got 1.5."),
+        (lambda: Affine(5, scale=[0, 1]), "augment.scale must be two factors, 0 < low ≤ high, got [0, 1]."),
+        (lambda: Affine(5, shear=90), "augment.shear must be degrees ≥ 0 and < 90, got 90."),
     ],
 )
 def test_values_outside_their_rule_are_refused(make, message):

@@ -16,11 +16,14 @@ from torch import nn
 
 from kd_cli import schema
 from kd_cli.cli import CONFIGS, commands
+from kd_cli.datasets.resident import Resident
+from kd_cli.datasets.splits import whole
 from kd_cli.engine import Recipe
 from kd_cli.stages import job  # noqa: F401  registers the schemas and resolvers
 from kd_cli.stages.compose import instantiate
 from kd_cli.teachers.source import Source
 from kd_cli.teachers.trained import Trained
+from kd_cli.views import show
 
 # What a recipe is for, by the first line of its YAML: the shape of the images and a data set that exists.
 SHAPES = {"digits": (1, 8, 8), "MNIST": (1, 28, 28), "CIFAR": (3, 32, 32), "folders": (3, 64, 64)}
@@ -246,8 +249,18 @@ def test_every_augmentation_is_built_and_keeps_the_shape(name: str) -> None:
     assert check_arguments(OmegaConf.to_container(cfg.transfer.augment)) == 1
     augment = instantiate(cfg.transfer.augment, "transfer.augment")
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    seen = augment(images, torch.arange(3), 0, 1)
-    assert (seen.shape, seen.dtype) == (images.shape, torch.uint8)
+    split = whole(Resident(images), torch.arange(3))
+    (seen,) = show(split, [torch.arange(3)], torch.device("cpu"), augment, 0, 1)
+    assert (seen.images.shape, seen.images.dtype) == (images.shape, torch.uint8)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+@pytest.mark.parametrize("key", ["transfer.augment", "teacher.augment"])
+def test_a_mixture_takes_what_both_images_go_through_first_from_the_same_group(name: str, key: str) -> None:
+    assert OmegaConf.select(composed("distill", f"augment@{key}={name}"), f"{key}.inner", default="absent") is None
+    cfg = composed("distill", f"augment@{key}={name}", f"augment@{key}.inner=crop_flip", f"{key}.inner.pixels=3")
+    assert check_arguments(OmegaConf.to_container(cfg, resolve=True)[key.split(".")[0]]["augment"]) == 2
+    assert instantiate(OmegaConf.select(cfg, key), key).inner.pixels == 3
 
 
 @pytest.mark.parametrize("name", names("objective"))

@@ -97,6 +97,20 @@ WITHOUT_TORCH = [
         "transfer.augment must be a mapping, got 'jitter'. "
         "To choose a file of configs/augment/, write augment@transfer.augment=jitter.",
     ),
+    (
+        "augment@transfer.augment=mixup transfer.augment.inner=jitter",
+        "transfer.augment.inner must be a mapping, got 'jitter'. "
+        "To choose a file of configs/augment/, write augment@transfer.augment.inner=jitter.",
+    ),
+    (
+        "augment@transfer.augment=cutmix augment@transfer.augment.inner=mixup",
+        "transfer.augment.inner must be null or an augmentation of single images, got 'Mixup'. "
+        "A mixture is of two images.",
+    ),
+    (
+        "augment@teacher.augment=affine teacher.augment.degrees=200",
+        "teacher.augment.degrees must be between 0 and 180, got 200.",
+    ),
     ("device=gpu", "device must be one of auto, cpu, cuda, mps, got 'gpu'."),
     ("precision=16", "precision must be one of auto, 32, bf16-mixed, 16-mixed, got '16'."),
     ("baseline=perhaps", "baseline must be true or false, got 'perhaps'."),

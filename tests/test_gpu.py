@@ -3,13 +3,15 @@ import torch
 from torch import nn
 
 from kd_cli.artifacts import Store
-from kd_cli.augment import ResizedCrop, Shift, uniform
+from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
 from kd_cli.device import find_device
 from kd_cli.engine import Batches, fit, predict
 from kd_cli.evaluation import count_flops, latency_ms
+from kd_cli.mixing import CutMix, Mixup
 from kd_cli.models.cnn import cnn
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.soft_targets import SoftTargets, write_targets
+from kd_cli.views import show
 
 pytestmark = [
     pytest.mark.gpu,
@@ -49,13 +51,22 @@ def test_augmentation_draws_the_same_parameters_on_the_gpu():
 
 
 @pytest.mark.parametrize(
-    ("augment", "tolerance"), [(Shift(2, flip=True), 0), (Shift(3, triangular=True), 0), (ResizedCrop(), 1)]
+    ("augment", "tolerance"),
+    [(Shift(2, flip=True), 0), (Shift(3, triangular=True), 0), (ResizedCrop(), 1), (Affine(20), 1)],
 )
 def test_a_view_is_the_same_pixels_on_the_gpu(augment, tolerance):
     images = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     index = torch.arange(64)
     here, there = augment(images, index, 1, 2), augment(images.to(GPU), index.to(GPU), 1, 2).cpu()
     assert (here.int() - there.int()).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize("mix", [Mixup(0.4, Shift(1)), CutMix()])
+def test_a_mixture_is_the_same_pixels_on_the_gpu(digits, mix):
+    order = [torch.arange(100)]
+    (here,), (there,) = (list(show(digits.train, order, device, mix, 1, 2)) for device in (CPU, GPU))
+    for name in ("images", "partners", "share"):
+        assert torch.equal(getattr(here, name), getattr(there, name).cpu())
 
 
 def test_predictions_agree_with_the_cpu_within_float32(digits, net):

@@ -268,6 +268,33 @@ def test_views_are_dumped_and_replayed(again: Callable[..., dict[str, Any]], tmp
     assert cached(again(JITTER, "transfer.views=1")) == {"teacher"}
 
 
+@pytest.mark.parametrize("name", ["affine", "mixup", "cutmix"])
+def test_an_augmentation_is_dumped_and_replayed(name: str, again: Callable[..., dict[str, Any]]) -> None:
+    words = (f"augment@transfer.augment={name}", "transfer.views=2")
+    result = again(*words)  # the join check of the stored targets is part of it
+    assert cached(result) == {"teacher"}
+    assert cached(again(*words)) == set(STAGES)
+    assert cached(again(*words, "transfer.labels=0.5")) == {"teacher", "soft_targets"}
+
+
+def test_the_online_teacher_sees_the_mixture_that_its_stored_targets_are_of(
+    again: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    words = ("augment@transfer.augment=cutmix", "augment@transfer.augment.inner=jitter", "student.train.epochs=1")
+    weights = []
+    for way in (("transfer.dtype=float32",), ("teacher.online=true",)):
+        student = artifacts(again(*words, *way))["student"]
+        weights.append(load_file(tmp_path / "outputs" / student / "model.safetensors"))
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_a_teacher_is_trained_on_mixtures(again: Callable[..., dict[str, Any]]) -> None:
+    result = again("augment@teacher.augment=mixup", "baseline=false")
+    assert cached(result) == set()
+    assert result["teacher"]["errors"] < 150
+
+
 def test_views_that_do_not_fit_on_the_disk_are_refused_with_the_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

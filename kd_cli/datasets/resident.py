@@ -30,7 +30,7 @@ class Resident:
             self._placed[device] = self.pixels.to(device)
         pixels = self._placed[device]
         for positions in batches:
-            yield pixels.index_select(0, positions.to(device))
+            yield pixels.index_select(0, positions.to(device))  # copies whole images; pixels[…] goes byte by byte
 
     def checksums(self) -> Tensor:
         """CRC-32 of each image."""

@@ -21,7 +21,7 @@ def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Ten
 
 
 class Hinton:
-    """`soft_weight` · T² · KL + `hard_weight` · cross-entropy at T = 1 over the labelled samples."""
+    """`soft_weight` · T² · KL + `hard_weight` · cross-entropy at T = 1 over what is labelled."""
 
     def __init__(self, temperature: float, soft_weight: float, hard_weight: float) -> None:
         if not (math.isfinite(temperature) and temperature > 0):
@@ -37,5 +37,5 @@ class Hinton:
         """The terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
         assert batch.teacher_logits is not None
         soft = soft_loss(logits, batch.teacher_logits, self.temperature)
-        hard = hard_loss(logits, batch.labels)
+        hard = hard_loss(logits, batch)
         return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

@@ -19,7 +19,7 @@ from kd_cli.stages.train_teacher import Teacher, obtain, prepare
 from kd_cli.stages.transfer import TransferSet, transfer_set
 from kd_cli.types import UNLABELLED
 
-VERSION = 1  # raised whenever kd computes other logits from the same teacher and transfer set
+VERSION = 2  # raised whenever kd computes other logits from the same teacher and transfer set
 
 
 def main(cfg: DictConfig) -> None:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from kd_cli.augment import Augment
 from kd_cli.datasets.splits import with_labels
 from kd_cli.errors import must
+from kd_cli.mixing import Mix
 from kd_cli.stages.compose import identity_of, instantiate, owner
 from kd_cli.types import Dataset, Split
 
@@ -17,7 +18,7 @@ class TransferSet:
     """`views` is the number of stored views, or None where every epoch has a view of its own (an online teacher)."""
 
     split: Split
-    augment: Augment | None
+    augment: Augment | Mix | None
     seed: int
     views: int | None
     identity: dict[str, Any]  # of images and views; labels are not the teacher's business

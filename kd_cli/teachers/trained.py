@@ -8,6 +8,7 @@ from torch import nn
 from kd_cli.augment import Augment
 from kd_cli.engine import Recipe
 from kd_cli.errors import must
+from kd_cli.mixing import Mix
 from kd_cli.teachers.source import Loader, Source
 from kd_cli.types import Dataset
 
@@ -18,7 +19,7 @@ class Trained(Source):
 
     model: Callable[..., nn.Module]
     train: Recipe
-    augment: Augment | None = None
+    augment: Augment | Mix | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
