@@ -13,7 +13,7 @@ from kd_cli.engine import predict
 from kd_cli.types import Split
 
 LATENCY_BATCHES = (1, 256)
-LATENCY_SECONDS = 0.3  # for each batch size, at least MIN_REPEATS runs
+LATENCY_SECONDS = 0.1  # for each batch size, at least MIN_REPEATS runs
 WARM_UP, MIN_REPEATS, MAX_REPEATS = 2, 3, 200
 
 

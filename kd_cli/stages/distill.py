@@ -11,7 +11,7 @@ from kd_cli import metrics
 from kd_cli.datasets.splits import fingerprint
 from kd_cli.engine import Batches, Objective, Recipe, Targets, derive
 from kd_cli.errors import must
-from kd_cli.evaluation import evaluate
+from kd_cli.evaluation import Evaluation
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
@@ -68,14 +68,13 @@ def main(cfg: DictConfig) -> None:
 
     log.info("evaluating on the %d test images", len(dataset.test))
     result: dict[str, Any] = {}
-    reference = None
+    reference: Evaluation | None = None
     for role, model in models.items():
-        evaluation = evaluate(
-            model, dataset.test, dataset.classes, run.device, reference if role == "student" else None
-        )
+        determined_by = teacher.identity if role == "teacher" else names[role]
+        evaluation = run.evaluate(model, determined_by, reference if role == "student" else None)
         result[role] = {**evaluation.figures, "artifact": names[role]}
         if role == "teacher":
-            reference = evaluation.logits
+            reference = evaluation
     result |= recovered(result)
     run.finish(result | {"note": note, "environment": run.environment(run.precision["student"])})
 

@@ -77,13 +77,19 @@ class Outcome:
 
 
 class Sweep(Callback):
-    """Remembers the folder of the sweep that this process started, for the table at its end."""
+    """The sweep that this process started: its folder, for the table at its end, and what its jobs share."""
 
     folder: Path | None = None
+    shared: dict[str, Any] | None = None  # none outside a sweep, and none in a launcher's workers
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the first job."""
         Sweep.folder = Path(config.hydra.sweep.dir)
+        Sweep.shared = {}
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra after the last job."""
+        Sweep.shared = None
 
 
 def fix(words: list[str]) -> None:

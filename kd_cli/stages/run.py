@@ -1,5 +1,6 @@
 """One run: its data, device, store and folder."""
 
+import json
 import logging
 import os
 import platform
@@ -7,23 +8,37 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from torch import nn
 
 import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
 from kd_cli.device import find_device
+from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
 from kd_cli.stages.compose import instantiate, plain
-from kd_cli.stages.job import asked
+from kd_cli.stages.job import Sweep, asked
 from kd_cli.types import Dataset
 
+Value = TypeVar("Value")
 log = logging.getLogger("kd")
+
+
+def shared(key: Any, make: Callable[[], Value]) -> Value:
+    """What `make` gives: in a sweep, whose jobs run in one process, it is made once."""
+    if Sweep.shared is None or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return make()
+    name = json.dumps(key)
+    if name not in Sweep.shared:
+        Sweep.shared[name] = make()
+    value: Value = Sweep.shared[name]
+    return value
 
 
 class Run:
@@ -37,7 +52,16 @@ class Run:
         self.stages: dict[str, dict[str, Any]] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.folder = Path(HydraConfig.get().runtime.output_dir)
-        self.dataset: Dataset = instantiate(cfg.dataset, "dataset")
+        self.dataset: Dataset = shared(["dataset", plain(cfg.dataset)], lambda: instantiate(cfg.dataset, "dataset"))
+
+    def evaluate(self, model: nn.Module, identity: Any, reference: Evaluation | None = None) -> Evaluation:
+        """The figures on the test split of a model that `identity` determines; the student's beside its teacher's."""
+
+        def judge() -> Evaluation:
+            logits = reference.logits if reference else None
+            return evaluate(model, self.dataset.test, self.dataset.classes, self.device, logits)
+
+        return judge() if reference else shared(["evaluation", identity, self.dataset.fingerprint], judge)
 
     def accept(self) -> None:
         """Everything that was typed has been checked: from now on a failure is a failed run, not a wrong input."""
