@@ -5,6 +5,7 @@ Files are decoded by workers when they are asked for, scaled to cover a square o
 """
 
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,11 @@ from kd_cli.errors import DataError, must
 from kd_cli.types import UNLABELLED, Dataset, Split
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
+
+
+def _cores() -> int:
+    """Processor cores that this process may use: torch warns of more workers than these."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode(path: str | Path, size: tuple[int, int], channels: int) -> Tensor:
@@ -72,7 +78,7 @@ class ImageFiles:
         loader: DataLoader[Tensor] = DataLoader(
             _Files(self.paths, self.size, self.channels),
             batch_sampler=[batch.tolist() for batch in batches],
-            num_workers=self.workers,
+            num_workers=min(self.workers, _cores()),
             pin_memory=device.type == "cuda",
         )
         for images in loader:
