@@ -15,7 +15,10 @@ from kd_cli.errors import ConfigError, did_you_mean, must
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
-KNOWN = {"student": ("model", "train"), "transfer": ("labels", "augment", "views", "seed", "dtype")}  # others have a _target_ that refuses
+KNOWN = {
+    "student": ("model", "train"),
+    "transfer": ("labels", "augment", "views", "seed", "dtype"),
+}  # others have a _target_ that refuses
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json")}
 GROUPS = ("model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
