@@ -260,7 +260,6 @@ def constrain(matrices: list[nn.Parameter], max_norm: float) -> None:
         weight.mul_((max_norm / rows.norm(dim=1).clamp(min=max_norm)).view(-1, *[1] * (weight.ndim - 1)))
 
 
-@torch.inference_mode()
 def predict(
     model: nn.Module,
     split: Split,
@@ -269,9 +268,24 @@ def predict(
     augment_seed: int = 0,
     view: int = 0,
     positions: Tensor | None = None,
-    on_step: Callable[[int], None] = lambda images: None,
+    batch_size: int = EVALUATION_BATCH,
 ) -> Tensor:
-    """Float32 logits `[N, classes]` on the CPU, in the order of the split (or of `positions`), in eval mode.
+    """Float32 logits `[N, classes]` on the CPU, in the order of the split (or of `positions`), in eval mode."""
+    return torch.cat(list(predictions(model, split, device, augment, augment_seed, view, positions, batch_size)))
+
+
+@torch.inference_mode()
+def predictions(
+    model: nn.Module,
+    split: Split,
+    device: torch.device,
+    augment: Augment | None = None,
+    augment_seed: int = 0,
+    view: int = 0,
+    positions: Tensor | None = None,
+    batch_size: int = EVALUATION_BATCH,
+) -> Iterator[Tensor]:
+    """What `predict` gives, batch by batch.
 
     Computed in float32, in batches of one size: a short last batch is padded, because other kernels may serve other
     sizes and give other last bits.
@@ -279,15 +293,14 @@ def predict(
     training = model.training
     model.to(device).eval()
     chosen = torch.arange(len(split)) if positions is None else positions
-    batches = chosen.split(EVALUATION_BATCH)
-    rows = []
-    for where, pixels in zip(batches, split.images.stream(batches, device), strict=True):
-        if augment is not None:
-            pixels = augment(pixels, split.index[where].to(device), augment_seed, view)
-        n = len(pixels)
-        if n < EVALUATION_BATCH and len(chosen) > EVALUATION_BATCH:
-            pixels = torch.cat([pixels, pixels.new_zeros(EVALUATION_BATCH - n, *pixels.shape[1:])])
-        rows.append(model(pixels.float().div_(255))[:n].float().cpu())
-        on_step(n)
-    model.train(training)
-    return torch.cat(rows)
+    batches = chosen.split(batch_size)
+    try:
+        for where, pixels in zip(batches, split.images.stream(batches, device), strict=True):
+            if augment is not None:
+                pixels = augment(pixels, split.index[where].to(device), augment_seed, view)
+            n = len(pixels)
+            if n < batch_size and len(chosen) > batch_size:
+                pixels = torch.cat([pixels, pixels.new_zeros(batch_size - n, *pixels.shape[1:])])
+            yield model(pixels.float().div_(255))[:n].float().cpu()
+    finally:
+        model.train(training)

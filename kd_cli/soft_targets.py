@@ -6,14 +6,14 @@ probabilities of a confident teacher are mostly zeros). `logits-<view>.safetenso
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kd_cli.artifacts import Artifact
+from kd_cli.artifacts import Artifact, whole
 from kd_cli.errors import ArtifactError, must
 from kd_cli.types import Split
 
@@ -39,17 +39,27 @@ def check_room(folder: Path, samples: int, views: int, classes: int, dtype: str)
         )
 
 
-def write_targets(folder: Path, logits_of_view: Callable[[int], Tensor], split: Split, views: int, dtype: str) -> None:
-    """Writes the logits of each view, one file a view, and the samples they belong to."""
+def write_targets(
+    folder: Path, rows_of_view: Callable[[int], Iterable[Tensor]], split: Split, views: int, dtype: str
+) -> None:
+    """Writes the logits of each view, one file a view, and the samples they belong to.
+
+    `rows_of_view` gives a view's float32 logits `[n, classes]` in blocks; a view that is there is not asked for again.
+    """
     for view in range(views):
-        logits = logits_of_view(view)
-        centred = logits - logits.max(1, keepdim=True).values
-        save_file(
-            {"logits": centred.clamp(min=torch.finfo(DTYPES[dtype]).min).to(DTYPES[dtype]).contiguous()},
-            folder / f"logits-{view:05d}.safetensors",
-        )
+        shard = folder / f"logits-{view:05d}.safetensors"
+        if shard.exists():
+            continue
+        rows = torch.cat([_stored(block, DTYPES[dtype]) for block in rows_of_view(view)])
+        with whole(shard) as working:
+            save_file({"logits": rows}, working)
     samples = {"index": split.index, "crc32": split.images.checksums()}
     save_file({name: value.contiguous() for name, value in samples.items()}, folder / "samples.safetensors")
+
+
+def _stored(logits: Tensor, dtype: torch.dtype) -> Tensor:
+    centred = logits - logits.max(1, keepdim=True).values
+    return centred.clamp(min=torch.finfo(dtype).min).to(dtype)
 
 
 class SoftTargets:

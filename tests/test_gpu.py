@@ -4,7 +4,7 @@ from torch import nn
 
 from kd_cli.artifacts import Store
 from kd_cli.augment import ResizedCrop, Shift, uniform
-from kd_cli.engine import Batches, find_device, fit, predict
+from kd_cli.engine import Batches, find_device, fit, predict, predictions
 from kd_cli.evaluation import count_flops, latency_ms
 from kd_cli.models.cnn import cnn
 from kd_cli.objectives.hinton import Hinton
@@ -31,7 +31,7 @@ def targets(tmp_path, digits, net):
     def fill(folder):
         teacher = net()
         write_targets(
-            folder, lambda view: predict(teacher, digits.train, GPU, Shift(2), 3, view), digits.train, 2, "float16"
+            folder, lambda view: predictions(teacher, digits.train, GPU, Shift(2), 3, view), digits.train, 2, "float16"
         )
         return {}
 

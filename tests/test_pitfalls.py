@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import kd_cli
 from kd_cli.artifacts import Store
 from kd_cli.augment import Shift
-from kd_cli.engine import Batches, fit, predict
+from kd_cli.engine import Batches, fit, predict, predictions
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
@@ -31,7 +31,7 @@ def teacher() -> nn.Module:
 @pytest.fixture
 def stored(tmp_path, teacher, few):
     def fill(folder: Path) -> dict[str, object]:
-        write_targets(folder, lambda view: predict(teacher, few, CPU, Shift(2), 5, view), few, 2, "float32")
+        write_targets(folder, lambda view: predictions(teacher, few, CPU, Shift(2), 5, view), few, 2, "float32")
         return {}
 
     return SoftTargets(Store(tmp_path).write("soft_targets", {}, fill), few, CPU)
@@ -52,8 +52,8 @@ def test_a_student_follows_a_teacher_of_another_normalisation(teacher, stored, f
     student = mlp(10, (1, 8, 8), widths=[64])
     batches = Batches(few, 32, 9, CPU, Shift(2), 5, views=2, targets=stored)
     fit(student, batches, Hinton(1.0, 1.0, 0.0), recipe(lr=0.1, epochs=40))
-    predictions = [predict(model, few, CPU, Shift(2), 5, view=1).argmax(1) for model in (student, teacher)]
-    assert (predictions[0] == predictions[1]).float().mean() > 0.8
+    chosen = [predict(model, few, CPU, Shift(2), 5, view=1).argmax(1) for model in (student, teacher)]
+    assert (chosen[0] == chosen[1]).float().mean() > 0.8
 
 
 @pytest.mark.parametrize("temperature", [1.0, 20.0])
