@@ -5,12 +5,16 @@ probabilities of a confident teacher are mostly zeros). `logits-<view>.safetenso
 `samples.safetensors` names each row's sample and the checksum of its stored bytes, against which the join is checked.
 """
 
+import json
+import math
+import mmap
 import shutil
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from kd_cli.artifacts import Artifact, whole
@@ -18,6 +22,8 @@ from kd_cli.errors import ArtifactError, must
 from kd_cli.types import Split
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+FORMATS = {"F16": torch.float16, "F32": torch.float32, "I64": torch.int64}  # as safetensors calls them
+DEVICE_SHARE = 0.25  # of a CUDA device's free memory
 JOIN_PROBES = 256
 JOIN_TOLERANCE = 0.05  # of the logits' size: far above float16 and kernels, far below another image's logits
 
@@ -63,25 +69,33 @@ def _stored(logits: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class SoftTargets:
-    """Stored logits, joined to the transfer set by sample. Called for the rows of a batch."""
+    """Stored logits, called for the rows of a batch. `check` says whether they belong to a transfer set.
 
-    def __init__(self, artifact: Artifact, split: Split, device: torch.device) -> None:
-        folder = artifact.folder
-        shards = sorted(folder / name for name in artifact.manifest["files"] if name.startswith("logits-"))
-        self.views = [load_file(shard)["logits"].to(device) for shard in shards]
-        samples = load_file(folder / "samples.safetensors")
-        if not torch.equal(samples["index"], split.index) or not torch.equal(
-            samples["crc32"], split.images.checksums()
-        ):
-            raise ArtifactError(f"{folder} holds the logits of other samples than the transfer set. Remove it.")
+    They are read from the mapped files, so that a store may be larger than memory; a CUDA device takes them all where
+    they fit into `DEVICE_SHARE` of its free memory.
+    """
+
+    def __init__(self, artifact: Artifact, device: torch.device) -> None:
+        self.folder, self.device = artifact.folder, device
+        shards = sorted(name for name in artifact.manifest["files"] if name.startswith("logits-"))
+        self.views = [_mapped(self.folder / name)["logits"] for name in shards]
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if sum(view.nbytes for view in self.views) <= DEVICE_SHARE * free:
+                self.views = [view.to(device) for view in self.views]
 
     def __call__(self, positions: Tensor, view: int, images: Tensor) -> Tensor:
         """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""
-        logits: Tensor = self.views[view]
-        return logits[positions.to(logits.device)].float()
+        logits = self.views[view]
+        return logits.index_select(0, positions.to(logits.device)).to(self.device).float()
 
-    def check(self, recompute: Callable[[int, Tensor], Tensor], name: Path) -> None:
-        """Compares `JOIN_PROBES` (sample, view) pairs with what the teacher says now; ArtifactError on a mismatch."""
+    def check(self, split: Split, recompute: Callable[[int, Tensor], Tensor]) -> None:
+        """Compares every sample's index and checksum with `split`, and `JOIN_PROBES` (sample, view) pairs with what the
+        teacher says now of (view, positions); ArtifactError on a mismatch.
+        """
+        joined = _mapped(self.folder / "samples.safetensors")
+        if not torch.equal(joined["index"], split.index) or not torch.equal(joined["crc32"], split.images.checksums()):
+            raise ArtifactError(f"{self.folder} holds the logits of other samples than the transfer set. Remove it.")
         samples, views = len(self.views[0]), len(self.views)
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randperm(samples * views, generator=generator)[:JOIN_PROBES].sort().values
@@ -91,4 +105,25 @@ class SoftTargets:
             now = now - now.max(1, keepdim=True).values
             stored = self(positions, view, now).cpu()
             if not ((now - stored).norm(dim=1) <= JOIN_TOLERANCE * now.norm(dim=1) + 0.01).all():  # NaN too
-                raise ArtifactError(f"{name} is not what this teacher says of the transfer set. Remove it.")
+                raise ArtifactError(f"{self.folder} is not what this teacher says of the transfer set. Remove it.")
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped read-only: their pages belong to the file, not to the process.
+
+    safetensors' own loader maps them privately and writable, which the kernel counts as the process's data and refuses
+    for a file larger than memory.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    tensors = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would have it writable
+        for name, entry in header.items():
+            if name != "__metadata__":
+                shape, start = entry["shape"], 8 + size + entry["data_offsets"][0]
+                flat = torch.frombuffer(pages, dtype=FORMATS[entry["dtype"]], count=math.prod(shape), offset=start)
+                tensors[name] = flat.view(shape)
+    return tensors

@@ -34,7 +34,7 @@ def stored(tmp_path, teacher, few):
         write_targets(folder, lambda view: predictions(teacher, few, CPU, Shift(2), 5, view), few, 2, "float32")
         return {}
 
-    return SoftTargets(Store(tmp_path).write("soft_targets", {}, fill), few, CPU)
+    return SoftTargets(Store(tmp_path).write("soft_targets", {}, fill), CPU)
 
 
 def test_stored_targets_belong_to_the_very_pixels_that_the_student_sees(teacher, stored, few):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections import namedtuple
 from functools import partial
 from pathlib import Path
@@ -6,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from running import environment
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -42,7 +45,7 @@ def dump(tmp_path: Path):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_what_is_written_is_read_back_for_any_rows_of_any_view(dump, named, dtype):
     split = named.split
-    stored = SoftTargets(dump(split, dtype=dtype), split, CPU)
+    stored = SoftTargets(dump(split, dtype=dtype), CPU)
     positions = torch.tensor([40, 0, 7, 7])
     for view in range(3):
         rows = stored(positions, view, torch.empty(0))
@@ -68,7 +71,7 @@ def test_the_folder_holds_one_file_a_view_and_the_samples(dump, named):
 
 def test_every_step_gets_the_logits_of_its_own_samples_and_view(dump, named):
     split = named.split
-    batches = Batches(split, 8, seed=3, device=CPU, views=3, targets=SoftTargets(dump(split), split, CPU))
+    batches = Batches(split, 8, seed=3, device=CPU, views=3, targets=SoftTargets(dump(split), CPU))
     for epoch in range(4):
         seen = []
         for batch in batches.epoch(epoch):
@@ -86,7 +89,7 @@ def test_stored_logits_give_the_soft_targets_of_every_temperature(dump, named, t
     )  # half of its T = 1 probabilities are 0 in float16
     split = named.split
     artifact = dump(split, views=1, logits=lambda view: torch.from_numpy(confident).float())
-    rows = SoftTargets(artifact, split, CPU)(torch.arange(41), 0, torch.empty(0)).double().numpy()
+    rows = SoftTargets(artifact, CPU)(torch.arange(41), 0, torch.empty(0)).double().numpy()
 
     def soften(logits: np.ndarray) -> np.ndarray:
         powers = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
@@ -108,13 +111,13 @@ def test_ids_beyond_2048_are_exact_for_samples_and_classes(dump):
     logits[torch.arange(count), favourites] = 5.0
     artifact = dump(split, views=1, logits=lambda view: logits)
     assert torch.equal(load_file(artifact.folder / "samples.safetensors")["index"], index)
-    rows = SoftTargets(artifact, split, CPU)(torch.arange(count), 0, torch.empty(0))
+    rows = SoftTargets(artifact, CPU)(torch.arange(count), 0, torch.empty(0))
     assert torch.equal(rows.argmax(1), favourites)
 
 
 def test_logits_beyond_the_range_of_float16_stay_finite(dump, named):
     far = torch.tensor([[0.0, -1e6, -3.0, 0, 0, 0]]).expand(41, 6)
-    rows = SoftTargets(dump(named.split, 1, logits=lambda view: far), named.split, CPU)(torch.arange(3), 0, far)
+    rows = SoftTargets(dump(named.split, 1, logits=lambda view: far), CPU)(torch.arange(3), 0, far)
     assert rows.isfinite().all()
     assert (rows[:, 1] < -6e4).all()
 
@@ -132,27 +135,66 @@ def test_logits_beyond_the_range_of_float16_stay_finite(dump, named):
 def test_other_samples_than_those_dumped_are_refused(dump, named, change):
     artifact = dump(named.split)
     with pytest.raises(ArtifactError) as refusal:
-        SoftTargets(artifact, change(named.split), CPU)
+        SoftTargets(artifact, CPU).check(change(named.split), partial(tell, named.split))
     assert str(refusal.value) == (
         f"{artifact.folder} holds the logits of other samples than the transfer set. Remove it."
     )
 
 
+def test_reading_takes_no_memory_of_the_process(dump):
+    """In a process whose data may grow by far less than the file holds."""
+    from kd_cli.datasets.resident import Resident
+
+    count, classes = 100_000, 500  # 100 MB
+    index = torch.arange(count)
+    split = Split(Resident(torch.zeros(count, 1, 1, 1, dtype=torch.uint8)), index, index)
+    rows = torch.zeros(count, classes, dtype=torch.float16)
+    rows[:, 1] = -(index % 512)
+    artifact = dump(split, views=1, logits=lambda view: rows)
+    done = subprocess.run(
+        [sys.executable, "-c", READS, str(artifact.folder)], capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 20_000, "kB"
+
+
+READS = """
+import resource, sys
+from pathlib import Path
+import torch
+from kd_cli.artifacts import read_artifact
+from kd_cli.soft_targets import SoftTargets
+
+def status(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
+torch.arange(1 << 20).float().index_select(0, torch.arange(5))
+before = status("RssAnon")
+resource.setrlimit(resource.RLIMIT_DATA, ((status("VmData") + 60_000) * 1024,) * 2)
+targets = SoftTargets(read_artifact(Path(sys.argv[1])), torch.device("cpu"))
+for positions in torch.randperm(100_000).split(500):
+    rows = targets(positions, 0, torch.empty(0))
+    assert torch.equal(rows[:, 1], -(positions % 512).float())
+print(status("RssAnon") - before)
+"""
+
+
 def test_labels_are_not_part_of_the_join(dump, named):
-    SoftTargets(dump(named.split), named.split.with_labels(torch.full((41,), -1)), CPU)
+    unlabelled = named.split.with_labels(torch.full((41,), -1))
+    SoftTargets(dump(named.split), CPU).check(unlabelled, partial(tell, named.split))
 
 
 def test_a_shard_that_the_manifest_does_not_name_is_not_read(dump, named):
     artifact = dump(named.split, views=1)
     save_file({"logits": torch.zeros(41, 6)}, artifact.folder / "logits-0.safetensors")
-    assert len(SoftTargets(artifact, named.split, CPU).views) == 1
+    assert len(SoftTargets(artifact, CPU).views) == 1
 
 
 def test_check_accepts_what_the_teacher_says_up_to_rounding_and_a_constant(dump, named):
     split, generator = named.split, torch.Generator().manual_seed(0)
     logits = {view: torch.randn(41, 6, generator=generator) * 10 for view in range(3)}
-    stored = SoftTargets(dump(split, logits=logits.__getitem__), split, CPU)
-    stored.check(lambda view, positions: logits[view][positions] * 1.001 + 3, Path("targets"))
+    stored = SoftTargets(dump(split, logits=logits.__getitem__), CPU)
+    stored.check(split, lambda view, positions: logits[view][positions] * 1.001 + 3)
 
 
 @pytest.mark.parametrize(
@@ -169,21 +211,21 @@ def test_check_accepts_what_the_teacher_says_up_to_rounding_and_a_constant(dump,
 def test_check_refuses_logits_of_another_sample_view_class_or_teacher(dump, named, recompute):
     split, generator = named.split, torch.Generator().manual_seed(0)
     logits = {view: torch.randn(41, 6, generator=generator) * 10 for view in range(3)}
-    stored = SoftTargets(dump(split, logits=logits.__getitem__), split, CPU)
+    stored = SoftTargets(dump(split, logits=logits.__getitem__), CPU)
     with pytest.raises(ArtifactError) as refusal:
-        stored.check(lambda view, positions: recompute(logits, view, positions), Path("here/targets"))
-    assert str(refusal.value) == "here/targets is not what this teacher says of the transfer set. Remove it."
+        stored.check(split, lambda view, positions: recompute(logits, view, positions))
+    assert str(refusal.value) == f"{stored.folder} is not what this teacher says of the transfer set. Remove it."
 
 
 def test_check_asks_for_at_most_256_pairs(dump, named):
     split, asked = named.split, []
-    stored = SoftTargets(dump(split, views=9), split, CPU)
+    stored = SoftTargets(dump(split, views=9), CPU)
 
     def recompute(view: int, positions: Tensor) -> Tensor:
         asked.append(positions)
         return tell(split, view, positions)
 
-    stored.check(recompute, Path("targets"))
+    stored.check(split, recompute)
     assert sum(map(len, asked)) == 256
 
 

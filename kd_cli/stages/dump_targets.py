@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kd_cli import metrics
 from kd_cli.artifacts import CHECKPOINT, whole
 from kd_cli.batch_size import fastest_batch, out_of_memory
-from kd_cli.engine import Targets, autocast, predict, predictions
+from kd_cli.engine import EVALUATION_BATCH, Targets, autocast, predict, predictions
 from kd_cli.errors import must
 from kd_cli.progress import log, task
 from kd_cli.soft_targets import SoftTargets, check_room, write_targets
@@ -67,14 +67,14 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
     with run.stage("soft_targets") as done:
         found = run.store.find("soft_targets", identity)
         artifact = found or run.store.write("soft_targets", identity, fill)
-        stored = SoftTargets(artifact, split, run.device)
+        stored = SoftTargets(artifact, run.device)
         ask = partial(predict, teacher.network, split, run.device, transfer.augment, transfer.seed)
-        stored.check(ask, artifact.folder)
+        stored.check(split, ask)
         done(artifact, found is not None)
     labelled = (split.labels != UNLABELLED).nonzero()[:, 0]
     if len(labelled):
-        rows = stored(labelled, 0, torch.empty(0)).cpu()
-        wrong = metrics.errors(rows, split.labels[labelled])
+        blocks = labelled.split(EVALUATION_BATCH)
+        wrong = sum(metrics.errors(stored(block, 0, torch.empty(0)).cpu(), split.labels[block]) for block in blocks)
         log.info(
             "soft targets: the teacher is right on %.2f %% of the labelled samples", 100 - 100 * wrong / len(labelled)
         )
