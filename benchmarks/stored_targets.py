@@ -25,7 +25,7 @@ from kd_cli.artifacts import Store, read_artifact
 from kd_cli.datasets.resident import Resident
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.soft_targets import SoftTargets, write_targets
+from kd_cli.soft_targets import SoftTargets, Storage, write_targets
 from kd_cli.types import Batch, Split
 
 BATCH, BLOCK = 128, 4096
@@ -48,7 +48,7 @@ def make(folder: Path, samples: int, classes: int) -> Path:
         return (block[: min(BLOCK, samples - start)] for start in range(0, samples, BLOCK))
 
     def fill(folder: Path) -> dict[str, object]:
-        write_targets(folder, rows, split, 1, "float16")
+        write_targets(folder, rows, split, 1, Storage())
         return {}
 
     return Store(folder).write("soft_targets", {}, fill).folder
@@ -94,7 +94,7 @@ def limited(folder: Path, samples: int, classes: int, steps: int, limit: float) 
 def compared(folder: Path, samples: int, classes: int, steps: int) -> None:
     """Step time from the store and from memory, taken in turns."""
     training, stored = Training(samples, classes), SoftTargets(read_artifact(folder), CPU)
-    resident = stored.views[0].clone()
+    resident = stored.views[0]["logits"].clone()
 
     def from_memory(positions: Tensor, view: int, images: Tensor) -> Tensor:
         return resident.index_select(0, positions).float()

@@ -120,9 +120,7 @@ def test_batches_are_halved_until_they_fit(tmp_path: Path, monkeypatch: pytest.M
             return self.network(images)
 
     real = dump_targets._dump
-    monkeypatch.setattr(
-        dump_targets, "_dump", lambda run, network, transfer, folder: real(run, Small(network), transfer, folder)
-    )
+    monkeypatch.setattr(dump_targets, "_dump", lambda run, network, *rest: real(run, Small(network), *rest))
     done = inside("dump-targets", *VIEWS, "transfer.views=2", "output_dir=other", cwd=tmp_path)
     (path,) = (tmp_path / "other").glob("soft_targets/*/manifest.json")
     about = json.loads(path.read_text())

@@ -9,7 +9,7 @@ from kd_cli.engine import Batches, find_device, fit, predict, predictions
 from kd_cli.evaluation import count_flops, latency_ms
 from kd_cli.models.cnn import cnn
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.soft_targets import SoftTargets, write_targets
+from kd_cli.soft_targets import SoftTargets, Storage, write_targets
 
 pytestmark = [
     pytest.mark.gpu,
@@ -32,7 +32,7 @@ def targets(tmp_path, digits, net):
     def fill(folder):
         teacher = net()
         write_targets(
-            folder, lambda view: predictions(teacher, digits.train, GPU, Shift(2), 3, view), digits.train, 2, "float16"
+            folder, lambda view: predictions(teacher, digits.train, GPU, Shift(2), 3, view), digits.train, 2, Storage()
         )
         return {}
 
@@ -89,7 +89,7 @@ def test_targets_on_the_gpu_pass_the_check_against_the_cpu(digits, net, targets)
     targets.check(
         digits.train, lambda view, positions: predict(teacher, digits.train, CPU, Shift(2), 3, view, positions)
     )
-    assert all(view.device.type == "cuda" for view in targets.views)
+    assert all(view["logits"].device.type == "cuda" for view in targets.views)
 
 
 def test_targets_that_do_not_fit_are_gathered_on_the_cpu(monkeypatch, targets):
@@ -97,7 +97,7 @@ def test_targets_that_do_not_fit_are_gathered_on_the_cpu(monkeypatch, targets):
     there = targets(positions, 1, positions)
     monkeypatch.setattr(soft_targets, "DEVICE_SHARE", 0.0)
     other = SoftTargets(read_artifact(targets.folder), GPU)
-    assert all(view.device.type == "cpu" for view in other.views)
+    assert all(view["logits"].device.type == "cpu" for view in other.views)
     assert torch.equal(other(positions, 1, positions), there)
 
 

@@ -14,7 +14,7 @@ from kd_cli.engine import Batches, fit, predict, predictions
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.soft_targets import SoftTargets, write_targets
+from kd_cli.soft_targets import SoftTargets, Storage, write_targets
 
 CPU = torch.device("cpu")
 SOURCES = sorted(Path(kd_cli.__file__).parent.rglob("*.py"))
@@ -31,7 +31,9 @@ def teacher() -> nn.Module:
 @pytest.fixture
 def stored(tmp_path, teacher, few):
     def fill(folder: Path) -> dict[str, object]:
-        write_targets(folder, lambda view: predictions(teacher, few, CPU, Shift(2), 5, view), few, 2, "float32")
+        write_targets(
+            folder, lambda view: predictions(teacher, few, CPU, Shift(2), 5, view), few, 2, Storage("float32")
+        )
         return {}
 
     return SoftTargets(Store(tmp_path).write("soft_targets", {}, fill), CPU)

@@ -16,7 +16,7 @@ from kd_cli import soft_targets
 from kd_cli.artifacts import Store
 from kd_cli.engine import Batches
 from kd_cli.errors import ArtifactError, ConfigError
-from kd_cli.soft_targets import SoftTargets, check_room, write_targets
+from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
 from kd_cli.types import Split
 
 CPU = torch.device("cpu")
@@ -34,7 +34,9 @@ def tell(split: Split, view: int, positions: Tensor | None = None, classes: int 
 def dump(tmp_path: Path):
     def make(split: Split, views: int = 3, dtype: str = "float16", logits=None, identity: str = "a"):
         def fill(folder: Path) -> dict[str, object]:
-            write_targets(folder, lambda view: (logits or partial(tell, split))(view).split(7), split, views, dtype)
+            write_targets(
+                folder, lambda view: (logits or partial(tell, split))(view).split(7), split, views, Storage(dtype)
+            )
             return {}
 
         return Store(tmp_path).write("soft_targets", {"of": identity}, fill)
@@ -242,12 +244,99 @@ Disk = namedtuple("Disk", "total used free")
 def test_check_room_counts_the_bytes_of_all_views(tmp_path, monkeypatch):
     monkeypatch.setattr(soft_targets.shutil, "disk_usage", lambda folder: Disk(0, 0, 10_000_000))
     below = tmp_path / "not" / "yet" / "made"
-    check_room(below, 10_000, 4, 100, "float16")  # 8 MB of 10
+    check_room(below, 10_000, 4, 100, Storage("float16"))  # 8 MB of 10
     with pytest.raises(ConfigError) as refusal:
-        check_room(below, 10_000, 8, 100, "float16")
+        check_room(below, 10_000, 8, 100, Storage("float16"))
     assert str(refusal.value) == (
         "transfer.views must be at most 4 here, got 8. 8 views × 10,000 samples × 100 classes need 0.0 GB, 0.0 GB are "
         "free. Lower it, or run the teacher in each step with teacher.online=true."
     )
     with pytest.raises(ConfigError, match="at most 2 here"):
-        check_room(below, 10_000, 4, 100, "float32")
+        check_room(below, 10_000, 4, 100, Storage("float32"))
+
+
+@pytest.fixture
+def dump_few(tmp_path: Path):
+    """A store of the `top_k` largest of the logits given for each view."""
+
+    def make(split: Split, logits: list[Tensor], storage: Storage):
+        def fill(folder: Path) -> dict[str, object]:
+            write_targets(folder, lambda view: logits[view].split(7), split, len(logits), storage)
+            return {"classes": logits[0].shape[1], "temperatures": list(storage.temperatures)}
+
+        return Store(tmp_path).write("soft_targets", storage.identity, fill)
+
+    return make
+
+
+def spread(views: int = 2, classes: int = 30) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(41, classes, generator=generator) * 6 for _ in range(views)]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_largest_logits_are_read_back_with_the_mass_of_the_rest(dump_few, named, temperature):
+    logits = spread()
+    stored = SoftTargets(dump_few(named.split, logits, Storage("float16", 8, (1.0, 4.0))), CPU, temperature)
+    positions = torch.tensor([40, 0, 7, 7])
+    for view in range(2):
+        rows, exact = stored(positions, view, torch.empty(0)), logits[view][positions].double()
+        assert (rows.dtype, rows.shape) == (torch.float32, (4, 30))
+        ours, dense = (x.double().div(temperature).softmax(1) for x in (rows, exact))
+        largest = exact.topk(8).indices
+        assert torch.allclose(ours.gather(1, largest), dense.gather(1, largest), atol=2e-3)
+        rest = 1 - dense.gather(1, largest).sum(1)
+        assert torch.allclose(1 - ours.gather(1, largest).sum(1), rest, rtol=1e-3)
+        assert ((ours - dense).abs().sum(1) / 2 <= rest + 2e-3).all()
+
+
+def test_a_temperature_that_was_not_stated_is_refused(dump_few, named):
+    artifact = dump_few(named.split, spread(), Storage("float16", 8, (1.0, 4.0)))
+    with pytest.raises(ConfigError) as refusal:
+        SoftTargets(artifact, CPU, 2.0)
+    assert str(refusal.value) == (
+        "temperature must be one of those the stored targets state (1, 4), got 2.0. Add it to targets.temperatures."
+    )
+
+
+@pytest.mark.parametrize("top_k", [1, 8, 30])
+def test_the_check_of_the_join_holds_for_the_largest_logits_too(dump_few, named, top_k):
+    logits = spread(classes=30)
+    stored = SoftTargets(dump_few(named.split, logits, Storage("float16", top_k, (4.0,))), CPU, 4.0)
+    stored.check(named.split, lambda view, positions: logits[view][positions] * 1.001 + 3)
+    for wrong in (
+        lambda view, positions: logits[view][(positions + 1) % 41],
+        lambda view, positions: logits[1 - view][positions],
+        lambda view, positions: logits[view][positions].roll(1, 1),
+        lambda view, positions: logits[view][positions] * float("nan"),
+    ):
+        with pytest.raises(ArtifactError, match="is not what this teacher says"):
+            stored.check(named.split, wrong)
+
+
+def test_stored_bytes_are_those_of_the_logits_and_at_most_a_hundredth_more(dump):
+    from kd_cli.datasets.resident import Resident
+
+    samples, classes, views = 300, 1000, 2
+    index = torch.arange(samples)
+    split = Split(Resident(torch.zeros(samples, 1, 1, 1, dtype=torch.uint8)), index, index)
+    folder = dump(split, views=views, logits=lambda view: torch.randn(samples, classes)).folder
+    data = 2 * samples * classes
+    for shard in folder.glob("logits-*"):
+        assert data <= shard.stat().st_size <= 1.01 * data
+    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert views * data <= stored <= 1.01 * views * data
+
+
+def test_few_logits_take_the_bytes_that_room_was_looked_for(dump_few, named):
+    storage = Storage("float16", 8, (1.0, 4.0))
+    shard = next(dump_few(named.split, spread(views=1), storage).folder.glob("logits-*"))
+    assert storage.row_bytes(30) == 8 * (2 + 4) + 2 * 4
+    assert 0 <= shard.stat().st_size - 41 * storage.row_bytes(30) < 400, "the header"
+
+
+def test_the_identity_of_dense_targets_states_no_temperature():
+    assert Storage("float32").identity == {"dtype": "float32"}
+    assert Storage("float16", None, (4.0,)).identity == {"dtype": "float16"}
+    few = {"dtype": "float16", "top_k": 3, "temperatures": [1.0, 4.0]}
+    assert Storage("float16", 3, (1.0, 4.0)).identity == few

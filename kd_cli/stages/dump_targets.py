@@ -18,10 +18,10 @@ from kd_cli.batch_size import fastest_batch, out_of_memory
 from kd_cli.engine import EVALUATION_BATCH, Targets, autocast, predict, predictions
 from kd_cli.errors import must
 from kd_cli.progress import log, task
-from kd_cli.soft_targets import SoftTargets, check_room, write_targets
+from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
 from kd_cli.stages.run import Run
 from kd_cli.stages.train_teacher import Teacher, obtain, prepare
-from kd_cli.stages.transfer import TransferSet, transfer_set
+from kd_cli.stages.transfer import TransferSet, storage, transfer_set
 from kd_cli.types import UNLABELLED
 
 VERSION = 2  # raised whenever kd computes other logits from the same teacher and transfer set
@@ -41,9 +41,9 @@ def main(cfg: DictConfig) -> None:
 
 
 def room(run: Run, transfer: TransferSet) -> None:
-    """Refuses more views than fit on the disk."""
+    """Refuses targets that cannot be stored as asked, or more views than fit on the disk."""
     classes = len(run.dataset.classes)
-    check_room(run.root, len(transfer.split), transfer.views or 1, classes, run.cfg.transfer.dtype)
+    check_room(run.root, len(transfer.split), transfer.views or 1, classes, storage(run.cfg, classes))
 
 
 def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[Targets, dict[str, Any]]:
@@ -51,23 +51,25 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
     if teacher.online:
         precision = str(run.cfg.precision)
         return partial(_ask, teacher, run.device, precision), {"online": teacher.identity, "precision": precision}
-    split, views = transfer.split, transfer.views or 1
+    split, views, classes = transfer.split, transfer.views or 1, len(run.dataset.classes)
+    stored_as = storage(run.cfg, classes)
     identity = {
         "stage": "soft_targets",
         "version": VERSION,
         "teacher": teacher.identity,
         "transfer": transfer.identity,
-        "dtype": run.cfg.transfer.dtype,
+        **stored_as.identity,
     }
 
     def fill(folder: Path) -> dict[str, Any]:
-        how = _dump(run, teacher.network, transfer, folder)
-        return {**how, "samples": len(split), "views": views}
+        how = _dump(run, teacher.network, transfer, stored_as, folder)
+        temperatures = list(stored_as.temperatures)
+        return {**how, "samples": len(split), "views": views, "classes": classes, "temperatures": temperatures}
 
     with run.stage("soft_targets") as done:
         found = run.store.find("soft_targets", identity)
         artifact = found or run.store.write("soft_targets", identity, fill)
-        stored = SoftTargets(artifact, run.device)
+        stored = SoftTargets(artifact, run.device, run.cfg.get("temperature"))
         ask = partial(predict, teacher.network, split, run.device, transfer.augment, transfer.seed)
         stored.check(split, ask)
         done(artifact, found is not None)
@@ -81,7 +83,7 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
     return stored, {"stored": identity}  # not its content: what the same command computes again may differ in last bits
 
 
-def _dump(run: Run, network: nn.Module, transfer: TransferSet, folder: Path) -> dict[str, Any]:
+def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storage, folder: Path) -> dict[str, Any]:
     """Writes what `folder` lacks of the teacher's logits; returns how they were computed.
 
     `checkpoint.json` holds that from the first view on: an attempt that goes on computes as the one before it. Batch
@@ -126,7 +128,7 @@ def _dump(run: Run, network: nn.Module, transfer: TransferSet, folder: Path) -> 
                 with whole(checkpoint) as working:
                     working.write_text(json.dumps(how))
 
-            write_targets(folder, of_view, split, views, run.cfg.transfer.dtype)
+            write_targets(folder, of_view, split, views, stored_as)
     return how
 
 
