@@ -16,11 +16,11 @@ from kd_cli.errors import ConfigError, did_you_mean, must
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float16", "float32")
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
-KNOWN = {
+KNOWN = {  # others have a _target_ that refuses
     "student": ("model", "train"),
     "transfer": ("labels", "augment", "views", "seed"),
     "targets": ("dtype", "top_k", "temperatures"),
-}  # others have a _target_ that refuses
+}
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json")}
 GROUPS = ("model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."

@@ -26,12 +26,8 @@ from kd_cli.top_k import compress, rebuild
 from kd_cli.types import Split
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-FORMATS = {
-    "F16": torch.float16,
-    "F32": torch.float32,
-    "I32": torch.int32,
-    "I64": torch.int64,
-}  # as safetensors calls them
+# as safetensors calls them
+FORMATS = {"F16": torch.float16, "F32": torch.float32, "I32": torch.int32, "I64": torch.int64}
 DEVICE_SHARE = 0.25  # of a CUDA device's free memory
 JOIN_PROBES = 256
 JOIN_TOLERANCE = 0.05  # of the logits' size: far above float16 and kernels, far below another image's logits
@@ -123,7 +119,7 @@ class SoftTargets:
     def __call__(self, positions: Tensor, view: int, images: Tensor) -> Tensor:
         """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""
         rows = self._rows(positions, view)
-        if self.temperature is None or not self.temperatures:
+        if self.temperature is None or "rest" not in rows:
             return rows["logits"].float()
         rest = rows["rest"][:, self.temperatures.index(self.temperature)]
         return rebuild(rows["logits"], rows["classes"], rest, self.temperature, self.classes)

@@ -37,7 +37,7 @@ def manifest(done: Outcome, folder: Path) -> dict[str, Any]:
 
 def shards(folder: Path) -> dict[str, tuple[int, str]]:
     found = sorted((folder / "outputs" / "soft_targets").glob("*/logits-*"))
-    return {path.name: (path.stat().st_ino, hashlib.sha256(path.read_bytes()).hexdigest()) for path in found}
+    return {path.name: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()) for path in found}
 
 
 def killed(folder: Path, *words: str) -> dict[str, tuple[int, str]]:
