@@ -134,7 +134,7 @@ class Store:
         """Holds the lock of this artifact, which the system takes from a process that dies. The lock's file stays:
         whoever removed it could let two processes in, one by the old file and one by a new one.
         """
-        path = self.root / ".locks" / f"{folder.parent.name}-{folder.name}"
+        path = self.root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         owner, lock = path.with_suffix(".owner"), FileLock(path)
         try:
