@@ -1,4 +1,4 @@
-"""Training and prediction. They exist once: the teacher, the student and the baseline all go through `fit`."""
+"""Training. It exists once: the teacher, the student and the baseline all go through `fit`."""
 
 import copy
 import hashlib
@@ -27,13 +27,13 @@ from kd_cli.device import (
 )
 from kd_cli.errors import ConfigError, TrainingError, must
 from kd_cli.mixing import Mix
+from kd_cli.prediction import predict
 from kd_cli.stepping import bare_step, keep_compiler_out
 from kd_cli.types import UNLABELLED, Batch, Split
 from kd_cli.views import show
 
 Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
 Targets = Callable[[Tensor, int, Tensor], Tensor]  # (positions, view, images) → float32 logits [n, classes]
-EVALUATION_BATCH = 256
 
 
 def derive(*parts: int | str) -> int:
@@ -274,34 +274,3 @@ def constrain(matrices: list[nn.Parameter], max_norm: float) -> None:
     for weight in matrices:
         rows = weight.flatten(1)
         weight.mul_((max_norm / rows.norm(dim=1).clamp(min=max_norm)).view(-1, *[1] * (weight.ndim - 1)))
-
-
-@torch.inference_mode()
-def predict(
-    model: nn.Module,
-    split: Split,
-    device: torch.device,
-    augment: Augment | Mix | None = None,
-    augment_seed: int = 0,
-    view: int = 0,
-    positions: Tensor | None = None,
-    on_step: Callable[[int], None] = lambda images: None,
-) -> Tensor:
-    """Float32 logits `[N, classes]` on the CPU, in the order of the split (or of `positions`), in eval mode.
-
-    Computed in float32, in batches of one size: a short last batch is padded, because other kernels may serve other
-    sizes and give other last bits.
-    """
-    training = model.training
-    model.to(device).eval()
-    chosen = torch.arange(len(split)) if positions is None else positions
-    batches = chosen.split(EVALUATION_BATCH)
-    rows = []
-    for shown in show(split, batches, device, augment, augment_seed, view):
-        pixels, n = shown.images, len(shown.images)
-        if n < EVALUATION_BATCH and len(chosen) > EVALUATION_BATCH:
-            pixels = torch.cat([pixels, pixels.new_zeros(EVALUATION_BATCH - n, *pixels.shape[1:])])
-        rows.append(model(pixels.float().div_(255))[:n].float().cpu())
-        on_step(n)
-    model.train(training)
-    return torch.cat(rows)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli import metrics
-from kd_cli.engine import predict
+from kd_cli.prediction import predict
 from kd_cli.types import Split
 
 LATENCY_BATCHES = (1, 256)

@@ -14,11 +14,13 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from kd_cli.errors import ConfigError, did_you_mean, must
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("float16", "float32")
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
-KNOWN = {
+KNOWN = {  # others have a _target_ that refuses
     "student": ("model", "train"),
-    "transfer": ("labels", "augment", "views", "seed", "dtype"),
-}  # others have a _target_ that refuses
+    "transfer": ("labels", "augment", "views", "seed"),
+    "targets": ("dtype", "top_k", "temperatures"),
+}
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json")}
 GROUPS = ("model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
@@ -38,10 +40,20 @@ class TrainTeacher:
 
 
 @dataclass
+class Targets:
+    """How soft targets are stored."""
+
+    dtype: str = "float16"
+    top_k: int | None = None
+    temperatures: list[float] | None = None
+
+
+@dataclass
 class DumpTargets(TrainTeacher):
     """Keys of `kd dump-targets`."""
 
     transfer: dict[str, Any] = field(default_factory=dict)
+    targets: Targets = field(default_factory=Targets)
     precision: str = "auto"
 
 
@@ -120,6 +132,8 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must("output_dir", "the name of a folder", "")
     _choice("device", DEVICES, values.get("device"))
     _choice("precision", PRECISIONS, values.get("precision"))
+    if "targets" in values:
+        _choice("targets.dtype", DTYPES, cfg.targets.dtype)
     if command in FORMATS:
         _choice("format", FORMATS[command], values.get("format"))
     if "temperature" in values and not (math.isfinite(cfg.temperature) and cfg.temperature > 0):

@@ -1,30 +1,69 @@
 """A teacher's logits over a transfer set, on disk: dumped once, read by every student.
 
 Logits are stored, never probabilities: max-centred and in float16, so that one dump serves every temperature (float16
-probabilities of a confident teacher are mostly zeros). `logits-<view>.safetensors` holds `[N, classes]`;
+probabilities of a confident teacher are mostly zeros). `logits-<view>.safetensors` holds `[N, classes]`, or what
+`top_k` makes of it, which serves stated temperatures only;
 `samples.safetensors` names each row's sample and the checksum of its stored bytes, against which the join is checked.
 """
 
+import json
+import math
+import mmap
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from kd_cli.artifacts import Artifact
-from kd_cli.errors import ArtifactError, must
+from kd_cli.artifacts import Artifact, whole
+from kd_cli.errors import ArtifactError, ConfigError, must
+from kd_cli.top_k import compress, rebuild
 from kd_cli.types import Split
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+# as safetensors calls them
+FORMATS = {"F16": torch.float16, "F32": torch.float32, "I32": torch.int32, "I64": torch.int64}
+DEVICE_SHARE = 0.25  # of a CUDA device's free memory
 JOIN_PROBES = 256
 JOIN_TOLERANCE = 0.05  # of the logits' size: far above float16 and kernels, far below another image's logits
 
 
-def check_room(folder: Path, samples: int, views: int, classes: int, dtype: str) -> None:
+@dataclass(frozen=True)
+class Storage:
+    """How a row is stored: all its logits, or the `top_k` largest with the rest's mass at each of `temperatures`."""
+
+    dtype: str = "float16"
+    top_k: int | None = None
+    temperatures: tuple[float, ...] = ()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it determines the stored bytes."""
+        few = {"top_k": self.top_k, "temperatures": list(self.temperatures)}
+        return {"dtype": self.dtype} | (few if self.top_k else {})
+
+    def row_bytes(self, classes: int) -> int:
+        """Bytes of a sample in a view."""
+        size = DTYPES[self.dtype].itemsize
+        return self.top_k * (size + 4) + 4 * len(self.temperatures) if self.top_k else classes * size
+
+    def pack(self, logits: Tensor) -> dict[str, Tensor]:
+        """The tensors that are stored of float32 logits `[n, classes]`."""
+        dtype = DTYPES[self.dtype]
+        if self.top_k:
+            return compress(logits, self.top_k, self.temperatures, dtype)
+        centred = logits - logits.max(1, keepdim=True).values
+        return {"logits": centred.clamp(min=torch.finfo(dtype).min).to(dtype)}
+
+
+def check_room(folder: Path, samples: int, views: int, classes: int, storage: Storage) -> None:
     """ConfigError with the figures where `views` views would not fit on the disk that holds `folder`."""
-    needed = samples * views * classes * DTYPES[dtype].itemsize
+    needed = samples * views * storage.row_bytes(classes)
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -39,46 +78,102 @@ def check_room(folder: Path, samples: int, views: int, classes: int, dtype: str)
         )
 
 
-def write_targets(folder: Path, logits_of_view: Callable[[int], Tensor], split: Split, views: int, dtype: str) -> None:
-    """Writes the logits of each view, one file a view, and the samples they belong to."""
+def write_targets(
+    folder: Path, rows_of_view: Callable[[int], Iterable[Tensor]], split: Split, views: int, storage: Storage
+) -> None:
+    """Writes the logits of each view, one file a view, and the samples they belong to.
+
+    `rows_of_view` gives a view's float32 logits `[n, classes]` in blocks; a view that is there is not asked for again.
+    """
     for view in range(views):
-        logits = logits_of_view(view)
-        centred = logits - logits.max(1, keepdim=True).values
-        save_file(
-            {"logits": centred.clamp(min=torch.finfo(DTYPES[dtype]).min).to(DTYPES[dtype]).contiguous()},
-            folder / f"logits-{view:05d}.safetensors",
-        )
+        shard = folder / f"logits-{view:05d}.safetensors"
+        if shard.exists():
+            continue
+        blocks = [storage.pack(block) for block in rows_of_view(view)]
+        with whole(shard) as working:
+            save_file({name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}, working)
     samples = {"index": split.index, "crc32": split.images.checksums()}
     save_file({name: value.contiguous() for name, value in samples.items()}, folder / "samples.safetensors")
 
 
 class SoftTargets:
-    """Stored logits, joined to the transfer set by sample. Called for the rows of a batch."""
+    """Stored logits, called for the rows of a batch. `check` says whether they belong to a transfer set.
 
-    def __init__(self, artifact: Artifact, split: Split, device: torch.device) -> None:
-        folder = artifact.folder
-        shards = sorted(folder / name for name in artifact.manifest["files"] if name.startswith("logits-"))
-        self.views = [load_file(shard)["logits"].to(device) for shard in shards]
-        samples = load_file(folder / "samples.safetensors")
-        if not torch.equal(samples["index"], split.index) or not torch.equal(
-            samples["crc32"], split.images.checksums()
-        ):
-            raise ArtifactError(f"{folder} holds the logits of other samples than the transfer set. Remove it.")
+    They are read from the mapped files, so that a store may be larger than memory; a CUDA device takes them all where
+    they fit into `DEVICE_SHARE` of its free memory.
+    """
+
+    def __init__(self, artifact: Artifact, device: torch.device, temperature: float | None = None) -> None:
+        self.folder, self.device, self.classes = artifact.folder, device, artifact.manifest.get("classes", 0)
+        self.temperatures = list(artifact.manifest.get("temperatures", []))
+        self.temperature = self.temperatures[0] if temperature is None and self.temperatures else temperature
+        if self.temperatures and self.temperature not in self.temperatures:
+            raise not_stated(self.temperatures, temperature)
+        shards = sorted(name for name in artifact.manifest["files"] if name.startswith("logits-"))
+        self.views = [_mapped(self.folder / name) for name in shards]
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if sum(tensor.nbytes for view in self.views for tensor in view.values()) <= DEVICE_SHARE * free:
+                self.views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
 
     def __call__(self, positions: Tensor, view: int, images: Tensor) -> Tensor:
         """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""
-        logits: Tensor = self.views[view]
-        return logits[positions.to(logits.device)].float()
+        rows = self._rows(positions, view)
+        if self.temperature is None or "rest" not in rows:
+            return rows["logits"].float()
+        rest = rows["rest"][:, self.temperatures.index(self.temperature)]
+        return rebuild(rows["logits"], rows["classes"], rest, self.temperature, self.classes)
 
-    def check(self, recompute: Callable[[int, Tensor], Tensor], name: Path) -> None:
-        """Compares `JOIN_PROBES` (sample, view) pairs with what the teacher says now; ArtifactError on a mismatch."""
-        samples, views = len(self.views[0]), len(self.views)
+    def _rows(self, positions: Tensor, view: int) -> dict[str, Tensor]:
+        stored = self.views[view]
+        there = positions.to(stored["logits"].device)
+        return {name: tensor.index_select(0, there).to(self.device) for name, tensor in stored.items()}
+
+    def check(self, split: Split, recompute: Callable[[int, Tensor], Tensor]) -> None:
+        """Compares every sample's index and checksum with `split`, and `JOIN_PROBES` (sample, view) pairs with what the
+        teacher says now of (view, positions); ArtifactError on a mismatch.
+        """
+        joined = _mapped(self.folder / "samples.safetensors")
+        if not torch.equal(joined["index"], split.index) or not torch.equal(joined["crc32"], split.images.checksums()):
+            raise ArtifactError(f"{self.folder} holds the logits of other samples than the transfer set. Remove it.")
+        samples, views = len(joined["index"]), len(self.views)
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randperm(samples * views, generator=generator)[:JOIN_PROBES].sort().values
         for view in (chosen // samples).unique().tolist():
             positions = chosen[chosen // samples == view] % samples
             now = recompute(view, positions)
             now = now - now.max(1, keepdim=True).values
-            stored = self(positions, view, now).cpu()
+            rows = {name: tensor.cpu() for name, tensor in self._rows(positions, view).items()}
+            if "classes" in rows:
+                now = now.gather(1, rows["classes"].long())
+            stored = rows["logits"].float()
             if not ((now - stored).norm(dim=1) <= JOIN_TOLERANCE * now.norm(dim=1) + 0.01).all():  # NaN too
-                raise ArtifactError(f"{name} is not what this teacher says of the transfer set. Remove it.")
+                raise ArtifactError(f"{self.folder} is not what this teacher says of the transfer set. Remove it.")
+
+
+def not_stated(temperatures: Sequence[float], temperature: float | None) -> ConfigError:
+    """Refuses a temperature for which nobody stated the rest's mass."""
+    stated = ", ".join(f"{each:g}" for each in temperatures)
+    rule = f"one of those the stored targets state ({stated})"
+    return must("temperature", rule, temperature, "Add it to targets.temperatures.")
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped read-only: their pages belong to the file, not to the process.
+
+    safetensors' own loader maps them privately and writable, which the kernel counts as the process's data and refuses
+    for a file larger than memory.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    tensors = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would have it writable
+        for name, entry in header.items():
+            if name != "__metadata__":
+                shape, start = entry["shape"], 8 + size + entry["data_offsets"][0]
+                flat = torch.frombuffer(pages, dtype=FORMATS[entry["dtype"]], count=math.prod(shape), offset=start)
+                tensors[name] = flat.view(shape)
+    return tensors

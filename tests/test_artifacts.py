@@ -1,12 +1,20 @@
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from kd_cli.artifacts import Artifact, Store, digest_of, open_artifact
-from kd_cli.errors import ArtifactError
+from kd_cli.artifacts import Artifact, Store, digest_of, open_artifact, read_artifact, whole
+from kd_cli.errors import ArtifactError, ConfigError
 
 IDENTITY = {"stage": "teacher", "seed": 0}
 FILES = ("config.yaml", "history.jsonl", "model.safetensors")
@@ -72,15 +80,126 @@ def test_what_is_being_written_is_not_found(store):
     store.write("teachers", IDENTITY, look)
 
 
-@pytest.mark.parametrize("own", [1.0, 2.0])
-def test_a_second_writer_keeps_what_the_first_has_written(store, own):
-    def late(folder: Path) -> dict[str, object]:
-        store.write("teachers", IDENTITY, lambda first: fill(first, value=7.0))
-        return fill(folder, value=own)
+def test_a_second_writer_waits_says_for_whom_and_takes_what_the_first_has_made(store, caplog):
+    caplog.set_level("INFO", logger="kd")
+    started, waiting = threading.Event(), threading.Event()
+    caplog.handler.addFilter(lambda record: waiting.set() or True)
 
-    kept = store.write("teachers", IDENTITY, late)
-    assert kept.content == store.write("teachers", {"k": 1}, lambda folder: fill(folder, value=7.0)).content
-    assert len(list((store.root / "teachers").iterdir())) == 2  # the two artifacts and no working folder
+    def slow(folder: Path) -> dict[str, object]:
+        started.set()
+        assert waiting.wait(20)
+        return fill(folder, value=7.0)
+
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(store.write, "teachers", IDENTITY, slow)
+        assert started.wait(20)
+        second = store.write("teachers", IDENTITY, lambda folder: pytest.fail("made twice"))
+    assert second == first.result()
+    name = f"teachers/{second.folder.name}"
+    maker = f"process {os.getpid()} on {socket.gethostname()}"
+    assert [record.getMessage() for record in caplog.records] == [f"{name} is being made by {maker}: waiting for it"]
+    assert list((store.root / "teachers").iterdir()) == [second.folder]
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from kd_cli.artifacts import Store
+
+def fill(folder):
+    for name in sys.argv[2:]:
+        (folder / name).write_text("1")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Store(Path(sys.argv[1])).write("teachers", {"stage": "teacher", "seed": 0}, fill)
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "found"),
+    [(["history.jsonl", "checkpoint.json"], ["checkpoint.json", "history.jsonl"]), (["history.jsonl"], [])],
+    ids=["can be continued", "cannot"],
+)
+def test_a_killed_writer_blocks_nobody_and_leaves_its_checkpoint_to_the_next(store, left, found):
+    killed = subprocess.run([sys.executable, "-c", DIES, str(store.root), *left])
+    assert killed.returncode == -signal.SIGKILL
+    assert store.find("teachers", IDENTITY) is None
+
+    def go_on(folder: Path) -> dict[str, object]:
+        assert sorted(path.name for path in folder.iterdir()) == found
+        return fill(folder)
+
+    artifact = store.write("teachers", IDENTITY, go_on)
+    assert sorted(artifact.manifest["files"]) == sorted(FILES)
+    assert sorted(path.name for path in artifact.folder.iterdir()) == sorted([*FILES, "manifest.json"])
+    assert list((store.root / "teachers").iterdir()) == [artifact.folder]
+
+
+def test_what_can_be_continued_outlives_an_interruption(store):
+    def half(folder: Path) -> dict[str, object]:
+        (folder / "checkpoint.json").write_text("3")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.write("teachers", IDENTITY, half)
+    assert store.find("teachers", IDENTITY) is None
+    seen = []
+
+    def rest(folder: Path) -> dict[str, object]:
+        seen.append((folder / "checkpoint.json").read_text())
+        return fill(folder)
+
+    assert "checkpoint.json" not in store.write("teachers", IDENTITY, rest).manifest["files"]
+    assert seen == ["3"]
+
+
+def test_a_file_written_whole_has_its_name_only_when_complete(tmp_path):
+    path = tmp_path / "logits-00000.safetensors"
+
+    def half() -> None:
+        with whole(path) as working:
+            working.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert list(tmp_path.iterdir()) == []
+    with whole(path) as working:
+        working.write_text("all of it")
+        assert not path.exists()
+        assert working.name.startswith("checkpoint.")
+    assert (list(tmp_path.iterdir()), path.read_text()) == ([path], "all of it")
+
+
+def python_to_a_full_disk(folder: Path) -> dict[str, object]:
+    with (folder / "history.jsonl").open("w") as file, open("/dev/full", "w") as full:
+        file.write("x")
+        full.write("x")
+    return {}
+
+
+def safetensors_to_a_full_disk(folder: Path) -> dict[str, object]:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("full", [python_to_a_full_disk, safetensors_to_a_full_disk])
+def test_a_full_disk_ends_in_one_message(store, full):
+    with pytest.raises(ConfigError) as refusal:
+        store.write("teachers", IDENTITY, full)
+    assert str(refusal.value) == (
+        f"output_dir must be a folder with room, got {str(store.root)!r}. "
+        "Its disk is full. Make room there: the same command then goes on."
+    )
+    assert list((store.root / "teachers").iterdir()) == []
+
+
+def test_content_is_verified_apart_from_the_manifest(store):
+    folder = store.write("teachers", IDENTITY, fill).folder
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-2] + b"?" + path.read_bytes()[-1:])
+    assert read_artifact(folder).folder == folder
+    with pytest.raises(ArtifactError, match="is damaged: it differs from its manifest"):
+        open_artifact(folder)
 
 
 @pytest.mark.parametrize("name", FILES)

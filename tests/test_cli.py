@@ -219,10 +219,16 @@ def test_table_and_progress_go_to_standard_error(finished: tuple[Path, str, str]
 def test_every_path_can_be_pasted_into_a_command_and_none_holds_a_pickle(finished: tuple[Path, str, str]) -> None:
     folder, _, _ = finished
     paths = files_below(folder)
-    assert {path.split("/")[1] for path in paths if "/" in path} == {"runs", "soft_targets", "students", "teachers"}
+    assert {path.split("/")[1] for path in paths if "/" in path} == {
+        ".locks",
+        "runs",
+        "soft_targets",
+        "students",
+        "teachers",
+    }
     assert all(re.fullmatch(r"[A-Za-z0-9._/-]+", path) for path in paths)
     kinds = {Path(path).suffix for path in paths if (folder / path).is_file()}
-    assert kinds == {".safetensors", ".json", ".jsonl", ".yaml", ".log"}
+    assert kinds == {".safetensors", ".json", ".jsonl", ".yaml", ".log", ".lock"}
 
 
 def test_evaluate_prints_its_answer_on_standard_output(finished: tuple[Path, str, str], tmp_path: Path) -> None:

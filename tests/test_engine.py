@@ -10,12 +10,13 @@ from kd_cli import device
 from kd_cli.augment import Shift
 from kd_cli.datasets.resident import Resident
 from kd_cli.device import find_device
-from kd_cli.engine import Batches, Meter, Recipe, constrain, derive, fit, predict
+from kd_cli.engine import Batches, Meter, Recipe, constrain, derive, fit
 from kd_cli.errors import ConfigError, TrainingError
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
+from kd_cli.prediction import predict, predictions
 from kd_cli.schedules import constant, multi_step
 from kd_cli.types import UNLABELLED, Batch, Split
 
@@ -448,10 +449,9 @@ def test_predict_pads_so_that_batch_composition_cannot_matter(digits):
             self.seen.append(len(images))
             return images.flatten(1)[:, :10]
 
-    model, told = Sizes(), []
-    predict(model, digits.train.select(torch.arange(600)), CPU, on_step=told.append)
+    model, split = Sizes(), digits.train.select(torch.arange(600))
+    assert [len(rows) for rows in predictions(model, split, CPU)] == [256, 256, 88]
     assert model.seen == [256, 256, 256]
-    assert told == [256, 256, 88]
 
 
 def test_the_number_of_threads_is_restored_after_training(small_net, recipe, few):

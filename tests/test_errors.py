@@ -168,7 +168,24 @@ WITH_TORCH = [
         "transfer.views=2",
         "transfer.views must be 1 where transfer.augment is null, got 2. Choose one: augment@transfer.augment=jitter.",
     ),
-    ("transfer.dtype=int8", "transfer.dtype must be float16 or float32, got 'int8'."),
+    ("targets.dtype=int8", "targets.dtype must be one of float16, float32, got 'int8'."),
+    ("+targets.k=3", "targets must be a mapping of dtype, top_k, temperatures, got 'k'."),
+    ("targets.top_k=2.5", "targets.top_k must be a whole number, got '2.5'."),
+    ("targets.top_k=0", "targets.top_k must be a whole number from 1 to 10, the number of classes, or null, got 0."),
+    ("targets.top_k=11", "targets.top_k must be a whole number from 1 to 10, the number of classes, or null, got 11."),
+    (
+        "targets.top_k=3 teacher.online=true",
+        "targets.top_k must be null with teacher.online=true, which stores no targets, got 3.",
+    ),
+    (
+        "targets.top_k=3 targets.temperatures=[1,2]",
+        "temperature must be one of those the stored targets state (1, 2), got 4.0. Add it to targets.temperatures.",
+    ),
+    (
+        "targets.top_k=3 targets.temperatures=[0,4]",
+        "targets.temperatures must be a list of numbers > 0, got [0.0, 4.0]. With targets.top_k they are all that the "
+        "targets can serve: 'targets.temperatures=[1,4]'.",
+    ),
     ("dataset.validation=5000", f"dataset.validation must be {RULE}, got 5000."),
     ("dataset.validation=-1", f"dataset.validation must be {RULE}, got -1."),
     (
@@ -320,7 +337,9 @@ def test_a_loss_that_is_lost_says_when_and_what_to_try(tmp_path: Path) -> None:
     assert result["error"] == last
     assert result["command"] == "distill"
     assert (result["dataset"], result["seed"], result["temperature"]) == ("digits", 0, 4.0)
-    assert [path.name for path in (tmp_path / "outputs").glob("*/*") if path.parent.name != "runs"] == []
+    assert [
+        path.name for path in (tmp_path / "outputs").glob("*/*") if path.parent.name not in ("runs", ".locks")
+    ] == []
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
 from kd_cli import evaluation, metrics
-from kd_cli.engine import predict
 from kd_cli.evaluation import count_flops, evaluate, latency_ms
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
+from kd_cli.prediction import predict
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")

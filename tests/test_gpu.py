@@ -2,15 +2,17 @@ import pytest
 import torch
 from torch import nn
 
-from kd_cli.artifacts import Store
+from kd_cli import soft_targets
+from kd_cli.artifacts import Store, read_artifact
 from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
 from kd_cli.device import find_device
-from kd_cli.engine import Batches, fit, predict
+from kd_cli.engine import Batches, fit
 from kd_cli.evaluation import count_flops, latency_ms
 from kd_cli.mixing import CutMix, Mixup
 from kd_cli.models.cnn import cnn
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.soft_targets import SoftTargets, write_targets
+from kd_cli.prediction import predict, predictions
+from kd_cli.soft_targets import SoftTargets, Storage, write_targets
 from kd_cli.views import show
 
 pytestmark = [
@@ -34,11 +36,11 @@ def targets(tmp_path, digits, net):
     def fill(folder):
         teacher = net()
         write_targets(
-            folder, lambda view: predict(teacher, digits.train, GPU, Shift(2), 3, view), digits.train, 2, "float16"
+            folder, lambda view: predictions(teacher, digits.train, GPU, Shift(2), 3, view), digits.train, 2, Storage()
         )
         return {}
 
-    return SoftTargets(Store(tmp_path).write("soft_targets", {}, fill), digits.train, GPU)
+    return SoftTargets(Store(tmp_path).write("soft_targets", {}, fill), GPU)
 
 
 def test_auto_takes_the_gpu():
@@ -95,9 +97,21 @@ def test_the_same_seed_gives_the_same_weights(digits, net, targets, recipe):
     torch.testing.assert_close(*trained, rtol=1e-4, atol=1e-5)  # convolutions may sum in another order
 
 
-def test_targets_on_the_gpu_pass_the_check_against_the_cpu(digits, net, targets, tmp_path):
+def test_targets_on_the_gpu_pass_the_check_against_the_cpu(digits, net, targets):
     teacher = net()
-    targets.check(lambda view, positions: predict(teacher, digits.train, CPU, Shift(2), 3, view, positions), tmp_path)
+    targets.check(
+        digits.train, lambda view, positions: predict(teacher, digits.train, CPU, Shift(2), 3, view, positions)
+    )
+    assert all(view["logits"].device.type == "cuda" for view in targets.views)
+
+
+def test_targets_that_do_not_fit_are_gathered_on_the_cpu(monkeypatch, targets):
+    positions = torch.arange(50)
+    there = targets(positions, 1, positions)
+    monkeypatch.setattr(soft_targets, "DEVICE_SHARE", 0.0)
+    other = SoftTargets(read_artifact(targets.folder), GPU)
+    assert all(view["logits"].device.type == "cpu" for view in other.views)
+    assert torch.equal(other(positions, 1, positions), there)
 
 
 def test_cost_is_measured_on_the_gpu(net):

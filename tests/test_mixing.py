@@ -12,10 +12,11 @@ from test_augment import draw
 
 from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
 from kd_cli.datasets.resident import Resident
-from kd_cli.engine import Batches, predict
+from kd_cli.engine import Batches
 from kd_cli.errors import ConfigError
 from kd_cli.mixing import CutMix, Mix, Mixup
 from kd_cli.objectives.cross_entropy import CrossEntropy, hard_loss
+from kd_cli.prediction import predict
 from kd_cli.types import UNLABELLED, Batch, Split
 from kd_cli.views import show
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 import kd_cli
 from kd_cli.artifacts import Store
 from kd_cli.augment import Shift
-from kd_cli.engine import Batches, fit, predict
+from kd_cli.engine import Batches, fit
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.soft_targets import SoftTargets, write_targets
+from kd_cli.prediction import predict, predictions
+from kd_cli.soft_targets import SoftTargets, Storage, write_targets
 
 CPU = torch.device("cpu")
 SOURCES = sorted(Path(kd_cli.__file__).parent.rglob("*.py"))
@@ -31,10 +32,12 @@ def teacher() -> nn.Module:
 @pytest.fixture
 def stored(tmp_path, teacher, few):
     def fill(folder: Path) -> dict[str, object]:
-        write_targets(folder, lambda view: predict(teacher, few, CPU, Shift(2), 5, view), few, 2, "float32")
+        write_targets(
+            folder, lambda view: predictions(teacher, few, CPU, Shift(2), 5, view), few, 2, Storage("float32")
+        )
         return {}
 
-    return SoftTargets(Store(tmp_path).write("soft_targets", {}, fill), few, CPU)
+    return SoftTargets(Store(tmp_path).write("soft_targets", {}, fill), CPU)
 
 
 def test_stored_targets_belong_to_the_very_pixels_that_the_student_sees(teacher, stored, few):
@@ -52,8 +55,8 @@ def test_a_student_follows_a_teacher_of_another_normalisation(teacher, stored, f
     student = mlp(10, (1, 8, 8), widths=[64])
     batches = Batches(few, 32, 9, CPU, Shift(2), 5, views=2, targets=stored)
     fit(student, batches, Hinton(1.0, 1.0, 0.0), recipe(lr=0.1, epochs=40))
-    predictions = [predict(model, few, CPU, Shift(2), 5, view=1).argmax(1) for model in (student, teacher)]
-    assert (predictions[0] == predictions[1]).float().mean() > 0.8
+    chosen = [predict(model, few, CPU, Shift(2), 5, view=1).argmax(1) for model in (student, teacher)]
+    assert (chosen[0] == chosen[1]).float().mean() > 0.8
 
 
 @pytest.mark.parametrize("temperature", [1.0, 20.0])

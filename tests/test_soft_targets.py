@@ -1,10 +1,14 @@
 import json
+import subprocess
+import sys
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from running import environment
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -12,7 +16,7 @@ from kd_cli import soft_targets
 from kd_cli.artifacts import Store
 from kd_cli.engine import Batches
 from kd_cli.errors import ArtifactError, ConfigError
-from kd_cli.soft_targets import SoftTargets, check_room, write_targets
+from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
 from kd_cli.types import Split
 
 CPU = torch.device("cpu")
@@ -30,7 +34,9 @@ def tell(split: Split, view: int, positions: Tensor | None = None, classes: int 
 def dump(tmp_path: Path):
     def make(split: Split, views: int = 3, dtype: str = "float16", logits=None, identity: str = "a"):
         def fill(folder: Path) -> dict[str, object]:
-            write_targets(folder, logits or (lambda view: tell(split, view)), split, views, dtype)
+            write_targets(
+                folder, lambda view: (logits or partial(tell, split))(view).split(7), split, views, Storage(dtype)
+            )
             return {}
 
         return Store(tmp_path).write("soft_targets", {"of": identity}, fill)
@@ -41,7 +47,7 @@ def dump(tmp_path: Path):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_what_is_written_is_read_back_for_any_rows_of_any_view(dump, named, dtype):
     split = named.split
-    stored = SoftTargets(dump(split, dtype=dtype), split, CPU)
+    stored = SoftTargets(dump(split, dtype=dtype), CPU)
     positions = torch.tensor([40, 0, 7, 7])
     for view in range(3):
         rows = stored(positions, view, torch.empty(0))
@@ -67,7 +73,7 @@ def test_the_folder_holds_one_file_a_view_and_the_samples(dump, named):
 
 def test_every_step_gets_the_logits_of_its_own_samples_and_view(dump, named):
     split = named.split
-    batches = Batches(split, 8, seed=3, device=CPU, views=3, targets=SoftTargets(dump(split), split, CPU))
+    batches = Batches(split, 8, seed=3, device=CPU, views=3, targets=SoftTargets(dump(split), CPU))
     for epoch in range(4):
         seen = []
         for batch in batches.epoch(epoch):
@@ -85,7 +91,7 @@ def test_stored_logits_give_the_soft_targets_of_every_temperature(dump, named, t
     )  # half of its T = 1 probabilities are 0 in float16
     split = named.split
     artifact = dump(split, views=1, logits=lambda view: torch.from_numpy(confident).float())
-    rows = SoftTargets(artifact, split, CPU)(torch.arange(41), 0, torch.empty(0)).double().numpy()
+    rows = SoftTargets(artifact, CPU)(torch.arange(41), 0, torch.empty(0)).double().numpy()
 
     def soften(logits: np.ndarray) -> np.ndarray:
         powers = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
@@ -107,13 +113,13 @@ def test_ids_beyond_2048_are_exact_for_samples_and_classes(dump):
     logits[torch.arange(count), favourites] = 5.0
     artifact = dump(split, views=1, logits=lambda view: logits)
     assert torch.equal(load_file(artifact.folder / "samples.safetensors")["index"], index)
-    rows = SoftTargets(artifact, split, CPU)(torch.arange(count), 0, torch.empty(0))
+    rows = SoftTargets(artifact, CPU)(torch.arange(count), 0, torch.empty(0))
     assert torch.equal(rows.argmax(1), favourites)
 
 
 def test_logits_beyond_the_range_of_float16_stay_finite(dump, named):
     far = torch.tensor([[0.0, -1e6, -3.0, 0, 0, 0]]).expand(41, 6)
-    rows = SoftTargets(dump(named.split, 1, logits=lambda view: far), named.split, CPU)(torch.arange(3), 0, far)
+    rows = SoftTargets(dump(named.split, 1, logits=lambda view: far), CPU)(torch.arange(3), 0, far)
     assert rows.isfinite().all()
     assert (rows[:, 1] < -6e4).all()
 
@@ -131,27 +137,66 @@ def test_logits_beyond_the_range_of_float16_stay_finite(dump, named):
 def test_other_samples_than_those_dumped_are_refused(dump, named, change):
     artifact = dump(named.split)
     with pytest.raises(ArtifactError) as refusal:
-        SoftTargets(artifact, change(named.split), CPU)
+        SoftTargets(artifact, CPU).check(change(named.split), partial(tell, named.split))
     assert str(refusal.value) == (
         f"{artifact.folder} holds the logits of other samples than the transfer set. Remove it."
     )
 
 
+def test_reading_takes_no_memory_of_the_process(dump):
+    """In a process whose data may grow by far less than the file holds."""
+    from kd_cli.datasets.resident import Resident
+
+    count, classes = 100_000, 500  # 100 MB
+    index = torch.arange(count)
+    split = Split(Resident(torch.zeros(count, 1, 1, 1, dtype=torch.uint8)), index, index)
+    rows = torch.zeros(count, classes, dtype=torch.float16)
+    rows[:, 1] = -(index % 512)
+    artifact = dump(split, views=1, logits=lambda view: rows)
+    done = subprocess.run(
+        [sys.executable, "-c", READS, str(artifact.folder)], capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 20_000, "kB"
+
+
+READS = """
+import resource, sys
+from pathlib import Path
+import torch
+from kd_cli.artifacts import read_artifact
+from kd_cli.soft_targets import SoftTargets
+
+def status(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
+torch.arange(1 << 20).float().index_select(0, torch.arange(5))
+before = status("RssAnon")
+resource.setrlimit(resource.RLIMIT_DATA, ((status("VmData") + 60_000) * 1024,) * 2)
+targets = SoftTargets(read_artifact(Path(sys.argv[1])), torch.device("cpu"))
+for positions in torch.randperm(100_000).split(500):
+    rows = targets(positions, 0, torch.empty(0))
+    assert torch.equal(rows[:, 1], -(positions % 512).float())
+print(status("RssAnon") - before)
+"""
+
+
 def test_labels_are_not_part_of_the_join(dump, named):
-    SoftTargets(dump(named.split), named.split.with_labels(torch.full((41,), -1)), CPU)
+    unlabelled = named.split.with_labels(torch.full((41,), -1))
+    SoftTargets(dump(named.split), CPU).check(unlabelled, partial(tell, named.split))
 
 
 def test_a_shard_that_the_manifest_does_not_name_is_not_read(dump, named):
     artifact = dump(named.split, views=1)
     save_file({"logits": torch.zeros(41, 6)}, artifact.folder / "logits-0.safetensors")
-    assert len(SoftTargets(artifact, named.split, CPU).views) == 1
+    assert len(SoftTargets(artifact, CPU).views) == 1
 
 
 def test_check_accepts_what_the_teacher_says_up_to_rounding_and_a_constant(dump, named):
     split, generator = named.split, torch.Generator().manual_seed(0)
     logits = {view: torch.randn(41, 6, generator=generator) * 10 for view in range(3)}
-    stored = SoftTargets(dump(split, logits=logits.__getitem__), split, CPU)
-    stored.check(lambda view, positions: logits[view][positions] * 1.001 + 3, Path("targets"))
+    stored = SoftTargets(dump(split, logits=logits.__getitem__), CPU)
+    stored.check(split, lambda view, positions: logits[view][positions] * 1.001 + 3)
 
 
 @pytest.mark.parametrize(
@@ -168,21 +213,21 @@ def test_check_accepts_what_the_teacher_says_up_to_rounding_and_a_constant(dump,
 def test_check_refuses_logits_of_another_sample_view_class_or_teacher(dump, named, recompute):
     split, generator = named.split, torch.Generator().manual_seed(0)
     logits = {view: torch.randn(41, 6, generator=generator) * 10 for view in range(3)}
-    stored = SoftTargets(dump(split, logits=logits.__getitem__), split, CPU)
+    stored = SoftTargets(dump(split, logits=logits.__getitem__), CPU)
     with pytest.raises(ArtifactError) as refusal:
-        stored.check(lambda view, positions: recompute(logits, view, positions), Path("here/targets"))
-    assert str(refusal.value) == "here/targets is not what this teacher says of the transfer set. Remove it."
+        stored.check(split, lambda view, positions: recompute(logits, view, positions))
+    assert str(refusal.value) == f"{stored.folder} is not what this teacher says of the transfer set. Remove it."
 
 
 def test_check_asks_for_at_most_256_pairs(dump, named):
     split, asked = named.split, []
-    stored = SoftTargets(dump(split, views=9), split, CPU)
+    stored = SoftTargets(dump(split, views=9), CPU)
 
     def recompute(view: int, positions: Tensor) -> Tensor:
         asked.append(positions)
         return tell(split, view, positions)
 
-    stored.check(recompute, Path("targets"))
+    stored.check(split, recompute)
     assert sum(map(len, asked)) == 256
 
 
@@ -199,12 +244,99 @@ Disk = namedtuple("Disk", "total used free")
 def test_check_room_counts_the_bytes_of_all_views(tmp_path, monkeypatch):
     monkeypatch.setattr(soft_targets.shutil, "disk_usage", lambda folder: Disk(0, 0, 10_000_000))
     below = tmp_path / "not" / "yet" / "made"
-    check_room(below, 10_000, 4, 100, "float16")  # 8 MB of 10
+    check_room(below, 10_000, 4, 100, Storage("float16"))  # 8 MB of 10
     with pytest.raises(ConfigError) as refusal:
-        check_room(below, 10_000, 8, 100, "float16")
+        check_room(below, 10_000, 8, 100, Storage("float16"))
     assert str(refusal.value) == (
         "transfer.views must be at most 4 here, got 8. 8 views × 10,000 samples × 100 classes need 0.0 GB, 0.0 GB are "
         "free. Lower it, or run the teacher in each step with teacher.online=true."
     )
     with pytest.raises(ConfigError, match="at most 2 here"):
-        check_room(below, 10_000, 4, 100, "float32")
+        check_room(below, 10_000, 4, 100, Storage("float32"))
+
+
+@pytest.fixture
+def dump_few(tmp_path: Path):
+    """A store of the `top_k` largest of the logits given for each view."""
+
+    def make(split: Split, logits: list[Tensor], storage: Storage):
+        def fill(folder: Path) -> dict[str, object]:
+            write_targets(folder, lambda view: logits[view].split(7), split, len(logits), storage)
+            return {"classes": logits[0].shape[1], "temperatures": list(storage.temperatures)}
+
+        return Store(tmp_path).write("soft_targets", storage.identity, fill)
+
+    return make
+
+
+def spread(views: int = 2, classes: int = 30) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(41, classes, generator=generator) * 6 for _ in range(views)]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_largest_logits_are_read_back_with_the_mass_of_the_rest(dump_few, named, temperature):
+    logits = spread()
+    stored = SoftTargets(dump_few(named.split, logits, Storage("float16", 8, (1.0, 4.0))), CPU, temperature)
+    positions = torch.tensor([40, 0, 7, 7])
+    for view in range(2):
+        rows, exact = stored(positions, view, torch.empty(0)), logits[view][positions].double()
+        assert (rows.dtype, rows.shape) == (torch.float32, (4, 30))
+        ours, dense = (x.double().div(temperature).softmax(1) for x in (rows, exact))
+        largest = exact.topk(8).indices
+        assert torch.allclose(ours.gather(1, largest), dense.gather(1, largest), atol=2e-3)
+        rest = 1 - dense.gather(1, largest).sum(1)
+        assert torch.allclose(1 - ours.gather(1, largest).sum(1), rest, rtol=1e-3)
+        assert ((ours - dense).abs().sum(1) / 2 <= rest + 2e-3).all()
+
+
+def test_a_temperature_that_was_not_stated_is_refused(dump_few, named):
+    artifact = dump_few(named.split, spread(), Storage("float16", 8, (1.0, 4.0)))
+    with pytest.raises(ConfigError) as refusal:
+        SoftTargets(artifact, CPU, 2.0)
+    assert str(refusal.value) == (
+        "temperature must be one of those the stored targets state (1, 4), got 2.0. Add it to targets.temperatures."
+    )
+
+
+@pytest.mark.parametrize("top_k", [1, 8, 30])
+def test_the_check_of_the_join_holds_for_the_largest_logits_too(dump_few, named, top_k):
+    logits = spread(classes=30)
+    stored = SoftTargets(dump_few(named.split, logits, Storage("float16", top_k, (4.0,))), CPU, 4.0)
+    stored.check(named.split, lambda view, positions: logits[view][positions] * 1.001 + 3)
+    for wrong in (
+        lambda view, positions: logits[view][(positions + 1) % 41],
+        lambda view, positions: logits[1 - view][positions],
+        lambda view, positions: logits[view][positions].roll(1, 1),
+        lambda view, positions: logits[view][positions] * float("nan"),
+    ):
+        with pytest.raises(ArtifactError, match="is not what this teacher says"):
+            stored.check(named.split, wrong)
+
+
+def test_stored_bytes_are_those_of_the_logits_and_at_most_a_hundredth_more(dump):
+    from kd_cli.datasets.resident import Resident
+
+    samples, classes, views = 300, 1000, 2
+    index = torch.arange(samples)
+    split = Split(Resident(torch.zeros(samples, 1, 1, 1, dtype=torch.uint8)), index, index)
+    folder = dump(split, views=views, logits=lambda view: torch.randn(samples, classes)).folder
+    data = 2 * samples * classes
+    for shard in folder.glob("logits-*"):
+        assert data <= shard.stat().st_size <= 1.01 * data
+    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert views * data <= stored <= 1.01 * views * data
+
+
+def test_few_logits_take_the_bytes_that_room_was_looked_for(dump_few, named):
+    storage = Storage("float16", 8, (1.0, 4.0))
+    shard = next(dump_few(named.split, spread(views=1), storage).folder.glob("logits-*"))
+    assert storage.row_bytes(30) == 8 * (2 + 4) + 2 * 4
+    assert 0 <= shard.stat().st_size - 41 * storage.row_bytes(30) < 400, "the header"
+
+
+def test_the_identity_of_dense_targets_states_no_temperature():
+    assert Storage("float32").identity == {"dtype": "float32"}
+    assert Storage("float16", None, (4.0,)).identity == {"dtype": "float16"}
+    few = {"dtype": "float16", "top_k": 3, "temperatures": [1.0, 4.0]}
+    assert Storage("float16", 3, (1.0, 4.0)).identity == few

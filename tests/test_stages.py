@@ -162,7 +162,9 @@ def test_the_same_command_finds_everything(first: tuple[Path, Outcome], again: C
         (("student.model.widths=[8]",), {"teacher", "soft_targets"}),
         (("student.train.optimizer.lr=0.05",), {"teacher", "soft_targets"}),
         (("precision=bf16-mixed",), {"teacher", "soft_targets"}),
-        (("transfer.dtype=float32",), {"teacher", "baseline"}),
+        (("targets.dtype=float32",), {"teacher", "baseline"}),
+        (("targets.top_k=3",), {"teacher", "baseline"}),
+        (("targets.temperatures=[1,2]",), set(STAGES)),
         (("teacher.train.optimizer.lr=0.05",), {"baseline"}),
         (("teacher.model.dropout=0.2",), {"baseline"}),
         (("transfer.seed=1",), set(STAGES)),
@@ -216,6 +218,39 @@ def test_without_a_baseline(again: Callable[..., dict[str, Any]]) -> None:
     assert "baseline" not in result
     assert result["gap_recovered"] is None
     assert result["gap_reason"] == "no baseline was trained"
+
+
+def test_few_logits_serve_the_temperatures_that_they_state(
+    again: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    few = ("targets.top_k=3", "targets.temperatures=[8,4]", "baseline=false")
+    result = again(*few)
+    assert cached(result) == {"teacher"}
+    folder = tmp_path / "outputs" / artifacts(result)["soft_targets"]
+    shapes = {name: tuple(tensor.shape) for name, tensor in load_file(folder / "logits-00000.safetensors").items()}
+    assert shapes == {"logits": (1198, 3), "classes": (1198, 3), "rest": (1198, 2)}
+    assert json.loads((folder / "manifest.json").read_text())["temperatures"] == [4.0, 8.0]
+    assert cached(again(*few, "temperature=8")) == {"teacher", "soft_targets"}
+    assert cached(again(*few)) == {"teacher", "soft_targets", "student"}
+
+
+def test_all_logits_by_rank_teach_what_dense_targets_do(
+    first: tuple[Path, Outcome], again: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    result = again("targets.top_k=10", "baseline=false")
+    ours = load_file(tmp_path / "outputs" / artifacts(result)["student"] / "model.safetensors")
+    dense = load_file(first[0] / "outputs" / artifacts(first[1].result)["student"] / "model.safetensors")
+    for name, value in dense.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_few_logits_without_a_students_temperature_want_temperatures(tmp_path: Path) -> None:
+    done = inside("dump-targets", "targets.top_k=3", cwd=tmp_path)
+    assert (done.status, done.err) == (
+        1,
+        "targets.temperatures must be a list of numbers > 0, got None. With targets.top_k they are all that the "
+        "targets can serve: 'targets.temperatures=[1,4]'.\n",
+    )
 
 
 def test_a_removed_artifact_is_made_anew(first: tuple[Path, Outcome], tmp_path: Path) -> None:

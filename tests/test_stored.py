@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 import kd_cli
 from kd_cli.datasets.digits import digits
-from kd_cli.engine import predict
 from kd_cli.errors import ArtifactError
+from kd_cli.prediction import predict
 
 CPU = torch.device("cpu")
 

@@ -43,6 +43,8 @@ def main(cfg: DictConfig) -> None:
         raise must("hard_weight", "0 for a transfer set without labels", cfg.hard_weight, hint)
     if not source.online:
         room(run, transfer)
+    elif cfg.targets.top_k is not None:
+        raise must("targets.top_k", "null with teacher.online=true, which stores no targets", cfg.targets.top_k)
     run.accept()
 
     teacher = obtain(run, source, teacher_network)

@@ -1,22 +1,29 @@
 """Stage 2: the teacher's logits over the transfer set, dumped once."""
 
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_cli import metrics
-from kd_cli.device import autocast
-from kd_cli.engine import Targets, predict
+from kd_cli.artifacts import CHECKPOINT, whole
+from kd_cli.batch_size import fastest_batch, out_of_memory
+from kd_cli.device import autocast, chosen_precision, has_convolutions, step_flops
+from kd_cli.engine import Targets
 from kd_cli.errors import must
+from kd_cli.prediction import EVALUATION_BATCH, predict, predictions
 from kd_cli.progress import log, task
-from kd_cli.soft_targets import SoftTargets, check_room, write_targets
+from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
 from kd_cli.stages.run import Run
 from kd_cli.stages.train_teacher import Teacher, obtain, prepare
-from kd_cli.stages.transfer import TransferSet, transfer_set
+from kd_cli.stages.transfer import TransferSet, storage, transfer_set
 from kd_cli.types import UNLABELLED
 
 VERSION = 2  # raised whenever kd computes other logits from the same teacher and transfer set
@@ -36,60 +43,120 @@ def main(cfg: DictConfig) -> None:
 
 
 def room(run: Run, transfer: TransferSet) -> None:
-    """Refuses more views than fit on the disk."""
+    """Refuses targets that cannot be stored as asked, or more views than fit on the disk."""
     classes = len(run.dataset.classes)
-    check_room(run.root, len(transfer.split), transfer.views or 1, classes, run.cfg.transfer.dtype)
+    check_room(run.root, len(transfer.split), transfer.views or 1, classes, storage(run.cfg, classes))
 
 
 def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[Targets, dict[str, Any]]:
     """What answers with the teacher's logits in each step, and its identity."""
     if teacher.online:
-        precision = str(run.cfg.precision)
-        return partial(_ask, teacher, run.device, precision), {"online": teacher.identity, "precision": precision}
-    split, views = transfer.split, transfer.views or 1
+        flops = step_flops(teacher.network, run.dataset.input_shape, run.cfg.student.train.batch_size)
+        asked = str(run.cfg.precision)
+        ask = partial(_ask, teacher, run.device, chosen_precision(asked, run.device, flops))
+        return ask, {"online": teacher.identity, "precision": asked}
+    split, views, classes = transfer.split, transfer.views or 1, len(run.dataset.classes)
+    stored_as = storage(run.cfg, classes)
     identity = {
         "stage": "soft_targets",
         "version": VERSION,
         "teacher": teacher.identity,
         "transfer": transfer.identity,
-        "dtype": run.cfg.transfer.dtype,
+        **stored_as.identity,
     }
 
-    def logits(view: int, positions: Tensor | None = None, on_step: Any = lambda images: None) -> Tensor:
-        return predict(teacher.network, split, run.device, transfer.augment, transfer.seed, view, positions, on_step)
-
     def fill(folder: Path) -> dict[str, Any]:
-        with task("soft targets", "view", views) as progress:
-
-            def of_view(view: int) -> Tensor:
-                done = 0
-
-                def on_step(images: int) -> None:
-                    nonlocal done
-                    done += images
-                    progress.move(view + done / len(split))
-
-                rows = logits(view, on_step=on_step)
-                progress.finish(view + 1, {})
-                return rows
-
-            write_targets(folder, of_view, split, views, run.cfg.transfer.dtype)
-        return {"environment": run.environment("32"), "samples": len(split), "views": views}
+        how = _dump(run, teacher.network, transfer, stored_as, folder)
+        temperatures = list(stored_as.temperatures)
+        return {**how, "samples": len(split), "views": views, "classes": classes, "temperatures": temperatures}
 
     with run.stage("soft_targets") as done:
         found = run.store.find("soft_targets", identity)
         artifact = found or run.store.write("soft_targets", identity, fill)
-        stored = SoftTargets(artifact, split, run.device)
-        stored.check(logits, artifact.folder)
+        stored = SoftTargets(artifact, run.device, run.cfg.get("temperature"))
+        ask = partial(predict, teacher.network, split, run.device, transfer.augment, transfer.seed)
+        stored.check(split, ask)
         done(artifact, found is not None)
     labelled = (split.labels != UNLABELLED).nonzero()[:, 0]
     if len(labelled):
-        rows = stored(labelled, 0, torch.empty(0)).cpu()
-        wrong = metrics.errors(rows, split.labels[labelled])
+        blocks = labelled.split(EVALUATION_BATCH)
+        wrong = sum(metrics.errors(stored(block, 0, torch.empty(0)).cpu(), split.labels[block]) for block in blocks)
         log.info(
             "soft targets: the teacher is right on %.2f %% of the labelled samples", 100 - 100 * wrong / len(labelled)
         )
-    return stored, {"stored": artifact.content}
+    return stored, {"stored": identity}  # not its content: what the same command computes again may differ in last bits
+
+
+def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storage, folder: Path) -> dict[str, Any]:
+    """Writes what `folder` lacks of the teacher's logits; returns how they were computed.
+
+    `checkpoint.json` holds that from the first view on: an attempt that goes on computes as the one before it. Batch
+    size, layout and threads are no part of the identity, they move last bits only. What was begun with another device,
+    torch or kd is begun anew.
+    """
+    split, views, checkpoint = transfer.split, transfer.views or 1, folder / f"{CHECKPOINT}json"
+    how: dict[str, Any] = json.loads(checkpoint.read_text()) if checkpoint.exists() else {}
+    now = run.environment("32")
+    if how.get("environment", {}) | {"threads": None} != now | {"threads": None}:
+        for path in folder.iterdir():
+            path.unlink()
+        how = {"environment": now}
+    elif begun := len(list(folder.glob("logits-*"))):
+        log.info("soft targets: going on after %d of %d views", begun, views)
+    rows = partial(predictions, network, split, run.device, transfer.augment, transfer.seed)
+
+    def seconds(images: int) -> float:
+        started = time.perf_counter()
+        list(rows(positions=torch.arange(images) % len(split), batch_size=images))
+        return time.perf_counter() - started
+
+    with _laid_out(network) as how["memory_format"], _threads(how["environment"]["threads"]):
+        if "batch_size" not in how:
+            how["batch_size"] = fastest_batch(seconds, len(split) * views)
+        with task("soft targets", "view", views) as progress:
+
+            def of_view(view: int) -> Iterator[Tensor]:
+                done = 0
+                while done < len(split):
+                    try:
+                        for block in rows(view, torch.arange(done, len(split)), how["batch_size"]):
+                            done += len(block)
+                            progress.move(view + done / len(split))
+                            yield block
+                    except RuntimeError as error:
+                        if not out_of_memory(error) or how["batch_size"] == 1:
+                            raise
+                        how["batch_size"] //= 2
+                        log.info("soft targets: out of memory, going on with batches of %d", how["batch_size"])
+                progress.finish(view + 1, {})
+                with whole(checkpoint) as working:
+                    working.write_text(json.dumps(how))
+
+            write_targets(folder, of_view, split, views, stored_as)
+    return how
+
+
+@contextmanager
+def _laid_out(network: nn.Module) -> Iterator[str]:
+    """Weights of convolutions in the order of their channels, which is faster; afterwards as they were."""
+    convolutional = has_convolutions(network)
+    if convolutional:
+        network.to(memory_format=torch.channels_last)
+    try:
+        yield "channels_last" if convolutional else "contiguous"
+    finally:
+        if convolutional:
+            network.to(memory_format=torch.contiguous_format)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @torch.inference_mode()

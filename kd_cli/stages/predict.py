@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from kd_cli.datasets.image_folder import EXTENSIONS, decode
 from kd_cli.device import find_device
-from kd_cli.engine import EVALUATION_BATCH
 from kd_cli.errors import DataError
+from kd_cli.prediction import EVALUATION_BATCH
 from kd_cli.stages.stored import load
 
 

@@ -1,5 +1,6 @@
 """The transfer set of a run: which samples, with which labels, in which views."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ from kd_cli.augment import Augment
 from kd_cli.datasets.splits import with_labels
 from kd_cli.errors import must
 from kd_cli.mixing import Mix
-from kd_cli.stages.compose import identity_of, instantiate, owner
+from kd_cli.soft_targets import Storage, not_stated
+from kd_cli.stages.compose import identity_of, instantiate, owner, plain
 from kd_cli.types import Dataset, Split
 
 
@@ -29,8 +31,6 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
     views = cfg.views
     if isinstance(views, bool) or not isinstance(views, int) or views < 1:
         raise must("transfer.views", "a whole number ≥ 1", views)
-    if cfg.dtype not in ("float16", "float32"):
-        raise must("transfer.dtype", "float16 or float32", cfg.dtype)
     with owner("transfer"):
         augment = instantiate(cfg.augment, "transfer.augment") if cfg.augment is not None else None
     if augment is None and views > 1:
@@ -43,3 +43,21 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
     if augment is not None:
         identity |= {"augment": identity_of(cfg.augment), "seed": cfg.seed, "views": None if online else views}
     return TransferSet(split, augment, cfg.seed, None if online and augment is not None else views, identity)
+
+
+def storage(cfg: DictConfig, classes: int) -> Storage:
+    """How `cfg.targets` has the teacher's logits stored; refuses what the run's own temperature could not read."""
+    top_k, stated, own = cfg.targets.top_k, cfg.targets.temperatures, cfg.get("temperature")
+    if top_k is None:
+        return Storage(cfg.targets.dtype)
+    if not 1 <= top_k <= classes:
+        raise must("targets.top_k", f"a whole number from 1 to {classes}, the number of classes, or null", top_k)
+    if stated is None and own is not None:
+        stated = [own]
+    if not stated or not all(math.isfinite(each) and each > 0 for each in stated):
+        hint = "With targets.top_k they are all that the targets can serve: 'targets.temperatures=[1,4]'."
+        raise must("targets.temperatures", "a list of numbers > 0", plain(stated), hint)
+    temperatures = tuple(sorted(set(stated)))
+    if own is not None and own not in temperatures:
+        raise not_stated(temperatures, own)
+    return Storage(cfg.targets.dtype, top_k, temperatures)
