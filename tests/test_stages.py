@@ -317,7 +317,7 @@ def test_the_online_teacher_sees_the_mixture_that_its_stored_targets_are_of(
 ) -> None:
     words = ("augment@transfer.augment=cutmix", "augment@transfer.augment.inner=jitter", "student.train.epochs=1")
     weights = []
-    for way in (("transfer.dtype=float32",), ("teacher.online=true",)):
+    for way in (("targets.dtype=float32",), ("teacher.online=true",)):
         student = artifacts(again(*words, *way))["student"]
         weights.append(load_file(tmp_path / "outputs" / student / "model.safetensors"))
     for name, value in weights[0].items():
