@@ -131,11 +131,15 @@ class Batches:
             cut[-2:] = [torch.cat(cut[-2:])]
         return cut
 
+    def order(self, epoch: int) -> list[Tensor]:
+        """The positions of each batch of this epoch, int64 on the CPU."""
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        return self._cut(torch.randperm(len(self.split), generator=generator))
+
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of this epoch, counted from 0."""
         view = epoch % self.views if self.views else epoch
-        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        order = self._cut(torch.randperm(len(self.split), generator=generator))
+        order = self.order(epoch)
         for positions, pixels in zip(order, self.split.images.stream(order, self.device), strict=True):
             here = positions.to(self.device)
             if self.augment is not None:

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,13 @@ class Outcome:
 
 
 class Sweep(Callback):
-    """Remembers the folder of the sweep that this process started, for the table at its end."""
+    """Remembers the folder of the sweep that this process started, for the table at its end.
+
+    `population`: the configs of the jobs whose students are still to be trained together.
+    """
 
     folder: Path | None = None
+    population: Sequence[DictConfig] = ()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the first job."""
