@@ -2,9 +2,10 @@
 
     python benchmarks/population.py [--threads 1] [--repeats 5] [--mnist <folder with the four files>]
 
-Widths: 64-32-10 on digits, 784-128-128-10 and 784-800-800-10 on MNIST's shapes. Four temperatures by two seeds, and eight
-seeds, of which no two see the same batch. Both ways are interleaved, `repeats` times after a round to warm up; ratios are
-those within a repeat. Without --mnist the images are random bytes of the same shape: the arithmetic is the same.
+Widths: 64-32-10 on digits, 784-128-128-10 and 784-800-800-10 on MNIST's shapes. Four temperatures by two seeds, and
+eight seeds, of which no two see the same batch. As in a sweep, stacks are as large as gain from it: 8 of width 32, 4 of
+width 128, and students of width 800 are trained alone. Both ways are interleaved, `repeats` times after a round to warm
+up; ratios are those within a repeat. Without --mnist the images are random bytes of the same shape.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from kd_cli.datasets.splits import whole
 from kd_cli.engine import Batches, Recipe, fit
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.population import Member, fit_population
+from kd_cli.population import Member, capacity, fit_population
 from kd_cli.schedules import cosine
 from kd_cli.types import Split
 
@@ -31,7 +32,7 @@ SWEEPS = {
     "4 temperatures × 2 seeds": [(temperature, seed) for temperature in (1.0, 2.0, 4.0, 8.0) for seed in (0, 1)],
     "8 seeds": [(4.0, seed) for seed in range(8)],
 }
-WIDTHS = {32: (64, 10, 0), 128: (256, 1, 10_240), 800: (256, 1, 2_560)}  # batch size, epochs, images of MNIST
+WIDTHS = {32: (64, 10, 0), 128: (128, 1, 5_120), 800: (128, 1, 1_280)}  # batch size, epochs, images of MNIST
 
 
 def members(split: Split, shape: tuple[int, int, int], widths: list[int], sweep: str, precision: str) -> list[Member]:
@@ -54,12 +55,14 @@ def members(split: Split, shape: tuple[int, int, int], widths: list[int], sweep:
 
 def seconds(population: list[Member], together: bool) -> float:
     """How long their training takes."""
+    size = (capacity(population[0].model, CPU) or len(population)) if together else 1
     started = time.perf_counter()
-    if together:
-        fit_population(population)
-    else:
-        for one in population:
-            fit(one.model, one.batches, one.objective, one.recipe)
+    for first in range(0, len(population), size):
+        stack = population[first : first + size]
+        if size > 1:
+            fit_population(stack)
+        else:
+            fit(stack[0].model, stack[0].batches, stack[0].objective, stack[0].recipe)
     return time.perf_counter() - started
 
 

@@ -29,6 +29,7 @@ from kd_cli.types import UNLABELLED, Batch, Split
 FIRST, THEN = (Normalise, nn.Flatten), (nn.Linear, nn.ReLU, Dropout)  # what the stack knows how to compute
 OBJECTIVES = (Hinton, CrossEntropy)
 ELEMENTWISE = (SGD, Adam, AdamW)  # move each weight by itself: a stack of weights as each alone
+STACKED_WEIGHTS = 1 << 19  # on a CPU: beyond it a stack falls out of the cache, and its members are faster apart
 PRECISIONS = ("32", "bf16-mixed")  # one loss scale for all, as 16-mixed would need it, would tie the members together
 ALONE = "Leave out hydra/launcher=population to train one after the other."
 
@@ -59,6 +60,12 @@ def check(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
             raise must(key, f"one of {names} in a population", type(value).__name__, ALONE)
     if recipe.precision not in PRECISIONS:
         raise must("train.precision", f"one of {', '.join(PRECISIONS)} in a population", recipe.precision, ALONE)
+
+
+def capacity(model: nn.Module, device: torch.device) -> int | None:
+    """How many networks of this size gain from being stacked; None for any number."""
+    weights = sum(p.numel() for p in model.parameters())
+    return max(1, round(STACKED_WEIGHTS / weights)) if device.type == "cpu" else None
 
 
 def fit_population(

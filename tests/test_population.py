@@ -19,7 +19,7 @@ from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.population import Member, fit_population
+from kd_cli.population import Member, capacity, fit_population
 from kd_cli.schedules import constant, cosine, one_cycle
 from kd_cli.types import Split
 
@@ -175,6 +175,14 @@ def test_the_members_are_left_independent_and_in_eval_mode(few: Split) -> None:
     assert not any(one.model.training for one in members)
 
 
+def test_stacks_are_as_large_as_gain_from_it() -> None:
+    sizes = [capacity(mlp(10, (1, 28, 28), [width, width]), CPU) for width in (30, 128, 800)]
+    assert sizes[0] is not None
+    assert sizes[0] > 16
+    assert sizes[1:] == [4, 1]
+    assert capacity(mlp(10, (1, 28, 28), [800]), torch.device("cuda")) is None
+
+
 def frozen() -> nn.Module:
     model = net(0)
     model[3].requires_grad_(False)
@@ -292,6 +300,16 @@ def test_a_teacher_of_its_own_for_each_seed_makes_a_population_for_each_teacher(
     assert done.status == 0, done.err
     assert done.err.count("students: 2 trained together") == 2
     assert len(list((tmp_path / "outputs" / "teachers").iterdir())) == 2
+
+
+def test_large_students_are_left_to_their_own_jobs(tmp_path: Path) -> None:
+    words = ("baseline=false", "student.model.widths=[600,600]", "seed=0,1", POPULATION)
+    done = inside("sweep", *TINY, *words, cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert done.err.count("students of this size gain nothing from being trained together") == 1
+    assert "students: 2" not in done.err
+    for path in done.run.glob("*/result.json"):
+        assert not json.loads(path.read_text())["stages"]["student"]["cached"]
 
 
 def test_a_failing_job_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from kd_cli import schema
 from kd_cli.artifacts import digest_of
 from kd_cli.errors import KdError
-from kd_cli.population import Member, check, fit_population
+from kd_cli.population import Member, capacity, check, fit_population
 from kd_cli.progress import log, task
 from kd_cli.stages.compose import instantiate, owner
 from kd_cli.stages.job import Sweep
@@ -59,18 +59,28 @@ def peers_of(run: Run, transfer: TransferSet) -> list[Builder]:
 
 
 def train_together(run: Run, role: str, plans: list[Plan]) -> None:
-    """Trains what the store does not hold of these plans, if that is more than one.
+    """Trains what the store does not hold of these plans, in as large stacks as gain from it.
 
-    Nothing is stored of one whose loss was lost: its own job trains it again, and says what it has to say.
+    What remains, one alone or one whose loss was lost, is left to its own job, which says what it has to say.
     """
     missing = {digest_of(plan.identity): plan for plan in plans if not run.store.find("students", plan.identity)}
-    if len(missing) < 2:
+    waiting = list(missing.values())
+    if len(waiting) < 2:
         return
-    chosen = list(missing.values())
-    members = [Member(plan.builder.model(), plan.batches, plan.objective, plan.builder.recipe) for plan in chosen]
+    size = capacity(waiting[0].builder.model(), run.device) or len(waiting)
+    if size < 2:
+        log.info("%s of this size gain nothing from being trained together", role)
+        return
+    with run.stage(role):
+        for first in range(0, len(waiting) - 1, size):
+            _train_stack(run, role, waiting[first : first + size])
+
+
+def _train_stack(run: Run, role: str, plans: list[Plan]) -> None:
+    members = [Member(plan.builder.model(), plan.batches, plan.objective, plan.builder.recipe) for plan in plans]
     histories: list[list[dict[str, float]]] = [[] for _ in members]
     recipe, steps = members[0].recipe, len(members[0].batches)
-    with run.stage(role), task(f"{len(members)} {role}", "epoch", recipe.epochs) as progress:
+    with task(f"{len(members)} {role}", "epoch", recipe.epochs) as progress:
 
         def on_epoch(records: dict[int, dict[str, float]]) -> None:
             for member, record in records.items():
@@ -83,9 +93,9 @@ def train_together(run: Run, role: str, plans: list[Plan]) -> None:
             progress.move(epoch + (step + 1) / steps)
 
         sane = fit_population(members, run.dataset.validation, on_step, on_epoch)
-        for plan, member, history, well in zip(chosen, members, histories, sane, strict=True):
-            if well:
-                _store(run, plan, member, history, len(members))
+    for plan, member, history, well in zip(plans, members, histories, sane, strict=True):
+        if well:
+            _store(run, plan, member, history, len(members))
     log.info("%s: %d trained together", role, sum(sane))
 
 
