@@ -124,11 +124,15 @@ class Batches:
             cut[-2:] = [torch.cat(cut[-2:])]
         return cut
 
+    def order(self, epoch: int) -> list[Tensor]:
+        """The positions of each batch of this epoch, int64 on the device."""
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        return self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
+
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of this epoch, counted from 0."""
         view = epoch % self.views if self.views else epoch
-        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        order = self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
+        order = self.order(epoch)
         seen = show(self.split, order, self.device, self.augment, self.augment_seed, view)
         for positions, shown in zip(order, seen, strict=True):
             images = shown.images.float().div_(255)

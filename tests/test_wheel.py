@@ -62,9 +62,13 @@ def test_the_wheel_holds_the_configs_and_neither_tests_nor_benchmarks(wheel: Pat
     packaged = {name.removeprefix("kd_cli/configs/") for name in names if name.startswith("kd_cli/configs/")}
     ours = {path.relative_to(CHECKOUT / "configs").as_posix() for path in (CHECKOUT / "configs").rglob("*.yaml")}
     assert packaged == ours
-    sources = {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "kd_cli").rglob("*.py")}
+    sources = {
+        path.relative_to(CHECKOUT).as_posix()
+        for name in ("kd_cli", "hydra_plugins")
+        for path in (CHECKOUT / name).rglob("*.py")
+    }
     assert {name for name in names if name.endswith(".py")} == sources
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"kd_cli"}
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"kd_cli", "hydra_plugins"}
     assert any(name.endswith("LICENSE") for name in names)
 
 

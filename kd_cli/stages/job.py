@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,14 @@ class Outcome:
 
 
 class Sweep(Callback):
-    """The sweep that this process started: its folder, for the table at its end, and what its jobs share."""
+    """The sweep that this process started: its folder, for the table at its end, and what its jobs share.
+
+    `population`: the configs of the jobs whose students are still to be trained together.
+    """
 
     folder: Path | None = None
     shared: dict[str, Any] | None = None  # none outside a sweep, and none in a launcher's workers
+    population: Sequence[DictConfig] = ()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the first job."""

@@ -49,15 +49,22 @@ def train_and_store(
                 raise TrainingError(str(error).replace(" train.", f" {key}.train.")) from error
         if precision != recipe.precision:
             log.info("%s: precision %s, chosen for precision=%s", title, precision, recipe.precision)
-        save_model(model, str(folder / "model.safetensors"))
-        about = {
-            "model": plain(node),
-            "classes": list(run.dataset.classes),
-            "input_shape": list(run.dataset.input_shape),
-            "dataset": run.dataset_node(),
-            "identity": identity,
-        }
-        (folder / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
-        return {"environment": run.environment(precision)}
+        return write_model(run, folder, identity, model, node, precision)
 
     return run.store.write(kind, identity, fill)
+
+
+def write_model(
+    run: Run, folder: Path, identity: dict[str, Any], model: nn.Module, node: Any, precision: str
+) -> dict[str, Any]:
+    """Writes weights and config into an artifact's folder; returns what the manifest says of the circumstances."""
+    save_model(model, str(folder / "model.safetensors"))
+    about = {
+        "model": plain(node),
+        "classes": list(run.dataset.classes),
+        "input_shape": list(run.dataset.input_shape),
+        "dataset": run.dataset_node(),
+        "identity": identity,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+    return {"environment": run.environment(precision)}

@@ -1,0 +1,263 @@
+"""Training networks of one shape in one pass: their weights stacked, their products batched.
+
+The step of a small network is mostly overhead, which a stack pays once. Each member keeps its own initialisation, order
+of samples, dropout, optimizer's numbers and schedule, and becomes what `fit` makes of it alone, up to rounding.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from kd_cli.device import autocast, chosen_precision, float32_kernels, step_flops, threads_for
+from kd_cli.engine import Batches, Objective, Recipe, derive, fused
+from kd_cli.errors import must
+from kd_cli.models.dropout import Dropout
+from kd_cli.models.normalise import Normalise
+from kd_cli.models.stack import Stack
+from kd_cli.objectives.cross_entropy import CrossEntropy
+from kd_cli.objectives.hinton import Hinton
+from kd_cli.prediction import predict
+from kd_cli.stepping import bare_step
+from kd_cli.types import UNLABELLED, Batch, Split
+
+FIRST, THEN = (Normalise, nn.Flatten), (nn.Linear, nn.ReLU, Dropout)  # what the stack knows how to compute
+OBJECTIVES = (Hinton, CrossEntropy)
+ELEMENTWISE = (SGD, Adam, AdamW)  # move each weight by itself: a stack of weights as each alone
+STACKED_WEIGHTS = 1 << 19  # on a CPU: beyond it a stack falls out of the cache, and its members are faster apart
+PRECISIONS = (
+    "auto",
+    "32",
+    "bf16-mixed",
+)  # one loss scale for all, as 16-mixed would need it, would tie the members together
+ALONE = "Leave out hydra/launcher=population to train one after the other."
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a population, and how it is trained."""
+
+    model: nn.Module
+    batches: Batches
+    objective: Objective
+    recipe: Recipe
+
+
+def check(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
+    """ConfigError, by its name, for what a population cannot train."""
+    layers = list(model) if type(model) is nn.Sequential else [model]
+    for k, layer in enumerate(layers):
+        if type(layer) not in (FIRST[k : k + 1] or THEN):
+            rule = "Normalise, Flatten, then Linear, ReLU and Dropout layers in a population"
+            raise must("model", rule, type(layer).__name__, ALONE)
+    if len(set(layers)) < len(layers) or not all(p.requires_grad for p in model.parameters()):
+        raise must("model", "without shared or frozen layers in a population", "some", ALONE)
+    optimizer = recipe.build(model, 1)[0]
+    for key, kinds, value in (("objective", OBJECTIVES, objective), ("train.optimizer", ELEMENTWISE, optimizer)):
+        if type(value) not in kinds:
+            names = ", ".join(kind.__name__ for kind in kinds)
+            raise must(key, f"one of {names} in a population", type(value).__name__, ALONE)
+    if recipe.precision not in PRECISIONS:
+        raise must("train.precision", f"one of {', '.join(PRECISIONS)} in a population", recipe.precision, ALONE)
+
+
+def capacity(model: nn.Module, device: torch.device) -> int | None:
+    """How many networks of this size gain from being stacked; None for any number."""
+    weights = sum(p.numel() for p in model.parameters())
+    return max(1, round(STACKED_WEIGHTS / weights)) if device.type == "cpu" else None
+
+
+def fit_population(
+    members: Sequence[Member],
+    validation: Split | None = None,
+    on_step: Callable[[int, int], None] = lambda epoch, step: None,
+    on_epoch: Callable[[dict[int, dict[str, float]]], None] = lambda records: None,
+) -> tuple[list[bool], str]:
+    """Trains the members' models in place; says of each whether its loss stayed a number, and the precision chosen.
+
+    Members differ in weights, seed, in the numbers of one kind of objective and of one kind of optimizer; samples,
+    views, targets and all else are those of the first. `on_epoch` is given what `fit` records of an epoch, by the
+    member's place; `images_per_second` is the population's rate divided by its size. A member whose loss was lost gets
+    no more records. Raises ConfigError for what `check` refuses.
+    """
+    recipe, device = members[0].recipe, members[0].batches.device
+    for member in members:
+        check(member.model, member.objective, member.recipe)
+        member.recipe.check(member.model, validation)
+        member.model.to(device)
+    stack = Stack([member.model for member in members])
+    batches = Together([member.batches for member in members])
+    objective = together([member.objective for member in members], device)
+    optimizer, group_of = build([member.recipe for member in members], stack.parameters)
+    scheduler = recipe.scheduler(optimizer, recipe.epochs, len(batches))
+    move = bare_step(optimizer)
+    flops = step_flops(members[0].model, batches.split.images.shape, recipe.batch_size)
+    precision = chosen_precision(recipe.precision, device, flops)  # as alone, whatever the stack would gain
+
+    def learn(batch: Batch, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        with autocast(device, precision):
+            logits = stack(batch.images, batches.which, seeds).float()
+        terms = objective(logits, batch)
+        for parameter in stack.parameters:
+            parameter.grad = None
+        terms["loss"].sum().backward()
+        if recipe.clip is not None:
+            clip(stack.parameters, recipe.clip)
+        for group in optimizer.param_groups:
+            for part, whole in zip(group["params"], stack.parameters, strict=True):
+                part.grad = whole.grad[group["members"]] if whole.grad is not None else None
+        move()
+        scheduler.step()
+        if recipe.max_norm is not None:
+            constrain(stack.weights, recipe.max_norm)
+        return logits.detach(), {name: term.detach() for name, term in terms.items()}
+
+    best: list[dict[str, Any] | None] = [None] * len(members)
+    fewest, sane = [math.inf] * len(members), [True] * len(members)
+    with threads_for(len(members) * flops), float32_kernels(device, flops):
+        for epoch in range(recipe.epochs):
+            rates, tally = [group["lr"] for group in optimizer.param_groups], Tally(len(members), device)
+            for step, batch in enumerate(batches.epoch(epoch)):
+                tally.add(batch, *learn(batch, [derive(seed, "dropout", epoch, step) for seed in batches.seeds]))
+                on_step(epoch, step)
+            records = {}
+            for k, figures in enumerate(tally.figures()):
+                sane[k] = sane[k] and math.isfinite(figures["loss"])
+                if not sane[k]:
+                    continue
+                if validation is not None:
+                    wrong = int((predict(members[k].model, validation, device).argmax(1) != validation.labels).sum())
+                    figures["validation_accuracy"] = 1 - wrong / len(validation)
+                    if recipe.select == "best_validation" and wrong < fewest[k]:
+                        best[k], fewest[k] = copy.deepcopy(members[k].model.state_dict()), wrong
+                records[k] = {"epoch": epoch + 1, "lr": rates[group_of[k]], **figures}
+            on_epoch(records)
+            if not any(sane):
+                break
+    for member, state in zip(members, best, strict=True):
+        if state is not None:
+            member.model.load_state_dict(state)
+        for parameter in member.model.parameters():
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+        member.model.eval()
+    return sane, precision
+
+
+class Together(Batches):
+    """The batches of several members: in each the samples of one seed after those of another, U seeds in all."""
+
+    def __init__(self, members: list[Batches]) -> None:
+        first = members[0]
+        augment, targets = (first.augment, first.augment_seed, first.views), first.targets
+        super().__init__(first.split, first.batch_size, first.seed, first.device, *augment, targets)
+        self.members = list({member.seed: member for member in members}.values())
+        self.seeds = [member.seed for member in self.members]
+        which = torch.tensor([self.seeds.index(member.seed) for member in members], device=self.device)
+        self.which = None if len(self.seeds) == len(members) else which
+
+    def order(self, epoch: int) -> list[Tensor]:
+        """The positions of each batch, `[U·n]`."""
+        return [torch.cat(parts) for parts in zip(*(member.order(epoch) for member in self.members), strict=True)]
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Images as they are drawn, `[U·n, …]`; labels and the teacher's logits of each member, `[S, n, …]`."""
+
+        def share(value: Tensor) -> Tensor:
+            parts: Tensor = value.unflatten(0, (len(self.seeds), -1))
+            return parts if self.which is None else parts[self.which]
+
+        for batch in super().epoch(epoch):
+            logits = None if batch.teacher_logits is None else share(batch.teacher_logits)
+            yield Batch(batch.images, share(batch.labels), logits)
+
+
+def together(objectives: list[Objective], device: torch.device) -> Callable[[Tensor, Batch], dict[str, Tensor]]:
+    """Each member's own objective, `[S]` for each term, of logits `[S, n, classes]`."""
+    hinton = [objective for objective in objectives if isinstance(objective, Hinton)]
+    if not hinton:
+        return lambda logits, batch: {"loss": hard_losses(logits, batch.labels)}
+    numbers = [[member.temperature, member.soft_weight, member.hard_weight] for member in hinton]
+    temperature, soft_weight, hard_weight = torch.tensor(numbers, dtype=torch.float32, device=device).unbind(1)
+
+    def terms(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        assert batch.teacher_logits is not None
+        student, teacher = (F.log_softmax(v / temperature.view(-1, 1, 1), -1) for v in (logits, batch.teacher_logits))
+        divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum((1, 2)) / logits.shape[1]
+        soft, hard = temperature**2 * divergence, hard_losses(logits, batch.labels)
+        return {"loss": soft_weight * soft + hard_weight * hard, "soft": soft, "hard": hard}
+
+    return terms
+
+
+def hard_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """`hard_loss` of each member."""
+    each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=UNLABELLED, reduction="none")
+    return each.reshape(labels.shape).sum(1) / (labels != UNLABELLED).sum(1).clamp(min=1)
+
+
+def build(recipes: list[Recipe], parameters: list[Tensor]) -> tuple[Optimizer, list[int]]:
+    """One optimizer with a parameter group for each run of members of the same numbers, and each member's group."""
+    numbers = []
+    for recipe in recipes:
+        group = recipe.optimizer([nn.Parameter(torch.empty(0))]).param_groups[0]
+        numbers.append({name: value for name, value in group.items() if name != "params"})
+    groups: list[dict[str, Any]] = []
+    group_of: list[int] = []
+    for values, run in groupby(range(len(recipes)), key=numbers.__getitem__):
+        slots = list(run)
+        chosen = slice(slots[0], slots[-1] + 1)
+        parts = [parameter.detach()[chosen] for parameter in parameters]
+        group_of += [len(groups)] * len(slots)
+        groups.append({**values, "params": parts, "members": chosen})
+    return fused(recipes[0].optimizer)(groups), group_of
+
+
+@torch.no_grad()
+def clip(parameters: list[Tensor], bound: float) -> None:
+    """Scales each member's gradient down to length `bound`, as `clip_grad_norm_` does for one network."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    length = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+    factor = (bound / (length + 1e-6)).clamp(max=1).view(-1, 1, 1)
+    for gradient in gradients:
+        gradient.mul_(factor)
+
+
+@torch.no_grad()
+def constrain(weights: list[Tensor], max_norm: float) -> None:
+    """Scales each unit's incoming weights down to length `max_norm`, for stacks `[S, in, out]`."""
+    for weight in weights:
+        weight.mul_(max_norm / weight.norm(dim=1, keepdim=True).clamp(min=max_norm))
+
+
+class Tally:
+    """Each member's means over the samples of an epoch, kept on the device until they are asked for."""
+
+    def __init__(self, members: int, device: torch.device) -> None:
+        self.started, self.seen = time.perf_counter(), 0
+        self.sums: dict[str, Tensor] = {}
+        self.right, self.labelled = torch.zeros(2, members, dtype=torch.int64, device=device)
+
+    def add(self, batch: Batch, logits: Tensor, terms: dict[str, Tensor]) -> None:
+        """Counts one batch, by its number of samples."""
+        n = batch.labels.shape[1]
+        for name, term in terms.items():
+            self.sums[name] = self.sums[name] + term * n if name in self.sums else term * n
+        self.right += (logits.argmax(2) == batch.labels).sum(1)
+        self.labelled += (batch.labels != UNLABELLED).sum(1)
+        self.seen += n
+
+    def figures(self) -> Iterator[dict[str, float]]:
+        """For each member: each loss term, the accuracy on the labelled samples, and its share of the images/s."""
+        rate = self.seen / (time.perf_counter() - self.started)
+        means = {name: (total / self.seen).tolist() for name, total in self.sums.items()}
+        for k, (right, labelled) in enumerate(zip(self.right.tolist(), self.labelled.tolist(), strict=True)):
+            accuracy = {"train_accuracy": right / labelled} if labelled else {}
+            yield {**{name: mean[k] for name, mean in means.items()}, **accuracy, "images_per_second": rate}

@@ -1,0 +1,114 @@
+"""The students of a sweep that differ in numbers alone, trained together; each is stored as its own artifact."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kd_cli import schema
+from kd_cli.artifacts import digest_of
+from kd_cli.errors import KdError, must
+from kd_cli.mixing import Mix
+from kd_cli.population import ALONE, Member, capacity, check, fit_population
+from kd_cli.progress import log, task
+from kd_cli.stages.compose import instantiate, owner
+from kd_cli.stages.job import Sweep
+from kd_cli.stages.run import Run
+from kd_cli.stages.student import Builder, Plan
+from kd_cli.stages.training import write_model
+from kd_cli.stages.transfer import TransferSet
+
+LAUNCHER = "population"
+
+
+def refuse(configs: Sequence[DictConfig]) -> None:
+    """ConfigError, before the first job, for students that cannot be trained together whatever their numbers are."""
+    for cfg in configs:
+        try:
+            builder = Builder(cfg, instantiate(cfg.dataset, "dataset"))
+            model = builder.model()
+            builder.recipe.check(model, builder.dataset.validation)
+            augment = instantiate(cfg.transfer.augment, "transfer.augment") if cfg.transfer.augment else None
+        except KdError:  # its own job will say so
+            continue
+        if isinstance(augment, Mix):
+            raise must("transfer.augment", "without mixtures in a population", type(augment).__name__, ALONE)
+        if cfg.targets.top_k is not None:
+            raise must("targets.top_k", "null in a population", cfg.targets.top_k, ALONE)
+        with owner("student"):
+            check(model, builder.objective, builder.recipe)
+        return
+
+
+def peers_of(run: Run, transfer: TransferSet) -> list[Builder]:
+    """The other jobs of the population that share this run's teacher, for the first of them that asks.
+
+    One that will be refused is left out.
+    """
+    teacher = OmegaConf.select(run.cfg, "teacher.seed")
+    peers = [cfg for cfg in Sweep.population if OmegaConf.select(cfg, "teacher.seed") == teacher]
+    Sweep.population = [cfg for cfg in Sweep.population if cfg not in peers]
+    builders = []
+    for cfg in peers:
+        try:
+            schema.check("distill", cfg)
+            builder = Builder(cfg, run.dataset)
+            builder.recipe.check(builder.model(), run.dataset.validation)
+            builder.check(transfer)
+        except KdError:
+            continue
+        builders.append(builder)
+    return builders
+
+
+def train_together(run: Run, role: str, plans: list[Plan]) -> None:
+    """Trains what the store does not hold of these plans, in as large stacks as gain from it.
+
+    What remains, one alone or one whose loss was lost, is left to its own job, which says what it has to say.
+    """
+    missing = {digest_of(plan.identity): plan for plan in plans if not run.store.find("students", plan.identity)}
+    waiting = list(missing.values())
+    if len(waiting) < 2:
+        return
+    size = capacity(waiting[0].builder.model(), run.device) or len(waiting)
+    if size < 2:
+        log.info("%s of this size gain nothing from being trained together", role)
+        return
+    with run.stage(role):
+        for first in range(0, len(waiting) - 1, size):
+            _train_stack(run, role, waiting[first : first + size])
+
+
+def _train_stack(run: Run, role: str, plans: list[Plan]) -> None:
+    members = [Member(plan.builder.model(), plan.batches, plan.objective, plan.builder.recipe) for plan in plans]
+    histories: list[list[dict[str, float]]] = [[] for _ in members]
+    recipe, steps = members[0].recipe, len(members[0].batches)
+    with task(f"{len(members)} {role}", "epoch", recipe.epochs) as progress:
+
+        def on_epoch(records: dict[int, dict[str, float]]) -> None:
+            for member, record in records.items():
+                histories[member].append(record)
+            names = next(iter(records.values()), {})
+            means = {name: mean(record[name] for record in records.values()) for name in names}
+            progress.finish(int(means.get("epoch", recipe.epochs)), means)
+
+        def on_step(epoch: int, step: int) -> None:
+            progress.move(epoch + (step + 1) / steps)
+
+        sane, precision = fit_population(members, run.dataset.validation, on_step, on_epoch)
+    for plan, member, history, well in zip(plans, members, histories, sane, strict=True):
+        if well:
+            _store(run, plan, member, history, precision, len(members))
+    log.info("%s: %d trained together", role, sum(sane))
+
+
+def _store(run: Run, plan: Plan, member: Member, history: list[dict[str, float]], precision: str, members: int) -> None:
+    def fill(folder: Path) -> dict[str, Any]:
+        (folder / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
+        notes = write_model(run, folder, plan.identity, member.model, plan.builder.cfg.student.model, precision)
+        return {**notes, "launcher": LAUNCHER, "members": members}
+
+    run.store.write("students", plan.identity, fill)

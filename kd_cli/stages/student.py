@@ -1,0 +1,103 @@
+"""The student and its baseline: what determines them, and the one way in which both are trained or found."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_model
+from torch import nn
+
+from kd_cli.datasets.splits import fingerprint
+from kd_cli.engine import Batches, Objective, Recipe, Targets, derive
+from kd_cli.errors import must
+from kd_cli.objectives.cross_entropy import CrossEntropy
+from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
+from kd_cli.stages.run import Run
+from kd_cli.stages.training import train_and_store
+from kd_cli.stages.transfer import TransferSet
+from kd_cli.types import Dataset, Split
+
+VERSION = 2  # raised whenever kd trains another student from the same config
+
+
+class Builder:
+    """What the config of a job says of its student, for the student and for the baseline alike."""
+
+    def __init__(self, cfg: DictConfig, dataset: Dataset) -> None:
+        self.cfg, self.dataset = cfg, dataset
+        self.objective: Objective = instantiate(cfg.objective, "objective")
+        with owner("student"):
+            self.recipe: Recipe = instantiate(cfg.student.train, "student.train")
+            self._constructor = instantiate(cfg.student.model, "student.model")
+
+    def model(self) -> nn.Module:
+        """The untrained network: the same weights for the same seed."""
+        torch.manual_seed(derive(self.cfg.seed, "initialisation"))
+        arguments = {"num_classes": len(self.dataset.classes), "input_shape": self.dataset.input_shape}
+        return build_network(lambda: self._constructor(**arguments), "student", self.dataset)
+
+    def check(self, transfer: TransferSet) -> None:
+        """ConfigError where the hard term has no labels to learn from."""
+        if self.cfg.hard_weight > 0 and not transfer.split.labelled:
+            labels = self.cfg.transfer.labels
+            found = "sort the images into transfer/<class>/" if labels == "all" else "set transfer.labels=all"
+            hint = f"Set hard_weight=0, or {found}."
+            raise must("hard_weight", "0 for a transfer set without labels", self.cfg.hard_weight, hint)
+
+    def student(self, run: Run, transfer: TransferSet, targets: Targets, targets_identity: dict[str, Any]) -> "Plan":
+        """How the student is trained."""
+        identity = {"objective": identity_of(self.cfg.objective), "targets": targets_identity}
+        return self._plan(run, transfer, transfer.split, identity, self.objective, targets)
+
+    def baseline(self, run: Run, transfer: TransferSet, split: Split) -> "Plan":
+        """How the baseline is trained: on the transfer set's views of `split`, without a teacher."""
+        return self._plan(run, transfer, split, {"objective": "cross-entropy"}, CrossEntropy(), None)
+
+    def _plan(
+        self, run: Run, transfer: TransferSet, split: Split, identity: dict[str, Any],
+        objective: Objective, targets: Targets | None,
+    ) -> "Plan":  # fmt: skip
+        cfg, recipe, validation = self.cfg, self.recipe, self.dataset.validation
+        identity = {
+            "stage": "student",
+            "version": VERSION,
+            "model": identity_of(cfg.student.model),
+            "train": identity_of(cfg.student.train),
+            "seed": cfg.seed,
+            "data": fingerprint(split),
+            "views": {key: value for key, value in transfer.identity.items() if key != "images"},
+            "classes": list(self.dataset.classes),
+            **identity,
+        }
+        if recipe.select == "best_validation" and validation is not None:
+            identity["validation"] = fingerprint(validation)
+        views = (transfer.augment, transfer.seed, transfer.views)
+        batches = Batches(split, recipe.batch_size, cfg.seed, run.device, *views, targets)
+        return Plan(self, identity, batches, objective)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a student or a baseline is trained, and the identity under which the store keeps it."""
+
+    builder: Builder
+    identity: dict[str, Any]
+    batches: Batches
+    objective: Objective
+
+
+def obtain_student(run: Run, role: str, model: nn.Module, plan: Plan) -> str:
+    """Trains the untrained `model`, or finds its weights; returns its artifact's name."""
+    with run.stage(role) as done:
+        artifact = run.store.find("students", plan.identity)
+        cached = artifact is not None
+        if artifact is None:
+            node, recipe = plan.builder.cfg.student.model, plan.builder.recipe
+            artifact = train_and_store(
+                run, "students", plan.identity, role, model, node, plan.batches, plan.objective, recipe
+            )
+        load_model(model, str(artifact.folder / "model.safetensors"))
+        model.to(run.device).eval()
+        done(artifact, cached)
+    return run.name(artifact.folder)
