@@ -8,9 +8,11 @@ ARGS ?=
 # Where MNIST lies (the four IDX files, or torchvision's layout); downloaded there if it is absent.
 MNIST ?= data
 SEEDS ?= 0,1,2
+BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIST) small_student.py dump.py stored_targets.py \
+	augmentation.py population.py growth.py sweep.py,--mnist,$(MNIST)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup distill sweep test check fix reproduce clean
+.PHONY: help setup distill sweep bench test check fix reproduce clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +28,11 @@ sweep: $(VENV)/.installed ## four temperatures by three seeds, in one table; ARG
 reproduce: $(VENV)/.installed ## the paper's MNIST experiment with and without views; MNIST=<folder> SEEDS=0,1,2
 	$(BIN)/kd sweep experiment=hinton_mnist dataset.root=$(MNIST) seed=$(SEEDS) 'teacher.seed=$${seed}' sweep.name=hinton_mnist
 	$(BIN)/kd sweep experiment=hinton_mnist_views dataset.root=$(MNIST) seed=$(SEEDS) 'teacher.seed=$${seed}' sweep.name=hinton_mnist_views
+
+bench: $(VENV)/.installed ## what is claimed to be fast or small, measured; MNIST=<folder>; writes benchmarks/RESULTS.md
+	@set -o pipefail; { printf '# Measured\n\n`make bench MNIST=<folder>`, %s\n' "$$(date +%F)"; for words in $(BENCHMARKS); do \
+		words="$${words//,/ }"; printf '\n## `python benchmarks/%s`\n\n' "$${words//$(MNIST)/<folder>}"; \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$words || exit 1; done; } | tee benchmarks/RESULTS.md
 
 test: $(VENV)/.installed-dev ## the whole test suite; ARGS="-m 'not slow'" leaves out the slow part
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)

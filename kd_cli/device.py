@@ -18,9 +18,9 @@ PRECISIONS: dict[str, torch.dtype | None] = {
     "bf16-mixed": torch.bfloat16,
     "16-mixed": torch.float16,
 }
-SMALL_STEP = (
-    3e8  # floating-point operations of a step below which neither a second thread, nor bf16, nor oneDNN gains anything
-)
+# Floating-point operations of a step below which neither a second thread, nor bf16, nor oneDNN's kernels gain anything.
+SMALL_STEP = 3e8
+RESIDENT_SHARE = 0.4  # of a CUDA device's free memory, for a data set and for its targets each
 
 
 def find_device(device: str) -> torch.device:
@@ -94,6 +94,11 @@ def _medium_is_float32() -> bool:
         return bool((a @ b - exact).norm() < 1e-5 * exact.norm())
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def fits(device: torch.device, size: int) -> bool:
+    """Whether data of so many bytes may stay on the device, beside what training needs there."""
+    return device.type != "cuda" or size <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 @contextmanager

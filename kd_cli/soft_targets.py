@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kd_cli.artifacts import Artifact, whole
+from kd_cli.device import fits
 from kd_cli.errors import ArtifactError, ConfigError, must
 from kd_cli.top_k import compress, rebuild
 from kd_cli.types import Split
@@ -28,7 +29,6 @@ from kd_cli.types import Split
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # as safetensors calls them
 FORMATS = {"F16": torch.float16, "F32": torch.float32, "I32": torch.int32, "I64": torch.int64}
-DEVICE_SHARE = 0.25  # of a CUDA device's free memory
 JOIN_PROBES = 256
 JOIN_TOLERANCE = 0.05  # of the logits' size: far above float16 and kernels, far below another image's logits
 
@@ -100,7 +100,7 @@ class SoftTargets:
     """Stored logits, called for the rows of a batch. `check` says whether they belong to a transfer set.
 
     They are read from the mapped files, so that a store may be larger than memory; a CUDA device takes them all where
-    they fit into `DEVICE_SHARE` of its free memory.
+    they fit.
     """
 
     def __init__(self, artifact: Artifact, device: torch.device, temperature: float | None = None) -> None:
@@ -111,10 +111,8 @@ class SoftTargets:
             raise not_stated(self.temperatures, temperature)
         shards = sorted(name for name in artifact.manifest["files"] if name.startswith("logits-"))
         self.views = [_mapped(self.folder / name) for name in shards]
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if sum(tensor.nbytes for view in self.views for tensor in view.values()) <= DEVICE_SHARE * free:
-                self.views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
+        if device.type != "cpu" and fits(device, sum(tensor.nbytes for view in self.views for tensor in view.values())):
+            self.views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
 
     def __call__(self, positions: Tensor, view: int, images: Tensor) -> Tensor:
         """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""

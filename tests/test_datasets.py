@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from kd_cli.datasets import digits as digits_module
+from kd_cli.datasets import resident
 from kd_cli.datasets.cifar import CIFAR10_CLASSES, cifar10, cifar100
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.datasets.mnist import FASHION, FILES, fashion_mnist, mnist, read_idx
@@ -641,3 +642,15 @@ def test_arguments_outside_their_rule_are_refused(tree, changes, message):
     with pytest.raises(ConfigError) as refusal:
         load_folder(tree, **changes)
     assert str(refusal.value) == message
+
+
+def test_images_that_do_not_fit_on_the_device_are_streamed_and_it_says_so(monkeypatch, caplog) -> None:
+    images = Resident(torch.arange(48, dtype=torch.uint8).view(6, 1, 2, 4))
+    order = [torch.tensor([3, 0]), torch.tensor([5])]
+    monkeypatch.setattr(resident, "fits", lambda device, size: size < 48)
+    with caplog.at_level("INFO", "kd"):
+        shown = list(images.stream(order, torch.device("meta")))
+    assert [part.shape for part in shown] == [(2, 1, 2, 4), (1, 1, 2, 4)]
+    assert {part.device.type for part in shown} == {"meta"}
+    assert images._placed[torch.device("meta")].device.type == "cpu"
+    assert "do not fit on the device beside training: streamed" in caplog.text

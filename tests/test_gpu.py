@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd_cli import soft_targets
+from kd_cli import device
 from kd_cli.artifacts import Store, read_artifact
 from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
 from kd_cli.device import find_device
@@ -108,7 +108,7 @@ def test_targets_on_the_gpu_pass_the_check_against_the_cpu(digits, net, targets)
 def test_targets_that_do_not_fit_are_gathered_on_the_cpu(monkeypatch, targets):
     positions = torch.arange(50)
     there = targets(positions, 1, positions)
-    monkeypatch.setattr(soft_targets, "DEVICE_SHARE", 0.0)
+    monkeypatch.setattr(device, "RESIDENT_SHARE", 0.0)
     other = SoftTargets(read_artifact(targets.folder), GPU)
     assert all(view["logits"].device.type == "cpu" for view in other.views)
     assert torch.equal(other(positions, 1, positions), there)

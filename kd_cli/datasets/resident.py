@@ -1,12 +1,17 @@
 """A data set held as one uint8 tensor: moved to the device once, batched there by index."""
 
 import hashlib
+import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from kd_cli.device import fits
+
+log = logging.getLogger("kd")
 
 
 class Resident:
@@ -25,12 +30,18 @@ class Resident:
         return tuple(self.pixels.shape[1:])
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-        """Each batch by one gather on `device`."""
+        """Each batch by one gather on `device`, or in memory where the device has no room for all images."""
         if device not in self._placed:
-            self._placed[device] = self.pixels.to(device)
+            there = fits(device, self.pixels.nbytes)
+            if not there:
+                log.info(
+                    "%.1f GB of images do not fit on the device beside training: streamed", self.pixels.nbytes / 1e9
+                )
+            self._placed[device] = self.pixels.to(device) if there else self.pixels
         pixels = self._placed[device]
         for positions in batches:
-            yield pixels.index_select(0, positions.to(device))  # copies whole images; pixels[…] goes byte by byte
+            # index_select copies whole images; pixels[…] goes byte by byte
+            yield pixels.index_select(0, positions.to(pixels.device)).to(device, non_blocking=True)
 
     def checksums(self) -> Tensor:
         """CRC-32 of each image."""
