@@ -5,7 +5,9 @@ from torch import Tensor
 
 from kd_cli.errors import ConfigError
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.objectives.hinton import Hinton
+from kd_cli.objectives.hard_teacher import HardTeacher
+from kd_cli.objectives.hinton import Hinton, soft_loss
+from kd_cli.objectives.logit_matching import LogitMatching, matching_loss
 from kd_cli.types import Batch
 
 N, CLASSES = 12, 5
@@ -173,3 +175,66 @@ def test_values_outside_their_rule_are_refused(arguments, message):
     with pytest.raises(ConfigError) as refusal:
         Hinton(*arguments)
     assert str(refusal.value) == message
+
+
+# --- other objectives on the teacher's logits
+
+
+def hard_reference(z: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    loss, gradient = reference(z, z, labels, 1.0, 0.0, 1.0)
+    return loss, gradient
+
+
+@pytest.mark.parametrize("labels", [ALL, SOME, NONE], ids=["all labels", "some labels", "no labels"])
+def test_logit_matching_is_half_the_mean_square_of_centred_differences(logits, labels):
+    z, v = logits
+    z.requires_grad_()
+    terms = LogitMatching(0.7, 0.3)(z, batch_of(v + 5.0, labels))  # what all logits of a row share means nothing
+    terms["loss"].backward()
+    a, b = z.detach().double().numpy(), v.double().numpy()
+    difference = (a - a.mean(1, keepdims=True)) - (b - b.mean(1, keepdims=True))
+    hard, hard_gradient = hard_reference(a, labels.numpy())
+    assert terms["soft"].item() == pytest.approx((difference**2).mean() / 2, rel=1e-5)
+    assert terms["loss"].item() == pytest.approx(0.7 * (difference**2).mean() / 2 + 0.3 * hard, rel=1e-5)
+    gradient = 0.7 * difference / difference.size + 0.3 * hard_gradient
+    np.testing.assert_allclose(z.grad.numpy(), gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_teachers_answer_as_a_hard_label(logits):
+    z, v = logits
+    z.requires_grad_()
+    terms = HardTeacher(0.7, 0.3)(z, batch_of(v, SOME))
+    terms["loss"].backward()
+    numbers = z.detach().double().numpy()
+    soft, soft_gradient = hard_reference(numbers, v.argmax(1).numpy())
+    hard, hard_gradient = hard_reference(numbers, SOME.numpy())
+    assert terms["loss"].item() == pytest.approx(0.7 * soft + 0.3 * hard, rel=1e-5)
+    np.testing.assert_allclose(z.grad.numpy(), 0.7 * soft_gradient + 0.3 * hard_gradient, rtol=1e-4, atol=1e-6)
+
+
+def gradient_of(loss, z: Tensor, v: Tensor, *more: float) -> Tensor:
+    z = z.double().requires_grad_()
+    loss(z, v.double(), *more).backward()
+    return z.grad.double()
+
+
+def test_distillation_at_a_high_temperature_tends_to_logit_matching(logits):
+    z, v = logits
+    limit = gradient_of(matching_loss, z, v)
+    away = []
+    for temperature in (1, 10, 100, 1000):
+        gradient = gradient_of(soft_loss, z, v, temperature)
+        cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), limit.flatten(), dim=0)
+        away.append(1 - float(cosine))
+    assert away == sorted(away, reverse=True)
+    assert away[0] > 0.05
+    assert away[2] < 1e-3
+    torch.testing.assert_close(gradient_of(soft_loss, z, v, 1000), limit, rtol=0.02, atol=1e-4)
+
+
+@pytest.mark.parametrize("objective", [LogitMatching, HardTeacher])
+def test_weights_of_other_objectives_are_checked(objective):
+    with pytest.raises(ConfigError, match="soft_weight must be a number ≥ 0, got -1"):
+        objective(-1.0, 0.5)
+    with pytest.raises(ConfigError, match="With both zero there is nothing to learn from"):
+        objective(0.0, 0.0)

@@ -1,9 +1,12 @@
 """Cross-entropy with the hard labels: how the teacher and the baseline are trained."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_cli.errors import must
 from kd_cli.types import UNLABELLED, Batch
 
 
@@ -30,3 +33,13 @@ class CrossEntropy:
     def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The one term, `loss`."""
         return {"loss": hard_loss(logits, batch)}
+
+
+def loss_weights(soft_weight: float, hard_weight: float) -> tuple[float, float]:
+    """These loss weights, checked: finite, not negative, not both zero."""
+    for key, weight in (("soft_weight", soft_weight), ("hard_weight", hard_weight)):
+        if not (math.isfinite(weight) and weight >= 0):
+            raise must(key, "a number ≥ 0", weight)
+    if soft_weight == hard_weight == 0:
+        raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
+    return soft_weight, hard_weight

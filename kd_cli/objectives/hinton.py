@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd_cli.errors import must
-from kd_cli.objectives.cross_entropy import hard_loss
+from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
 from kd_cli.types import Batch
 
 
@@ -26,12 +26,8 @@ class Hinton:
     def __init__(self, temperature: float, soft_weight: float, hard_weight: float) -> None:
         if not (math.isfinite(temperature) and temperature > 0):
             raise must("temperature", "a number > 0", temperature)
-        for key, weight in (("soft_weight", soft_weight), ("hard_weight", hard_weight)):
-            if not (math.isfinite(weight) and weight >= 0):
-                raise must(key, "a number ≥ 0", weight)
-        if soft_weight == hard_weight == 0:
-            raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
-        self.temperature, self.soft_weight, self.hard_weight = temperature, soft_weight, hard_weight
+        self.temperature = temperature
+        self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
 
     def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""

@@ -1,0 +1,21 @@
+"""The teacher's answer as a hard label: what distillation is without dark knowledge, for comparison."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
+from kd_cli.types import Batch
+
+
+class HardTeacher:
+    """`soft_weight` · cross-entropy with the teacher's argmax + `hard_weight` · cross-entropy over what is labelled."""
+
+    def __init__(self, soft_weight: float, hard_weight: float) -> None:
+        self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
+
+    def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The terms `soft` (of the teacher's answer) and `hard`, unweighted, and `loss`, their weighted sum."""
+        assert batch.teacher_logits is not None
+        soft = F.cross_entropy(logits.float(), batch.teacher_logits.argmax(dim=1))
+        hard = hard_loss(logits, batch)
+        return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}
