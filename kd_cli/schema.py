@@ -18,7 +18,7 @@ DTYPES = ("float16", "float32")
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 KNOWN = {  # others have a _target_ that refuses
     "student": ("model", "train"),
-    "transfer": ("labels", "augment", "views", "seed"),
+    "transfer": ("labels", "fraction", "omit_classes", "only_classes", "augment", "views", "seed"),
     "targets": ("dtype", "top_k", "temperatures"),
 }
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json")}

@@ -18,7 +18,7 @@ from kd_cli.datasets.cifar import CIFAR10_CLASSES, cifar10, cifar100
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.datasets.mnist import FASHION, FILES, fashion_mnist, mnist, read_idx
 from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import carve, stratified, whole, with_labels
+from kd_cli.datasets.splits import carve, fraction_of, stratified, whole, with_labels, without_classes
 from kd_cli.errors import ConfigError, DataError
 from kd_cli.types import UNLABELLED, Split
 
@@ -654,3 +654,64 @@ def test_images_that_do_not_fit_on_the_device_are_streamed_and_it_says_so(monkey
     assert {part.device.type for part in shown} == {"meta"}
     assert images._placed[torch.device("meta")].device.type == "cpu"
     assert "do not fit on the device beside training: streamed" in caplog.text
+
+
+# A part of the transfer set.
+
+
+def numbered(labels: list[int]) -> Split:
+    return whole(Resident(torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)), torch.tensor(labels))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "omit", "kept"),
+    [([1], True, [0, 2, 3]), (["dog"], True, [0, 2, 3]), ([0, "fox"], False, [0, 2, 3]), ([2], False, [3])],
+)
+def test_classes_are_left_out_by_name_or_number(wanted, omit, kept) -> None:
+    part = without_classes(numbered([0, 1, 0, 2, 1]), "transfer.omit_classes", wanted, ["cat", "dog", "fox"], omit)
+    assert part.index.tolist() == kept
+
+
+def test_names_come_before_numbers() -> None:
+    part = without_classes(numbered([0, 1]), "transfer.omit_classes", [1], ["1", "0"], True)
+    assert part.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "message"),
+    [
+        ([0, 1], ["bee"], "must be a list of classes (cat, dog, fox) or their numbers, got 'bee'."),
+        ([0, 1], [3], "must be a list of classes (cat, dog, fox) or their numbers, got 3."),
+        ([0, 1], [0, 1], "must be a list that leaves some samples in the transfer set, got [0, 1]."),
+        ([0, -1], [0], "must be null for a transfer set with unlabelled samples, whose classes nobody knows, got [0]."),
+    ],
+)
+def test_a_choice_of_classes_that_makes_no_sense_is_refused(labels, wanted, message) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        without_classes(numbered(labels), "transfer.omit_classes", wanted, ["cat", "dog", "fox"], True)
+    assert str(refusal.value) == f"transfer.omit_classes {message}"
+
+
+def test_a_fraction_is_stratified_and_follows_from_the_seed() -> None:
+    split = numbered([0] * 60 + [1] * 30 + [UNLABELLED] * 10)
+    part = fraction_of(split, 0.1, 3, ["a", "b"])
+    assert part.labels.tolist() == [0] * 6 + [1] * 3 + [UNLABELLED]
+    assert torch.equal(part.index, fraction_of(split, 0.1, 3, ["a", "b"]).index)
+    assert not torch.equal(part.index, fraction_of(split, 0.1, 4, ["a", "b"]).index)
+    assert fraction_of(split, 1, 3, ["a", "b"]) is split
+
+
+@pytest.mark.parametrize(
+    ("fraction", "message"),
+    [
+        (0, "must be > 0 and ≤ 1, got 0."),
+        (1.5, "must be > 0 and ≤ 1, got 1.5."),
+        (True, "must be > 0 and ≤ 1, got True."),
+        (0.05, "must be large enough for a sample of every class, got 0.05. Left empty: b."),
+        (1e-6, "must be large enough for a sample of every class, got 1e-06. Left empty: a, b."),
+    ],
+)
+def test_a_fraction_that_leaves_a_class_empty_is_refused(fraction, message) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        fraction_of(numbered([0] * 95 + [1] * 5), fraction, 0, ["a", "b"])
+    assert str(refusal.value) == f"transfer.fraction {message}"

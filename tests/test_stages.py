@@ -14,6 +14,7 @@ from running import TINY, Outcome, inside
 from safetensors.torch import load_file, save_file
 
 from kd_cli.cli import CONFIGS
+from kd_cli.datasets.digits import digits
 from kd_cli.device import native_bf16
 
 STAGES = ("teacher", "soft_targets", "student", "baseline")
@@ -590,3 +591,26 @@ def test_the_papers_data_set_as_it_was_published(tmp_path: Path) -> None:
 
 def test_the_default_experiment_needs_neither_network_nor_files() -> None:
     assert "- dataset: digits" in (CONFIGS / "distill.yaml").read_text()
+
+
+def test_a_transfer_set_without_a_class(again: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    result = again("transfer.omit_classes=[3]", "transfer.fraction=0.5")
+    assert cached(result) == {"teacher"}
+    samples = load_file(tmp_path / "outputs" / artifacts(result)["soft_targets"] / "samples.safetensors")
+    labels = digits().train.labels[torch.isin(digits().train.index, samples["index"])]
+    assert set(labels.tolist()) == set(range(10)) - {3}
+    assert len(labels) == round(0.5 * int((digits().train.labels != 3).sum()))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("transfer.omit_classes=3",), "transfer.omit_classes must be a list of classes, or null, got 3. Write"),
+        (("transfer.omit_classes=[3]", "transfer.only_classes=[1]"), "transfer.only_classes must be null where"),
+    ],
+)
+def test_a_choice_of_classes_that_cannot_be_is_refused(words, message, tmp_path: Path) -> None:
+    done = inside("distill", *TINY, *words, cwd=tmp_path)
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith(message)
+    assert not (tmp_path / "outputs").exists()

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,38 @@ def with_labels(split: Split, labels: str | float, seed: int) -> Split:
     partial = torch.full_like(split.labels, UNLABELLED)
     partial[kept] = split.labels[kept]
     return split.with_labels(partial)
+
+
+def without_classes(split: Split, key: str, wanted: Sequence[Any], classes: Sequence[str], omit: bool) -> Split:
+    """A split less the samples of the `wanted` classes (names or numbers), or with `omit` false of them alone."""
+    if split.labelled < len(split):
+        raise must(key, "null for a transfer set with unlabelled samples, whose classes nobody knows", list(wanted))
+    chosen = set()
+    for each in wanted:
+        known = isinstance(each, int) and not isinstance(each, bool) and 0 <= each < len(classes)
+        if str(each) not in classes and not known:
+            shown = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
+            raise must(key, f"a list of classes ({shown}) or their numbers", each)
+        chosen.add(classes.index(str(each)) if str(each) in classes else int(each))
+    hit = torch.isin(split.labels, torch.tensor(sorted(chosen), dtype=torch.int64))
+    kept = (~hit if omit else hit).nonzero()[:, 0]
+    if len(kept) == 0:
+        raise must(key, "a list that leaves some samples in the transfer set", list(wanted))
+    return split.select(kept)
+
+
+def fraction_of(split: Split, fraction: float, seed: int, classes: Sequence[str]) -> Split:
+    """A stratified share of a split; unlabelled samples are a stratum of their own."""
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise must("transfer.fraction", "> 0 and ≤ 1", fraction)
+    if fraction == 1:
+        return split
+    part = split.select(stratified(split.labels, round(fraction * len(split)), seed))
+    lost = sorted(set(split.labels.tolist()) - set(part.labels.tolist()) - {UNLABELLED})
+    if lost or len(part) == 0:
+        names = ", ".join(classes[k] for k in lost[:10]) or "all"
+        raise must("transfer.fraction", "large enough for a sample of every class", fraction, f"Left empty: {names}.")
+    return part
 
 
 def fingerprint(split: Split) -> str:

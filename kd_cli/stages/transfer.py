@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kd_cli.augment import Augment
-from kd_cli.datasets.splits import with_labels
+from kd_cli.datasets.splits import fraction_of, with_labels, without_classes
 from kd_cli.errors import must
 from kd_cli.mixing import Mix
 from kd_cli.soft_targets import Storage, not_stated
@@ -38,11 +38,24 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
         raise must("transfer.views", "1 where transfer.augment is null", views, hint)
     if online and views > 1:
         raise must("transfer.views", "1 with teacher.online=true, where each epoch has a view of its own", views)
-    split = with_labels(dataset.transfer, cfg.labels, cfg.seed)
+    split = with_labels(_chosen(cfg, dataset), cfg.labels, cfg.seed)
     identity: dict[str, Any] = {"images": split.images.digest}
     if augment is not None:
         identity |= {"augment": identity_of(cfg.augment), "seed": cfg.seed, "views": None if online else views}
     return TransferSet(split, augment, cfg.seed, None if online and augment is not None else views, identity)
+
+
+def _chosen(cfg: DictConfig, dataset: Dataset) -> Split:
+    """The samples that `transfer.omit_classes`, `transfer.only_classes` and `transfer.fraction` leave."""
+    split, filters = dataset.transfer, ("omit_classes", "only_classes")
+    asked = {name: plain(cfg[name]) for name in filters if cfg[name] is not None}
+    if len(asked) > 1:
+        raise must("transfer.only_classes", "null where transfer.omit_classes is set", asked["only_classes"])
+    for name, wanted in asked.items():
+        if not isinstance(wanted, list):
+            raise must(f"transfer.{name}", "a list of classes, or null", wanted, f"Write 'transfer.{name}=[{wanted}]'.")
+        split = without_classes(split, f"transfer.{name}", wanted, dataset.classes, name == "omit_classes")
+    return fraction_of(split, cfg.fraction, cfg.seed, dataset.classes)
 
 
 def storage(cfg: DictConfig, classes: int) -> Storage:
