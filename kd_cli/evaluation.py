@@ -1,5 +1,6 @@
 """One evaluator for teacher, student and baseline: errors on a split, and what the model costs."""
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli import metrics
+from kd_cli.device import threads_for
 from kd_cli.prediction import predict
 from kd_cli.types import Split
 
@@ -33,6 +35,7 @@ def evaluate(
     logits = predict(model, split, device)
     wrong, n = metrics.errors(logits, split.labels), len(split)
     image = next(split.images.stream([torch.tensor([0])], device)).float() / 255
+    flops = count_flops(model, image)
     figures: dict[str, Any] = {
         "errors": wrong,
         "n": n,
@@ -40,9 +43,9 @@ def evaluate(
         "nll": metrics.nll(logits, split.labels),
         "ece": metrics.ece(logits, split.labels),
         "params": sum(p.numel() for p in model.parameters()),
-        "flops": count_flops(model, image),
+        "flops": flops,
         "bytes": sum(t.numel() * t.element_size() for t in model.state_dict().values()),
-        "latency_ms": {str(size): latency_ms(model, image, size) for size in LATENCY_BATCHES},
+        "latency_ms": {str(size): latency_ms(model, image, size, flops) for size in LATENCY_BATCHES},
         "per_class": metrics.per_class(logits, split.labels, classes),
     }
     if teacher is not None:
@@ -70,9 +73,16 @@ def count_flops(model: nn.Module, image: Tensor) -> int | None:
 
 
 @torch.inference_mode()
-def latency_ms(model: nn.Module, image: Tensor, batch: int) -> float:
-    """Median milliseconds of a forward pass on the image's device, after warm-up."""
+def latency_ms(model: nn.Module, image: Tensor, batch: int, flops: int | None = None) -> float:
+    """Median milliseconds of a forward pass on the image's device, after warm-up; on one thread where the operations
+    of an image are so few that a batch is too small to share.
+    """
     model.eval()
+    with threads_for(math.inf if flops is None else flops * batch):
+        return _median_ms(model, image, batch)
+
+
+def _median_ms(model: nn.Module, image: Tensor, batch: int) -> float:
     images = image.repeat(batch, 1, 1, 1)
     taken: list[float] = []
     began = time.perf_counter()
