@@ -1,11 +1,15 @@
 """Learning-rate schedules: torch's own, told how long the run is. Each moves once a step."""
 
+import warnings
 from collections.abc import Sequence
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, OneCycleLR, SequentialLR
 
 from kd_cli.errors import must
+
+# SequentialLR of torch 2.6 calls its parts in a way that it warns of itself.
+warnings.filterwarnings("ignore", "The epoch parameter in `scheduler.step", UserWarning)
 
 
 def constant(optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> LRScheduler:
