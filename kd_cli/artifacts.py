@@ -167,12 +167,12 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
             for name, sha256 in _digests(kept, "checksums").items()
         }
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        for path in _checkpoints(work):
-            path.unlink()
         manifest = {**about, "files": files, "created": created, **notes}
         (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         for path in (*work.iterdir(), work):
             _sync(path)
+        for path in _checkpoints(work):  # last of all: without them, an attempt that dies is begun anew
+            path.unlink()
         work.rename(folder)
         _sync(folder.parent)
     except BaseException:
