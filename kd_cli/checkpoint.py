@@ -119,7 +119,7 @@ class Checkpoint:
         if (self.folder / FILE).exists():
             try:
                 tensors, plain = _read(self.folder / FILE)
-            except (OSError, ValueError, KeyError, SafetensorError) as error:
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 log.info("%s: its checkpoint is damaged (%s): starting anew", self.title, error)
             else:
                 then, now = plain["environment"], self.environment
