@@ -135,6 +135,17 @@ def test_a_killed_writer_blocks_nobody_and_leaves_its_checkpoint_to_the_next(sto
     assert list((store.root / "teachers").iterdir()) == [artifact.folder]
 
 
+def test_what_can_be_continued_outlives_a_failure_in_the_last_steps(store):
+    def unspeakable(folder: Path) -> dict[str, object]:
+        (folder / "checkpoint.json").write_text("3")
+        return {"environment": object()}  # no manifest can say this
+
+    with pytest.raises(TypeError):
+        store.write("teachers", IDENTITY, unspeakable)
+    (unfinished,) = (store.root / "teachers").iterdir()
+    assert (unfinished / "checkpoint.json").read_text() == "3"
+
+
 def test_what_can_be_continued_outlives_an_interruption(store):
     def half(folder: Path) -> dict[str, object]:
         (folder / "checkpoint.json").write_text("3")

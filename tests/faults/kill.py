@@ -24,6 +24,7 @@ COMMANDS = {
     "kd distill": ["distill", *TRAINED, *VIEWS],
     "kd sweep": ["sweep", "temperature=2,4", "seed=0,1", *SWEEP],
 }
+LOG = "log.txt"  # what all attempts say
 KINDS = ("teachers", "soft_targets", "students")
 
 
@@ -34,8 +35,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     draw = random.Random(asked.seed)
-    print("| command | SIGKILLs | while making | other weights | damaged, yet taken for whole |")
-    print("|---|---|---|---|---|")
+    print(
+        "| command | SIGKILLs | while making | went on at a checkpoint | other weights | damaged, yet taken for whole |"
+    )
+    print("|---|---|---|---|---|---|")
     good = True
     for name, words in COMMANDS.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +70,7 @@ def _strike(name: str, words: list[str], kills: int, draw: random.Random, root: 
         process = _start(words, struck)
         if done < kills:
             _begun(process, struck)
-            time.sleep(draw.uniform(0, span / 4))
+            time.sleep(draw.uniform(0, span / 10))
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
         if process.wait() == -signal.SIGKILL:
@@ -86,16 +89,17 @@ def _strike(name: str, words: list[str], kills: int, draw: random.Random, root: 
         if done < kills:
             subprocess.run(["rm", "-r", str(struck / "outputs")], check=True)
     spread = ", ".join(f"{kind.replace('_', ' ')} {number}" for kind, number in places.items())
-    line = f"| `{name}` ({rounds} runs) | {done} | {spread} | {wrong} of {rounds} | {damaged} |"
-    return line, wrong == damaged == 0
+    gone_on = (struck / LOG).read_text().count("going on after")
+    line = f"| `{name}` ({rounds} runs) | {done} | {spread} | {gone_on} | {wrong} of {rounds} | {damaged} |"
+    return line, wrong == damaged == 0 < gone_on
 
 
 def _start(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
     for owner in (folder / "outputs" / ".locks").glob("*.owner"):
         owner.unlink()  # of one that was killed
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen([*KD, *words], cwd=folder, env=environment, stdout=quiet, stderr=quiet)
+    with (folder / LOG).open("ab") as log:
+        return subprocess.Popen([*KD, *words], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log)
 
 
 def _begun(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -133,3 +137,7 @@ def _damaged(folder: Path) -> int:
                 sound = False
             bad += not sound
     return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main())
