@@ -161,7 +161,7 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
     work.mkdir(parents=True, exist_ok=True)
     try:
         notes = fill(work)
-        kept = sorted(set(work.iterdir()) - set(_checkpoints(work)))
+        kept = sorted(set(work.iterdir()) - {*_checkpoints(work), work / MANIFEST})  # one may be an earlier attempt's
         files = {
             name: {"bytes": (work / name).stat().st_size, "sha256": sha256}
             for name, sha256 in _digests(kept, "checksums").items()

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def _strike(name: str, words: list[str], kills: int, draw: random.Random, root: 
             damaged += _damaged(struck)
             continue
         if process.returncode != 0:
-            raise SystemExit(f"{name} failed after {done} kills: exit status {process.returncode}")
+            raise SystemExit(f"{name} failed after {done} kills:\n{(struck / LOG).read_text()[-2000:]}")
         rounds += 1
         damaged += _damaged(struck)
         wrong += _weights(struck) != expected
@@ -87,7 +88,7 @@ def _strike(name: str, words: list[str], kills: int, draw: random.Random, root: 
         if left:
             raise SystemExit(f"{name} left {left[0]}")
         if done < kills:
-            subprocess.run(["rm", "-r", str(struck / "outputs")], check=True)
+            shutil.rmtree(struck / "outputs")
     spread = ", ".join(f"{kind.replace('_', ' ')} {number}" for kind, number in places.items())
     gone_on = (struck / LOG).read_text().count("going on after")
     line = f"| `{name}` ({rounds} runs) | {done} | {spread} | {gone_on} | {wrong} of {rounds} | {damaged} |"
