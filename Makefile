@@ -12,7 +12,7 @@ BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIS
 	augmentation.py population.py growth.py sweep.py,--mnist,$(MNIST)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup distill sweep bench test check fix reproduce clean
+.PHONY: help setup distill sweep bench test faults check fix reproduce clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,11 @@ bench: $(VENV)/.installed ## what is claimed to be fast or small, measured; MNIS
 
 test: $(VENV)/.installed-dev ## the whole test suite; ARGS="-m 'not slow'" leaves out the slow part
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+faults: $(VENV)/.installed-dev ## kill it, again and again: tests/faults/*.py into tests/faults/RESULTS.md; takes minutes
+	@set -o pipefail; { status=0; echo "# Faults"; for script in tests/faults/*.py; do \
+		printf '\n`python %s`, %s\n\n' $$script $$(date -I); $(BIN)/python $$script || status=1; \
+		done; exit $$status; } | tee tests/faults/RESULTS.md
 
 check: $(VENV)/.installed-dev ## ruff, format check and mypy; never writes
 	$(BIN)/ruff check --no-cache .

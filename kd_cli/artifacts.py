@@ -161,18 +161,18 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
     work.mkdir(parents=True, exist_ok=True)
     try:
         notes = fill(work)
-        kept = sorted(set(work.iterdir()) - set(_checkpoints(work)))
+        kept = sorted(set(work.iterdir()) - {*_checkpoints(work), work / MANIFEST})  # one may be an earlier attempt's
         files = {
             name: {"bytes": (work / name).stat().st_size, "sha256": sha256}
             for name, sha256 in _digests(kept, "checksums").items()
         }
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        for path in _checkpoints(work):
-            path.unlink()
         manifest = {**about, "files": files, "created": created, **notes}
         (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         for path in (*work.iterdir(), work):
             _sync(path)
+        for path in _checkpoints(work):  # last of all: without them, an attempt that dies is begun anew
+            path.unlink()
         work.rename(folder)
         _sync(folder.parent)
     except BaseException:

@@ -5,9 +5,11 @@ Never imports torch: help, completion and a config error must be there at once.
 
 import hashlib
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from kd_cli import __version__
 from kd_cli.errors import KdError, did_you_mean
@@ -15,15 +17,20 @@ from kd_cli.errors import KdError, did_you_mean
 PACKAGED = Path(__file__).parent / "configs"
 CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
 TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c"}
-EXECUTION = ("hydra", "output_dir=", "device=", "compile=", "sweep.", "trusted_modules=")
+EXECUTION = ("hydra", "output_dir=", "device=", "compile=", "checkpoint.", "sweep.", "trusted_modules=")
 HYDRAS_VALUE_ERRORS = ("Config group override must be", "Only one of --run", "The --resolve flag")
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 SHELLS = ("bash", "zsh", "fish")
 
 
 def main() -> None:
-    """Entry point of the `kd` command."""
-    sys.exit(run(sys.argv[1:]))
+    """Entry point of the `kd` command. A signal to end it is taken as Ctrl-C is; Slurm gives SIGUSR1 as a warning."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _interrupt)
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt as stop:
+        sys.exit(_interrupted(stop))
 
 
 def run(words: list[str]) -> int:
@@ -109,9 +116,8 @@ def _hydra(name: str, words: list[str]) -> int:
             raise job.Outcome.error
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
-    except KeyboardInterrupt:
-        _say("Interrupted. Finished teachers, soft targets and students are kept: the same command goes on from there.")
-        status = 130
+    except KeyboardInterrupt as stop:
+        status = _interrupted(stop)
     except BrokenPipeError:  # `kd … | head`: nobody reads any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
@@ -177,6 +183,21 @@ def _complete(rest: list[str]) -> int:
         return 0
     os.environ["COMP_LINE"] = f"{program} {arguments}"
     return _hydra(command.replace("-", "_"), ["-sc", *rest])
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Raises what Ctrl-C raises, once: `timeout` and schedulers send their signals twice."""
+    for again in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(again, signal.SIG_IGN)
+    raise KeyboardInterrupt(number)
+
+
+def _interrupted(stop: KeyboardInterrupt) -> int:
+    _say(
+        "Interrupted. Finished teachers, soft targets and students are kept, and the checkpoint of an unfinished one: "
+        "the same command goes on from there."
+    )
+    return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 
 
 def _say(message: str) -> None:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kd_cli.augment import Augment
+from kd_cli.checkpoint import Checkpoint, State
 from kd_cli.device import (
     PRECISIONS,
     autocast,
@@ -148,13 +149,15 @@ def fit(
     recipe: Recipe,
     validation: Split | None = None,
     compile: bool = False,
+    checkpoint: Checkpoint | None = None,
     on_step: Callable[[int, int], None] = lambda epoch, step: None,
     on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
 ) -> str:
     """Trains `model` in place, and returns the precision that was chosen.
 
     `on_epoch` is given what history.jsonl holds of each epoch: epoch, lr, each loss term, train and validation
-    accuracy, images/s. Raises TrainingError as soon as an epoch's loss is not a number.
+    accuracy, images/s. A `checkpoint` is gone on from, and written at the ends of epochs. Raises TrainingError as soon
+    as an epoch's loss is not a number.
     """
     recipe.check(model, validation)
     device = batches.device
@@ -190,9 +193,11 @@ def fit(
             constrain(matrices, recipe.max_norm)
         return logits.detach(), {name: term.detach() for name, term in terms.items()}
 
-    best, fewest = None, math.inf
+    state = State(model, optimizer, scheduler, scaler, len(batches))
     with threads_for(flops), float32_kernels(device, flops):
-        for epoch in range(recipe.epochs):
+        if checkpoint is not None:
+            checkpoint.load(state, precision)
+        for epoch in range(state.epoch, recipe.epochs):
             model.train()
             lr, meter = optimizer.param_groups[0]["lr"], Meter()
             for step, batch in enumerate(batches.epoch(epoch)):
@@ -209,11 +214,14 @@ def fit(
             if validation is not None:
                 wrong = int((predict(model, validation, device).argmax(1) != validation.labels).sum())
                 figures["validation_accuracy"] = 1 - wrong / len(validation)
-                if recipe.select == "best_validation" and wrong < fewest:
-                    best, fewest = copy.deepcopy(model.state_dict()), wrong
-            on_epoch({"epoch": epoch + 1, "lr": lr, **figures})
-    if best is not None:
-        model.load_state_dict(best)
+                if recipe.select == "best_validation" and wrong < state.fewest:
+                    state.best, state.fewest = copy.deepcopy(model.state_dict()), wrong
+            state.epoch = epoch + 1
+            on_epoch({"epoch": state.epoch, "lr": lr, **figures})
+            if checkpoint is not None:
+                checkpoint.save(state)
+    if state.best is not None:
+        model.load_state_dict(state.best)
     model.to(memory_format=torch.contiguous_format)
     model.eval()
     return precision

@@ -27,6 +27,14 @@ QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${se
 
 
 @dataclass
+class Checkpoint:
+    """How often a training is written down, at the end of an epoch: each n-th, or once so much time has passed."""
+
+    every_epochs: int | None = None
+    every_minutes: float | None = 10.0  # less than 1 % of the time with a ResNet-50 under AdamW, 307 MB
+
+
+@dataclass
 class TrainTeacher:
     """Keys of `kd train-teacher`."""
 
@@ -36,6 +44,7 @@ class TrainTeacher:
     compile: bool = False
     output_dir: str = "outputs"
     trusted_modules: list[str] = field(default_factory=list)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
     sweep: dict[str, Any] = field(default_factory=lambda: {"name": None})
 
 
@@ -134,6 +143,11 @@ def check(command: str, cfg: DictConfig) -> None:
     _choice("precision", PRECISIONS, values.get("precision"))
     if "targets" in values:
         _choice("targets.dtype", DTYPES, cfg.targets.dtype)
+    if "checkpoint" in values:
+        if cfg.checkpoint.every_epochs is not None and cfg.checkpoint.every_epochs < 1:
+            raise must("checkpoint.every_epochs", "a whole number ≥ 1 or null", cfg.checkpoint.every_epochs)
+        if cfg.checkpoint.every_minutes is not None and not cfg.checkpoint.every_minutes > 0:
+            raise must("checkpoint.every_minutes", "a number > 0 or null", cfg.checkpoint.every_minutes)
     if command in FORMATS:
         _choice("format", FORMATS[command], values.get("format"))
     if "temperature" in values and not (math.isfinite(cfg.temperature) and cfg.temperature > 0):

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from kd_cli import artifacts
 from kd_cli.artifacts import Artifact, Store, digest_of, open_artifact, read_artifact, whole
 from kd_cli.errors import ArtifactError, ConfigError
 
@@ -133,6 +134,32 @@ def test_a_killed_writer_blocks_nobody_and_leaves_its_checkpoint_to_the_next(sto
     assert sorted(artifact.manifest["files"]) == sorted(FILES)
     assert sorted(path.name for path in artifact.folder.iterdir()) == sorted([*FILES, "manifest.json"])
     assert list((store.root / "teachers").iterdir()) == [artifact.folder]
+
+
+def test_what_can_be_continued_outlives_a_failure_in_the_last_steps(store):
+    def unspeakable(folder: Path) -> dict[str, object]:
+        (folder / "checkpoint.json").write_text("3")
+        return {"environment": object()}  # no manifest can say this
+
+    with pytest.raises(TypeError):
+        store.write("teachers", IDENTITY, unspeakable)
+    (unfinished,) = (store.root / "teachers").iterdir()
+    assert (unfinished / "checkpoint.json").read_text() == "3"
+
+
+def test_a_manifest_that_an_attempt_left_unfinished_is_not_listed_in_the_next_one(store, monkeypatch):
+    def continued(folder: Path) -> dict[str, object]:
+        (folder / "checkpoint.json").write_text("3")
+        return fill(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, "_sync", lambda path: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.write("teachers", IDENTITY, continued)
+    (unfinished,) = (store.root / "teachers").iterdir()
+    assert (unfinished / "manifest.json").exists()
+    assert sorted(store.write("teachers", IDENTITY, continued).manifest["files"]) == sorted(FILES)
+    assert store.find("teachers", IDENTITY) is not None
 
 
 def test_what_can_be_continued_outlives_an_interruption(store):

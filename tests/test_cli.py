@@ -296,7 +296,10 @@ def interrupted(folder: Path, *words: str, when: str) -> tuple[int, str, str]:
 
 
 LONG = ("teacher.train.epochs=2", "student.train.epochs=100000")
-KEPT = "Interrupted. Finished teachers, soft targets and students are kept: the same command goes on from there."
+KEPT = (
+    "Interrupted. Finished teachers, soft targets and students are kept, and the checkpoint of an unfinished one: "
+    "the same command goes on from there."
+)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from kd_cli.artifacts import Artifact
+from kd_cli.checkpoint import HISTORY, Checkpoint
 from kd_cli.engine import Batches, Objective, Recipe, fit
 from kd_cli.errors import TrainingError
 from kd_cli.progress import log, task
@@ -30,8 +31,11 @@ def train_and_store(
     """Fits `model`, which the config `node` describes, and writes it below `kind`; `title` names it in the progress."""
 
     def fill(folder: Path) -> dict[str, Any]:
-        steps = len(batches)
-        with (folder / "history.jsonl").open("w") as history, task(title, "epoch", recipe.epochs) as progress:
+        steps, every = len(batches), run.cfg.checkpoint
+        checkpoint = Checkpoint(
+            folder, title, recipe.epochs, every.every_epochs, every.every_minutes, run.environment(recipe.precision)
+        )
+        with (folder / HISTORY).open("a", buffering=1) as history, task(title, "epoch", recipe.epochs) as progress:
 
             def on_epoch(record: dict[str, float]) -> None:
                 history.write(json.dumps(record) + "\n")
@@ -41,10 +45,16 @@ def train_and_store(
                 progress.move(epoch + (step + 1) / steps)
 
             try:
+                validation = run.dataset.validation
                 precision = fit(
-                    model, batches, objective, recipe, run.dataset.validation, run.cfg.compile, on_step, on_epoch
+                    model, batches, objective, recipe, validation, run.cfg.compile, checkpoint, on_step, on_epoch
                 )
+            except KeyboardInterrupt:
+                kept = f"kept up to epoch {checkpoint.epoch} of {recipe.epochs}" if checkpoint.epoch else "not kept"
+                log.info("%s: interrupted, %s", title, kept)
+                raise
             except TrainingError as error:
+                checkpoint.forget()
                 key = "teacher" if kind == "teachers" else "student"
                 raise TrainingError(str(error).replace(" train.", f" {key}.train.")) from error
         if precision != recipe.precision:

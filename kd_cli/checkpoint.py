@@ -1,0 +1,174 @@
+"""Where a training stands at the end of an epoch, on disk: killed anywhere, it goes on from there, to the same bits.
+
+Order, augmentation and dropout of a step derive from (seed, epoch, step): no random generator's state is kept. One file
+of safetensors holds everything, its plain values as JSON in the metadata: it is replaced whole, and checked when read.
+"""
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from kd_cli.artifacts import CHECKPOINT, whole
+from kd_cli.progress import log
+
+FILE = f"{CHECKPOINT}safetensors"
+HISTORY = "history.jsonl"
+
+
+@dataclass
+class State:
+    """All that the next epoch depends on. `steps` is the number of steps an epoch, `epoch` that of the epochs done;
+    `best` are the weights with the `fewest` errors on the validation split, where those are kept.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    scaler: torch.amp.GradScaler
+    steps: int
+    epoch: int = 0
+    best: dict[str, Tensor] | None = None
+    fewest: float = math.inf
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors, copied to the CPU, and plain values. The schedule needs none: it follows from the steps done."""
+        packed = self.optimizer.state_dict()
+        slots = {f"{index}/{name}": value for index, of in packed["state"].items() for name, value in of.items()}
+        tensors = {
+            **{f"model/{name}": value for name, value in self.model.state_dict().items()},
+            **{f"best/{name}": value for name, value in (self.best or {}).items()},
+            **{f"optimizer/{name}": value for name, value in slots.items() if isinstance(value, Tensor)},
+        }
+        plain = {
+            "epoch": self.epoch,
+            "fewest": self.fewest,
+            "scaler": self.scaler.state_dict(),
+            "slots": {name: value for name, value in slots.items() if not isinstance(value, Tensor)},
+            "groups": [
+                {key: value for key, value in group.items() if isinstance(value, bool | int | float)}
+                for group in packed["param_groups"]
+            ],
+        }
+        apart = {  # safetensors wants each tensor for itself, tied weights too
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
+        }
+        return apart, plain
+
+    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """The reverse of `pack`, into a training that has not begun."""
+
+        def part(kind: str) -> dict[str, Tensor]:
+            return {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
+
+        self.epoch, self.fewest = plain["epoch"], plain["fewest"]
+        self.model.load_state_dict(part("model/"))
+        self.best = part("best/") or None
+        self.scaler.load_state_dict(plain["scaler"])
+        for _ in range(self.epoch * self.steps):
+            self.scheduler.step()
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        packed = self.optimizer.state_dict()
+        for name, value in (part("optimizer/") | plain["slots"]).items():
+            index, _, slot = name.partition("/")
+            if isinstance(value, Tensor) and value.shape == parameters[int(index)].shape:
+                value = torch.empty_like(parameters[int(index)]).copy_(value)  # fused kernels want the weights' layout
+            packed["state"].setdefault(int(index), {})[slot] = value
+        for group, kept in zip(packed["param_groups"], plain["groups"], strict=True):
+            group.update(kept)
+        self.optimizer.load_state_dict(packed)
+
+
+class Checkpoint:
+    """The checkpoint of one training in its unfinished artifact's `folder`, with the history so far.
+
+    One is written at the end of every `every_epochs`-th epoch, and of an epoch that ends `every_minutes` or more after
+    the last one; null is never. `environment` is what the bits of a result depend on besides the config.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        title: str,
+        epochs: int,
+        every_epochs: int | None,
+        every_minutes: float | None,
+        environment: dict[str, Any],
+    ) -> None:
+        self.folder, self.title, self.epochs, self.environment = folder, title, epochs, environment
+        self.every_epochs, self.every_minutes = every_epochs, every_minutes
+        self.epoch = 0  # of the checkpoint that is kept
+        self._saved = time.monotonic()
+
+    def load(self, state: State, precision: str) -> None:
+        """Brings `state` and the history to where an earlier attempt was, if one can be continued here. A checkpoint
+        that is damaged, or was made under other circumstances, is left aside: the log says so.
+        """
+        self.environment = {**self.environment, "precision": precision, "threads": torch.get_num_threads()}
+        history = ""
+        if (self.folder / FILE).exists():
+            try:
+                tensors, plain = _read(self.folder / FILE)
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                log.info("%s: its checkpoint is damaged (%s): starting anew", self.title, error)
+            else:
+                then, now = plain["environment"], self.environment
+                other = [f"{key} {then.get(key)}, now {now[key]}" for key in now if then.get(key) != now[key]]
+                if other:
+                    log.info("%s: its checkpoint was made with %s: starting anew", self.title, "; ".join(other))
+                else:
+                    state.restore(tensors, plain)
+                    history, self.epoch = plain["history"], state.epoch
+                    log.info("%s: going on after epoch %d of %d", self.title, state.epoch, self.epochs)
+        (self.folder / HISTORY).write_text(history)
+
+    def save(self, state: State) -> None:
+        """Writes a checkpoint if one is due."""
+        by_epochs = self.every_epochs is not None and state.epoch % self.every_epochs == 0
+        passed = time.monotonic() - self._saved
+        if not by_epochs and (self.every_minutes is None or passed < 60 * self.every_minutes):
+            return
+        tensors, plain = state.pack()
+        plain |= {"environment": self.environment, "history": (self.folder / HISTORY).read_text()}
+        try:
+            text = json.dumps(plain)
+        except TypeError as error:  # an optimizer may be anybody's
+            log.info("%s: goes without checkpoints, its optimizer's state is none of tensors (%s)", self.title, error)
+            self.every_epochs = self.every_minutes = None
+            return
+        with whole(self.folder / FILE) as working:
+            save_file(tensors, working, {"plain": text, "sha256": _digest(tensors, text)})
+        self.epoch, self._saved = state.epoch, time.monotonic()
+
+    def forget(self) -> None:
+        """Removes the checkpoint of a training that cannot succeed."""
+        (self.folder / FILE).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    if _digest(tensors, metadata["plain"]) != metadata["sha256"]:
+        raise ValueError("its checksum differs")
+    plain: dict[str, Any] = json.loads(metadata["plain"])
+    return tensors, plain
+
+
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    """SHA-256 of everything in a checkpoint."""
+    sha = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        sha.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()

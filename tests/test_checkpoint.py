@@ -1,0 +1,382 @@
+import json
+import logging
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from running import KD, Outcome, environment, inside
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kd_cli import checkpoint as module
+from kd_cli.augment import Shift
+from kd_cli.checkpoint import FILE, HISTORY, Checkpoint, State, _read
+from kd_cli.engine import Batches, Recipe, fit
+from kd_cli.models.mlp import mlp
+from kd_cli.models.resnet import resnet
+from kd_cli.objectives.cross_entropy import CrossEntropy
+from kd_cli.schedules import cosine, one_cycle
+from kd_cli.types import Split
+
+CPU = torch.device("cpu")
+EPOCHS = 6
+
+
+class Stop(Exception):
+    """The plug is pulled."""
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True)
+
+
+def plain_sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=0.01, amsgrad=True)
+
+
+def small() -> nn.Module:
+    return mlp(10, (1, 8, 8), widths=[24], dropout=0.5)
+
+
+def convolutional() -> nn.Module:
+    return resnet(10, (1, 8, 8), depth=8, widths=[4, 4, 8, 8])
+
+
+class Tied(nn.Module):
+    """One matrix in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        self.second.weight = self.first.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(self.second(self.first(images.flatten(1)).relu()).relu())
+
+
+def keep(folder: Path, every_epochs: int | None = 1, **environment: object) -> Checkpoint:
+    return Checkpoint(folder, "student", EPOCHS, every_epochs, None, {"device": "cpu", **environment})
+
+
+def train(
+    folder: Path,
+    images: Split,
+    validation: Split | None = None,
+    build: Callable[[], nn.Module] = small,
+    stop: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    **recipe: object,
+) -> nn.Module:
+    """Trains in `folder` as a stage does; with `stop` it breaks off in the epoch after so many, amid its steps."""
+    torch.manual_seed(0)
+    model = build()
+    rule = Recipe(**{"epochs": EPOCHS, "batch_size": 32, "optimizer": sgd, "scheduler": cosine} | recipe)
+
+    def on_epoch(record: dict[str, float]) -> None:
+        del record["images_per_second"]
+        history.write(json.dumps(record) + "\n")
+
+    def on_step(epoch: int, step: int) -> None:
+        if (epoch, step) == (stop, 2):
+            raise Stop
+
+    folder.mkdir(exist_ok=True)
+    checkpoint = checkpoint or keep(folder)
+    with (folder / HISTORY).open("a", buffering=1) as history:
+        fit(
+            model,
+            Batches(images, 32, 5, CPU, Shift(1), 3),
+            CrossEntropy(),
+            rule,
+            validation,
+            checkpoint=checkpoint,
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
+    return model
+
+
+def same(left: nn.Module, right: nn.Module) -> bool:
+    a, b = left.state_dict(), right.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("build", "recipe"),
+    [
+        (small, {}),
+        (small, {"optimizer": plain_sgd, "max_norm": 0.4, "clip": 1.0}),
+        (small, {"optimizer": adamw, "scheduler": one_cycle}),
+        (small, {"scheduler": lambda *a: one_cycle(*a, momentum=(0.5, 0.9))}),
+        (small, {"scheduler": lambda *a: cosine(*a, warmup=0.5)}),
+        (small, {"precision": "16-mixed"}),
+        (small, {"precision": "bf16-mixed", "optimizer": adamw}),
+        (convolutional, {}),
+        (convolutional, {"optimizer": adamw, "precision": "16-mixed", "clip": 1.0}),
+        (Tied, {}),
+    ],
+    ids=["SGD", "bounded", "AdamW", "momentum cycle", "warm-up", "16-mixed", "bf16", "conv", "conv AdamW 16", "tied"],
+)
+def test_a_training_that_broke_off_ends_in_the_bits_of_one_that_did_not(tmp_path, few, build, recipe):
+    undisturbed = train(tmp_path / "undisturbed", few, build=build, **recipe)
+    for stop in (1, 2, 4):  # three times in one training
+        with pytest.raises(Stop):
+            train(tmp_path / "broken", few, build=build, stop=stop, **recipe)
+    resumed = train(tmp_path / "broken", few, build=build, **recipe)
+    assert same(resumed, undisturbed)
+    histories = [(tmp_path / name / HISTORY).read_text() for name in ("broken", "undisturbed")]
+    assert histories[0] == histories[1]
+    assert histories[0].count("\n") == EPOCHS
+
+
+def test_what_float16_makes_of_its_scale_is_kept(tmp_path, few):
+    def steep(parameters):
+        return torch.optim.SGD(parameters, lr=1e-9)
+
+    def huge(logits: Tensor, batch: object) -> dict[str, Tensor]:
+        return {"loss": (logits * 30).square().sum() * 20}  # overflows at the first scales: steps are left out
+
+    states = []
+    for stop in (None, 3):
+        torch.manual_seed(0)
+        model, folder = small(), tmp_path / str(stop)
+        folder.mkdir()
+        rule = Recipe(EPOCHS, 32, steep, cosine, precision="16-mixed")
+
+        def run(model=model, folder=folder, rule=rule, at: int | None = None) -> None:
+            def on_step(epoch: int, step: int) -> None:
+                if epoch == at:
+                    raise Stop
+
+            (folder / HISTORY).touch()
+            fit(model, Batches(few, 32, 5, CPU), huge, rule, checkpoint=keep(folder), on_step=on_step)
+
+        if stop:
+            with pytest.raises(Stop):
+                run(at=stop)
+        run()
+        tensors, plain = _read(folder / FILE)
+        states.append((plain["scaler"], tensors))
+    assert states[0][0]["scale"] < 65536, "the case is one where the scale moves"
+    assert states[0][0] == states[1][0]
+    assert all(torch.equal(states[0][1][name], states[1][1][name]) for name in states[0][1])
+
+
+def test_the_best_epoch_before_the_break_is_still_the_one_that_is_taken(tmp_path, few, digits):
+    """Everything after epoch 2 makes the model worse, so the weights to take come from before the break."""
+
+    def worse(optimizer, epochs, steps):
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step < 2 * steps else 80.0)
+
+    def gentle(parameters):
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    rule = {"select": "best_validation", "scheduler": worse, "optimizer": gentle}
+    undisturbed = train(tmp_path / "undisturbed", few, digits.validation, **rule)
+    lines = (tmp_path / "undisturbed" / HISTORY).read_text().splitlines()
+    figures = [json.loads(line)["validation_accuracy"] for line in lines]
+    assert max(figures) > max(figures[4:])
+    with pytest.raises(Stop):
+        train(tmp_path / "broken", few, digits.validation, stop=4, **rule)
+    assert same(train(tmp_path / "broken", few, digits.validation, **rule), undisturbed)
+
+
+def test_it_goes_on_and_does_not_begin_anew(tmp_path, few, caplog):
+    caplog.set_level(logging.INFO)
+    with pytest.raises(Stop):
+        train(tmp_path, few, stop=4)
+    checkpoint = keep(tmp_path)
+    with pytest.raises(Stop):  # epochs are counted from 0: 4 is the first one that is trained
+        train(tmp_path, few, stop=4, checkpoint=checkpoint)
+    assert [record.getMessage() for record in caplog.records] == ["student: going on after epoch 4 of 6"]
+    assert checkpoint.epoch == 4
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-50] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def foreign(path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, path)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, foreign])
+def test_a_damaged_checkpoint_is_left_aside(tmp_path, few, caplog, damage):
+    caplog.set_level(logging.INFO)
+    undisturbed = train(tmp_path / "undisturbed", few)
+    with pytest.raises(Stop):
+        train(tmp_path / "broken", few, stop=3)
+    damage(tmp_path / "broken" / FILE)
+    assert same(train(tmp_path / "broken", few), undisturbed)
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert re.fullmatch(r"student: its checkpoint is damaged \(.+\): starting anew", line)
+    assert len((tmp_path / "broken" / HISTORY).read_text().splitlines()) == EPOCHS
+
+
+def test_other_threads_precision_or_versions_begin_anew(tmp_path, few, caplog):
+    caplog.set_level(logging.INFO)
+
+    def broken(folder: Path) -> Path:
+        with pytest.raises(Stop):
+            train(folder, few, stop=3, checkpoint=keep(folder, torch="2.6.0"), precision="bf16-mixed")
+        return folder
+
+    undisturbed = train(tmp_path / "undisturbed", few, checkpoint=keep(tmp_path / "undisturbed", torch="2.7.0"))
+    again = broken(tmp_path / "broken")
+    assert same(train(again, few, checkpoint=keep(again, torch="2.7.0")), undisturbed)
+    line = caplog.records[-1].getMessage()
+    assert line.startswith("student: its checkpoint was made with torch 2.6.0, now 2.7.0")
+    assert line.endswith(": starting anew")
+
+    with pytest.raises(Stop):
+        train(tmp_path / "threads", few, stop=3)
+    caplog.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.torch, "get_num_threads", lambda: 7)
+        train(tmp_path / "threads", few)
+    assert "threads 1, now 7: starting anew" in caplog.text
+
+
+def test_nothing_is_written_before_the_time_has_come(tmp_path, few, monkeypatch):
+    def made(every_epochs: int | None, every_minutes: float | None) -> list[int]:
+        """After which epochs a checkpoint is written where each takes a minute."""
+        clock, epochs = [0.0], []
+        monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(module, "save_file", lambda tensors, path, *_: (path.touch(), epochs.append(state.epoch)))
+        checkpoint = Checkpoint(tmp_path, "student", EPOCHS, every_epochs, every_minutes, {})
+        (tmp_path / HISTORY).touch()
+        parameter = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(parameter.parameters(), lr=0.1)
+        state = State(parameter, optimizer, cosine(optimizer, 9, 1), torch.amp.GradScaler("cpu"), 1)
+        for epoch in range(1, 10):
+            clock[0], state.epoch = 60.0 * epoch, epoch
+            checkpoint.save(state)
+        return epochs
+
+    assert made(None, None) == []
+    assert made(1, None) == list(range(1, 10))
+    assert made(4, None) == [4, 8]
+    assert made(None, 3.0) == [3, 6, 9]
+    assert made(4, 3.0) == [3, 4, 7, 8], "the time counts from the last one, whatever asked for it"
+
+
+def test_an_optimizer_whose_state_cannot_be_written_down_trains_without(tmp_path, few, caplog):
+    class Odd(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step()
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    self.state[parameter]["kept"] = [parameter.detach()]
+
+    caplog.set_level(logging.INFO)
+    train(tmp_path, few, optimizer=lambda parameters: Odd(parameters, lr=0.1, momentum=0.9))
+    assert "student: goes without checkpoints" in caplog.text
+    assert not (tmp_path / FILE).exists()
+
+
+# --- the command
+
+TRAINED = ("teacher.train.epochs=6", "student.train.epochs=6", "baseline=false")
+
+
+def test_how_often_is_no_part_of_what_is_made(tmp_path: Path) -> None:
+    first = inside("distill", *TRAINED, cwd=tmp_path).result
+    again = inside("distill", *TRAINED, "checkpoint.every_epochs=1", "checkpoint.every_minutes=null", cwd=tmp_path)
+    assert all(stage["cached"] for stage in again.result["stages"].values())
+    assert again.result["student"]["artifact"] == first["student"]["artifact"]
+
+
+@pytest.mark.parametrize("word", ["every_epochs=0", "every_epochs=-1", "every_minutes=0", "every_minutes=nan"])
+def test_an_interval_that_is_none_is_refused(tmp_path: Path, word: str) -> None:
+    refused = inside("train-teacher", f"checkpoint.{word}", cwd=tmp_path)
+    assert refused.status == 1
+    assert f"checkpoint.{word.partition('=')[0]} must be a " in refused.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_training_that_cannot_succeed_leaves_no_checkpoint(tmp_path: Path) -> None:
+    jump = ("scheduler@teacher.train.scheduler=multi_step", "teacher.train.scheduler.milestones=[2]")
+    words = ("train-teacher", *jump, "teacher.train.scheduler.gamma=1e30", "checkpoint.every_epochs=1")
+    done = inside(*words, cwd=tmp_path)
+    assert "in epoch 3 of" in done.err, "two epochs, and a checkpoint after each, come before it"
+    assert list((tmp_path / "outputs" / "teachers").iterdir()) == []
+
+
+def student(folder: Path, done: Outcome) -> dict[str, str]:
+    stored = folder / "outputs" / done.result["student"]["artifact"]
+    return json.loads((stored / "manifest.json").read_text())["files"]["model.safetensors"]
+
+
+def struck(folder: Path, kind: str, number: int, *words: str) -> tuple[int, str]:
+    """Runs a command that gets this signal at some moment after the first checkpoint of a training below `kind`."""
+    process = subprocess.Popen(
+        [str(KD), *words], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    until = time.monotonic() + 60
+    while not list((folder / "outputs" / kind).glob(f".*/{FILE}")):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.002)
+    time.sleep(random.Random(f"{kind} {number}").uniform(0, 0.1))
+    os.kill(process.pid, number)
+    told = process.communicate(timeout=60)[1]
+    return process.returncode, told
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return student(folder, inside("distill", *LONGER, cwd=folder))
+
+
+LONGER = ("teacher.train.epochs=20", "student.train.epochs=60", "baseline=false", "device=cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "blows",
+    [
+        {"teachers": (signal.SIGKILL, -9), "students": (signal.SIGKILL, -9)},
+        {"teachers": (signal.SIGTERM, 143), "students": (signal.SIGUSR1, 138)},
+    ],
+    ids=["SIGKILL", "SIGTERM, SIGUSR1"],
+)
+def test_struck_in_the_teachers_and_in_the_students_stage(tmp_path, undisturbed, blows) -> None:
+    words = ("distill", *LONGER, "checkpoint.every_epochs=1")
+    for kind, (number, status) in blows.items():
+        code, told = struck(tmp_path, kind, number, *words)
+        assert code == status
+        assert "Traceback" not in told
+        (unfinished,) = (tmp_path / "outputs" / kind).iterdir()
+        assert unfinished.name.endswith(".partial")
+        results = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "runs").glob("*/result.json")]
+        assert {result["status"] for result in results} == {"interrupted"}
+        if number != signal.SIGKILL:
+            assert "the same command goes on from there" in told.splitlines()[-1]
+            assert re.search(rf"{kind[:-1]}: interrupted, kept up to epoch \d+ of", told)
+    done = inside(*words, cwd=tmp_path)
+    assert re.search(r"student: going on after epoch \d+ of 60", done.err)
+    assert student(tmp_path, done) == undisturbed
+    assert not list((tmp_path / "outputs").glob("*/*/checkpoint*"))
+    assert not list((tmp_path / "outputs").glob("*/.*.partial"))
