@@ -35,6 +35,7 @@ class TrainTeacher:
     device: str = "auto"
     compile: bool = False
     output_dir: str = "outputs"
+    rebuild: bool = False  # what is damaged is moved aside and made anew
     trusted_modules: list[str] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=lambda: {"name": None})
 
