@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_model
 from torch import nn
 
 from kd_cli import metrics
@@ -17,6 +16,7 @@ from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.run import Run
+from kd_cli.stages.stored import load_weights
 from kd_cli.stages.train_teacher import obtain, prepare
 from kd_cli.stages.training import train_and_store
 from kd_cli.stages.transfer import TransferSet, transfer_set
@@ -130,7 +130,7 @@ class Builder:
                 artifact = train_and_store(
                     run, "students", identity, role, model, cfg.student.model, batches, objective, recipe
                 )
-            load_model(model, str(artifact.folder / "model.safetensors"))
+            load_weights(model, artifact)
             model.to(run.device).eval()
             done(artifact, cached)
         return run.name(artifact.folder)

@@ -17,7 +17,7 @@ from kd_cli.artifacts import CHECKPOINT, whole
 from kd_cli.batch_size import fastest_batch, out_of_memory
 from kd_cli.device import autocast, chosen_precision, has_convolutions, step_flops
 from kd_cli.engine import Targets
-from kd_cli.errors import must
+from kd_cli.errors import ArtifactError, must
 from kd_cli.prediction import EVALUATION_BATCH, predict, predictions
 from kd_cli.progress import log, task
 from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
@@ -74,6 +74,8 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
         found = run.store.find("soft_targets", identity)
         artifact = found or run.store.write("soft_targets", identity, fill)
         stored = SoftTargets(artifact, run.device, run.cfg.get("temperature"))
+        if len(stored.views) != views:
+            raise ArtifactError(f"{artifact.folder} holds {len(stored.views)} views instead of {views}. Remove it.")
         ask = partial(predict, teacher.network, split, run.device, transfer.augment, transfer.seed)
         stored.check(split, ask)
         done(artifact, found is not None)

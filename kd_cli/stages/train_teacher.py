@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_model
 from torch import nn
 
 from kd_cli.datasets.splits import fingerprint
@@ -17,7 +16,7 @@ from kd_cli.evaluation import evaluate
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.run import Run
-from kd_cli.stages.stored import load
+from kd_cli.stages.stored import load, load_weights
 from kd_cli.stages.training import train_and_store
 from kd_cli.teachers.source import Source
 from kd_cli.teachers.trained import Trained
@@ -103,7 +102,7 @@ def _train(run: Run, source: Trained, network: nn.Module, done: Any) -> str:
         artifact = train_and_store(
             run, "teachers", identity, "teacher", network, node.model, batches, CrossEntropy(), source.train
         )
-    load_model(network, str(artifact.folder / "model.safetensors"))
+    load_weights(network, artifact)
     done(artifact, cached)
     return run.name(artifact.folder)
 
