@@ -170,13 +170,30 @@ class Store:
             hint = "Its disk is full. Make room there: the same command then goes on."
             raise must("output_dir", "a folder with room", str(self.root), hint) from error
 
+    def remove(self, folder: Path) -> bool:
+        """Removes a folder of the store, also an unfinished or damaged one; False while somebody holds its lock.
+
+        It is renamed first, so that an interruption leaves nothing that looks whole. Links in it are not followed.
+        """
+        lock = FileLock(self._lock(folder.with_name(folder.name.removeprefix(".").partition(".")[0])))
+        try:
+            with lock.acquire(timeout=0):
+                shutil.rmtree(_aside(folder))
+        except Timeout:
+            return False
+        return True
+
+    def _lock(self, folder: Path) -> Path:
+        path = self.root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     @contextmanager
     def _alone(self, folder: Path) -> Iterator[None]:
         """Holds the lock of this artifact, which the system takes from a process that dies. The lock's file stays:
         whoever removed it could let two processes in, one by the old file and one by a new one.
         """
-        path = self.root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._lock(folder)
         owner, lock = path.with_suffix(".owner"), FileLock(path)
         try:
             lock.acquire(timeout=0)

@@ -68,7 +68,8 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
     def fill(folder: Path) -> dict[str, Any]:
         how = _dump(run, teacher.network, transfer, stored_as, folder)
         temperatures = list(stored_as.temperatures)
-        return {**how, "samples": len(split), "views": views, "classes": classes, "temperatures": temperatures}
+        about = {"samples": len(split), "views": views, "classes": classes, "temperatures": temperatures}
+        return {**how, **about, "teacher": teacher.name}
 
     with run.stage("soft_targets") as done:
         found = run.store.find("soft_targets", identity)
