@@ -20,7 +20,7 @@ from kd_cli.stages.stored import load_weights
 from kd_cli.stages.train_teacher import obtain, prepare
 from kd_cli.stages.training import train_and_store
 from kd_cli.stages.transfer import TransferSet, transfer_set
-from kd_cli.types import Split
+from kd_cli.types import Dataset, Split
 
 VERSION = 2  # raised whenever kd trains another student from the same config
 
@@ -100,19 +100,7 @@ class Builder:
     ) -> str:  # fmt: skip
         """Trains `model` on the transfer set's views of `split`, or finds it; returns its artifact's name."""
         run, cfg, recipe = self.run, self.run.cfg, self.recipe
-        identity = {
-            "stage": "student",
-            "version": VERSION,
-            "model": identity_of(cfg.student.model),
-            "train": identity_of(cfg.student.train),
-            "seed": cfg.seed,
-            "data": fingerprint(split),
-            "views": {key: value for key, value in transfer.identity.items() if key != "images"},
-            "classes": list(run.dataset.classes),
-            **identity,
-        }
-        if recipe.select == "best_validation" and run.dataset.validation is not None:
-            identity["validation"] = fingerprint(run.dataset.validation)
+        identity = {**student_identity(cfg, recipe, run.dataset, transfer, split), **identity}
         with run.stage(role) as done:
             artifact = run.store.find("students", identity)
             cached = artifact is not None
@@ -134,6 +122,25 @@ class Builder:
             model.to(run.device).eval()
             done(artifact, cached)
         return run.name(artifact.folder)
+
+
+def student_identity(
+    cfg: DictConfig, recipe: Recipe, dataset: Dataset, transfer: TransferSet, split: Split
+) -> dict[str, Any]:
+    """What determines the weights of student and baseline alike; the objective and its targets come to it."""
+    identity = {
+        "stage": "student",
+        "version": VERSION,
+        "model": identity_of(cfg.student.model),
+        "train": identity_of(cfg.student.train),
+        "seed": cfg.seed,
+        "data": fingerprint(split),
+        "views": {key: value for key, value in transfer.identity.items() if key != "images"},
+        "classes": list(dataset.classes),
+    }
+    if recipe.select == "best_validation" and dataset.validation is not None:
+        identity["validation"] = fingerprint(dataset.validation)
+    return identity
 
 
 def recovered(result: dict[str, Any]) -> dict[str, Any]:

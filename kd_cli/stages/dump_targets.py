@@ -57,13 +57,7 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
         return ask, {"online": teacher.identity, "precision": asked}
     split, views, classes = transfer.split, transfer.views or 1, len(run.dataset.classes)
     stored_as = storage(run.cfg, classes)
-    identity = {
-        "stage": "soft_targets",
-        "version": VERSION,
-        "teacher": teacher.identity,
-        "transfer": transfer.identity,
-        **stored_as.identity,
-    }
+    identity = targets_identity(teacher.identity, transfer, stored_as)
 
     def fill(folder: Path) -> dict[str, Any]:
         how = _dump(run, teacher.network, transfer, stored_as, folder)
@@ -88,6 +82,12 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
             "soft targets: the teacher is right on %.2f %% of the labelled samples", 100 - 100 * wrong / len(labelled)
         )
     return stored, {"stored": identity}  # not its content: what the same command computes again may differ in last bits
+
+
+def targets_identity(teacher: dict[str, Any], transfer: TransferSet, stored_as: Storage) -> dict[str, Any]:
+    """All that determines the stored logits of the teacher with the identity `teacher`."""
+    about = {"stage": "soft_targets", "version": VERSION, "teacher": teacher, "transfer": transfer.identity}
+    return {**about, **stored_as.identity}
 
 
 def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storage, folder: Path) -> dict[str, Any]:
