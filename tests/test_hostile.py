@@ -252,7 +252,7 @@ class Evil:
         return os.mkdir, ("executed",)
 
 
-def pickled(tensors: dict[str, torch.Tensor], folder: Path) -> bytes:
+def pickled(folder: Path) -> bytes:
     torch.save(Evil(), folder / "evil")
     return (folder / "evil").read_bytes()
 
@@ -322,7 +322,7 @@ def test_weights_of_another_network_are_not_loaded(name: str, student: Path) -> 
 @pytest.mark.usefixtures("watched")
 @pytest.mark.parametrize("name", ["model.safetensors", "config.yaml"])
 def test_a_pickle_under_another_name_is_not_loaded(name: str, student: Path) -> None:
-    put(student, name, pickled({}, student))
+    put(student, name, pickled(student))
     refused(lambda: kd_cli.load(student))
 
 
