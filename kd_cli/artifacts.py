@@ -3,6 +3,9 @@
 <output_dir>/teachers/<id>/ · soft_targets/<id>/ · students/<id>/
     model.safetensors or logits-*.safetensors · config.yaml · history.jsonl · manifest.json
 
+The manifest holds the digest of every other file and of itself, so that no byte can change unnoticed. Digests tell
+damage, not malice: whoever made a folder can make them agree, and what is read stays data.
+
 While one is being made it is called `.<id>.partial`, and its maker holds a lock. Files in it whose names start with
 `checkpoint.` say that it can be continued: it then outlives an interruption, and the next attempt finds it as it was.
 """
@@ -23,12 +26,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd_cli.errors import ArtifactError, must
+from kd_cli.errors import ArtifactError, first_line, must
 from kd_cli.progress import task
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint."
+LARGEST_MANIFEST = 1 << 24  # bytes: a hundred times one of 1,000 views
 GIGABYTE = 10**9
+REBUILD = "The command that made it makes it anew with rebuild=true."
 log = logging.getLogger("kd")
 
 
@@ -50,26 +55,48 @@ class Artifact:
         files = self.manifest["files"]
         return digest_of({name: files[name]["sha256"] for name in files if name.endswith(".safetensors")})
 
+    def file(self, name: str) -> Path:
+        """The path of one of its files: ArtifactError for one that its manifest does not name."""
+        if name not in self.manifest["files"]:
+            raise ArtifactError(f"{self.folder / MANIFEST} names no {name}: it is not the artifact that is wanted.")
+        return self.folder / name
+
+
+def sealed(manifest: dict[str, Any]) -> str:
+    """The text of a manifest, its own digest in it."""
+    manifest = _as_read(manifest)
+    return json.dumps({**manifest, "digest": digest_of(manifest)}, indent=2) + "\n"
+
 
 def read_artifact(folder: Path) -> Artifact:
     """The artifact in this folder, its content not yet verified; ArtifactError if there is none, or if its manifest
-    cannot be read or names a file that is not there in this size.
+    is not as it was written or names a file that is not there in this size.
     """
+    path = folder / MANIFEST
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ArtifactError(f"{path} is not a plain file.")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        if path.stat().st_size > LARGEST_MANIFEST:
+            raise ValueError("it is too large")
+        text = path.read_bytes().decode()
+        manifest = json.loads(text)
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
+        if text != sealed({key: value for key, value in manifest.items() if key != "digest"}):
+            raise ValueError("it is not as it was written")
     except FileNotFoundError:
         raise ArtifactError(f"{folder} is not an artifact of kd: it has no {MANIFEST}.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            f"{folder / MANIFEST} is damaged ({error}). Remove {folder}; it is then made anew."
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged ({first_line(error)}). {REBUILD}") from error
     for name, (size, _) in files.items():
-        path = folder / name
-        if Path(name).name != name or path.is_symlink():
-            raise ArtifactError(f"{folder / MANIFEST} names {name!r}, which is not a plain file of its folder.")
-        if not path.is_file() or path.stat().st_size != size:
-            raise _damaged(path)
+        try:
+            plain = Path(name).name == name and not (folder / name).is_symlink()
+            whole = plain and (folder / name).is_file() and (folder / name).stat().st_size == size
+        except (OSError, ValueError):  # no name that a file can have
+            plain = False
+        if not plain:
+            raise ArtifactError(f"{path} names {name[:100]!r}, which is not a plain file of its folder.")
+        if not whole:
+            raise _damaged(folder / name)
     return Artifact(folder, manifest)
 
 
@@ -96,15 +123,27 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 class Store:
-    """Artifacts below one output folder."""
+    """Artifacts below one output folder. With `rebuild`, a damaged one counts as absent, and `write` moves it aside."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, rebuild: bool = False) -> None:
+        self.root, self.rebuild = root, rebuild
 
     def find(self, kind: str, identity: dict[str, Any]) -> Artifact | None:
         """What has this identity, verified, or None."""
-        folder = self._folder(kind, identity)
-        return open_artifact(folder) if folder.exists() else None
+        folder, about = self._folder(kind, identity), {"kind": kind, "identity": identity}
+        if not folder.exists():
+            return None
+        try:
+            artifact = open_artifact(folder)
+            if digest_of({key: artifact.manifest.get(key) for key in about}) != digest_of(_as_read(about)):
+                raise ArtifactError(f"{folder / MANIFEST} is that of another artifact.")
+        except ArtifactError as error:
+            refusal = str(error).removesuffix(REBUILD).strip()
+            if not self.rebuild:
+                raise ArtifactError(f"{refusal} {REBUILD}") from error
+            log.info("%s", refusal)
+            return None
+        return artifact
 
     def write(
         self,
@@ -122,6 +161,8 @@ class Store:
         try:
             with self._alone(folder):
                 found = self.find(kind, identity)
+                if found is None and folder.exists():
+                    log.info("moved aside to %s, made anew", _aside(folder).name)
                 return found or _make(folder, {"kind": kind, "identity": identity}, fill)
         except Exception as error:
             if not _disk_is_full(error):
@@ -129,13 +170,30 @@ class Store:
             hint = "Its disk is full. Make room there: the same command then goes on."
             raise must("output_dir", "a folder with room", str(self.root), hint) from error
 
+    def remove(self, folder: Path) -> bool:
+        """Removes a folder of the store, also an unfinished or damaged one; False while somebody holds its lock.
+
+        It is renamed first, so that an interruption leaves nothing that looks whole. Links in it are not followed.
+        """
+        lock = FileLock(self._lock(folder.with_name(folder.name.removeprefix(".").partition(".")[0])))
+        try:
+            with lock.acquire(timeout=0):
+                shutil.rmtree(_aside(folder))
+        except Timeout:
+            return False
+        return True
+
+    def _lock(self, folder: Path) -> Path:
+        path = self.root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     @contextmanager
     def _alone(self, folder: Path) -> Iterator[None]:
         """Holds the lock of this artifact, which the system takes from a process that dies. The lock's file stays:
         whoever removed it could let two processes in, one by the old file and one by a new one.
         """
-        path = self.root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._lock(folder)
         owner, lock = path.with_suffix(".owner"), FileLock(path)
         try:
             lock.acquire(timeout=0)
@@ -168,7 +226,7 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
         }
         created = datetime.now(UTC).isoformat(timespec="seconds")
         manifest = {**about, "files": files, "created": created, **notes}
-        (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        (work / MANIFEST).write_text(sealed(manifest))
         for path in (*work.iterdir(), work):
             _sync(path)
         for path in _checkpoints(work):  # last of all: without them, an attempt that dies is begun anew
@@ -180,6 +238,20 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
             shutil.rmtree(work, ignore_errors=True)
         raise
     return read_artifact(folder)
+
+
+def _as_read(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What JSON makes of it: keys are words, tuples are lists."""
+    read: dict[str, Any] = json.loads(json.dumps(manifest))
+    return read
+
+
+def _aside(folder: Path) -> Path:
+    """Renames a folder to the first free `<id>.damaged-<n>`."""
+    number = 1
+    while (there := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+        number += 1
+    return folder.rename(there)
 
 
 def _checkpoints(work: Path) -> list[Path]:
@@ -203,9 +275,7 @@ def _digests(paths: list[Path], title: str) -> dict[str, str]:
 
 
 def _damaged(path: Path) -> ArtifactError:
-    return ArtifactError(
-        f"{path} is damaged: it differs from its manifest. Remove {path.parent}; it is then made anew."
-    )
+    return ArtifactError(f"{path} is damaged: it differs from its manifest. {REBUILD}")
 
 
 def _disk_is_full(error: Exception) -> bool:

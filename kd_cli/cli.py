@@ -17,7 +17,7 @@ from kd_cli.errors import KdError, did_you_mean
 PACKAGED = Path(__file__).parent / "configs"
 CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
 TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c"}
-EXECUTION = ("hydra", "output_dir=", "device=", "compile=", "checkpoint.", "sweep.", "trusted_modules=")
+EXECUTION = ("hydra", "output_dir=", "device=", "compile=", "checkpoint.", "rebuild=", "sweep.", "trusted_modules=")
 HYDRAS_VALUE_ERRORS = ("Config group override must be", "Only one of --run", "The --resolve flag")
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 SHELLS = ("bash", "zsh", "fish")

@@ -21,7 +21,7 @@ KNOWN = {  # others have a _target_ that refuses
     "transfer": ("labels", "fraction", "omit_classes", "only_classes", "augment", "views", "seed"),
     "targets": ("dtype", "top_k", "temperatures"),
 }
-FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json")}
+FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json"), "list": ("table", "json", "csv")}
 GROUPS = ("model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
 
@@ -43,6 +43,7 @@ class TrainTeacher:
     device: str = "auto"
     compile: bool = False
     output_dir: str = "outputs"
+    rebuild: bool = False  # what is damaged is moved aside and made anew
     trusted_modules: list[str] = field(default_factory=list)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     sweep: dict[str, Any] = field(default_factory=lambda: {"name": None})
@@ -102,12 +103,30 @@ class Predict:
     trusted_modules: list[str] = field(default_factory=list)
 
 
+@dataclass
+class List:
+    """Keys of `kd list`."""
+
+    output_dir: str = "outputs"
+    format: str = "table"
+
+
+@dataclass
+class Clean:
+    """Keys of `kd clean`."""
+
+    output_dir: str = "outputs"
+    yes: bool = False
+
+
 SCHEMAS = {
     "train_teacher": TrainTeacher,
     "dump_targets": DumpTargets,
     "distill": Distill,
     "evaluate": Evaluate,
     "predict": Predict,
+    "list": List,
+    "clean": Clean,
 }
 
 

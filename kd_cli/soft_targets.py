@@ -23,12 +23,11 @@ from torch import Tensor
 from kd_cli.artifacts import Artifact, whole
 from kd_cli.device import fits
 from kd_cli.errors import ArtifactError, ConfigError, must
+from kd_cli.tensor_header import header_of
 from kd_cli.top_k import compress, rebuild
 from kd_cli.types import Split
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-# as safetensors calls them
-FORMATS = {"F16": torch.float16, "F32": torch.float32, "I32": torch.int32, "I64": torch.int64}
 JOIN_PROBES = 256
 JOIN_TOLERANCE = 0.05  # of the logits' size: far above float16 and kernels, far below another image's logits
 
@@ -104,13 +103,17 @@ class SoftTargets:
     """
 
     def __init__(self, artifact: Artifact, device: torch.device, temperature: float | None = None) -> None:
-        self.folder, self.device, self.classes = artifact.folder, device, artifact.manifest.get("classes", 0)
-        self.temperatures = list(artifact.manifest.get("temperatures", []))
+        self.folder, self.device = artifact.folder, device
+        self.classes, self.temperatures = _stated(artifact)
         self.temperature = self.temperatures[0] if temperature is None and self.temperatures else temperature
         if self.temperatures and self.temperature not in self.temperatures:
             raise not_stated(self.temperatures, temperature)
         shards = sorted(name for name in artifact.manifest["files"] if name.startswith("logits-"))
+        self.joined = _mapped(artifact.file("samples.safetensors"))
+        _expect(self.folder, self.joined, {"index": [torch.int64], "crc32": [torch.int64]})
         self.views = [_mapped(self.folder / name) for name in shards]
+        for view in self.views:
+            self._check_shapes(view)
         if device.type != "cpu" and fits(device, sum(tensor.nbytes for view in self.views for tensor in view.values())):
             self.views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
 
@@ -122,6 +125,18 @@ class SoftTargets:
         rest = rows["rest"][:, self.temperatures.index(self.temperature)]
         return rebuild(rows["logits"], rows["classes"], rest, self.temperature, self.classes)
 
+    def _check_shapes(self, view: dict[str, Tensor]) -> None:
+        """ArtifactError unless a view has the types and shapes that a dump gives it, and classes that there are."""
+        few: dict[str, list[torch.dtype]] = {"classes": [torch.int32], "rest": [torch.float32]}
+        _expect(self.folder, view, {"logits": [torch.float16, torch.float32]} | (few if self.temperatures else {}))
+        samples, shape = len(self.joined["index"]), view["logits"].shape
+        fits = len(shape) == 2 and shape[0] == samples > 0 and shape[1] > 0
+        if fits and self.temperatures:
+            fits = view["classes"].shape == shape and view["rest"].shape == (samples, len(self.temperatures))
+            fits = fits and all(0 <= int(end) < self.classes for end in view["classes"].aminmax())
+        if not fits:
+            raise ArtifactError(f"{self.folder} holds logits of other shapes than it states. Remove it.")
+
     def _rows(self, positions: Tensor, view: int) -> dict[str, Tensor]:
         stored = self.views[view]
         there = positions.to(stored["logits"].device)
@@ -131,7 +146,7 @@ class SoftTargets:
         """Compares every sample's index and checksum with `split`, and `JOIN_PROBES` (sample, view) pairs with what the
         teacher says now of (view, positions); ArtifactError on a mismatch.
         """
-        joined = _mapped(self.folder / "samples.safetensors")
+        joined = self.joined
         if not torch.equal(joined["index"], split.index) or not torch.equal(joined["crc32"], split.images.checksums()):
             raise ArtifactError(f"{self.folder} holds the logits of other samples than the transfer set. Remove it.")
         samples, views = len(joined["index"]), len(self.views)
@@ -156,12 +171,29 @@ def not_stated(temperatures: Sequence[float], temperature: float | None) -> Conf
     return must("temperature", rule, temperature, "Add it to targets.temperatures.")
 
 
+def _stated(artifact: Artifact) -> tuple[int, list[float]]:
+    """The number of classes and the temperatures that a manifest states."""
+    classes, temperatures = artifact.manifest.get("classes", 0), artifact.manifest.get("temperatures", [])
+    numbers = isinstance(temperatures, list) and all(type(each) in (int, float) and each > 0 for each in temperatures)
+    if type(classes) is not int or not numbers:
+        raise ArtifactError(f"{artifact.folder} states no number of classes, or no temperatures. Remove it.")
+    return classes, list(temperatures)
+
+
+def _expect(folder: Path, tensors: dict[str, Tensor], wanted: dict[str, list[torch.dtype]]) -> None:
+    found = {name: tensor.dtype for name, tensor in tensors.items()}
+    if set(found) != set(wanted) or any(dtype not in wanted[name] for name, dtype in found.items()):
+        shown = ", ".join(f"{name} ({dtype})" for name, dtype in list(found.items())[:10])
+        raise ArtifactError(f"{folder} must hold {' and '.join(wanted)}, got {shown or 'nothing'}. Remove it.")
+
+
 def _mapped(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, mapped read-only: their pages belong to the file, not to the process.
 
     safetensors' own loader maps them privately and writable, which the kernel counts as the process's data and refuses
     for a file larger than memory.
     """
+    known = header_of(path)
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -169,9 +201,8 @@ def _mapped(path: Path) -> dict[str, Tensor]:
     tensors = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would have it writable
-        for name, entry in header.items():
-            if name != "__metadata__":
-                shape, start = entry["shape"], 8 + size + entry["data_offsets"][0]
-                flat = torch.frombuffer(pages, dtype=FORMATS[entry["dtype"]], count=math.prod(shape), offset=start)
-                tensors[name] = flat.view(shape)
+        for name, (dtype, shape) in known.items():
+            count, start = math.prod(shape), 8 + size + header[name]["data_offsets"][0]
+            flat = torch.frombuffer(pages, dtype=dtype, count=count, offset=start) if count else torch.empty(0)
+            tensors[name] = flat.to(dtype).view(shape)
     return tensors

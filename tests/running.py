@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,3 +85,24 @@ def logging_kept() -> Iterator[None]:
 
 def files_below(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def seal(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes a manifest that agrees with itself, as whoever made the folder can."""
+    from kd_cli.artifacts import sealed
+
+    (folder / "manifest.json").write_text(sealed({key: value for key, value in manifest.items() if key != "digest"}))
+
+
+def harm(path: Path, draw: random.Random) -> str:
+    """Flips bits of one byte, or cuts a tail off, or removes the file; says which."""
+    content, kind = bytearray(path.read_bytes()), draw.choice(("flip", "flip", "cut", "remove"))
+    if kind == "remove":
+        path.unlink()
+        return kind
+    if kind == "flip":
+        content[draw.randrange(len(content))] ^= draw.randrange(1, 256)
+    else:
+        del content[draw.randrange(len(content)) :]
+    path.write_bytes(content)
+    return kind

@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from running import harm, seal
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from kd_cli import artifacts
-from kd_cli.artifacts import Artifact, Store, digest_of, open_artifact, read_artifact, whole
+from kd_cli.artifacts import REBUILD, Artifact, Store, digest_of, open_artifact, read_artifact, whole
 from kd_cli.errors import ArtifactError, ConfigError
 
 IDENTITY = {"stage": "teacher", "seed": 0}
@@ -243,7 +245,7 @@ def test_content_is_verified_apart_from_the_manifest(store):
 def test_a_damaged_file_is_refused_by_name(store, name, harm):
     folder = store.write("teachers", IDENTITY, fill).folder
     harm(folder / name)
-    message = f"{folder / name} is damaged: it differs from its manifest. Remove {folder}; it is then made anew."
+    message = f"{folder / name} is damaged: it differs from its manifest. {REBUILD}"
     for read in (lambda: open_artifact(folder), lambda: store.find("teachers", IDENTITY)):
         with pytest.raises(ArtifactError) as refusal:
             read()
@@ -252,7 +254,20 @@ def test_a_damaged_file_is_refused_by_name(store, name, harm):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"{}", b'{"files": 3}', b'{"files": {"a": {}}}', b'{"files": {"a": 1}}', b"\xff\xfe"],
+    [
+        b"[" * 100_000,
+        b'{"files": {}}',
+        b'{"files": {"a": {"bytes": Infinity}}}',
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"files": 3}',
+        b'{"files": {"a": {}}}',
+        b'{"files": {"a": 1}}',
+        b"\xff\xfe",
+    ],
 )
 def test_a_damaged_manifest_is_refused_by_name(store, content):
     folder = store.write("teachers", IDENTITY, fill).folder
@@ -260,7 +275,7 @@ def test_a_damaged_manifest_is_refused_by_name(store, content):
     with pytest.raises(ArtifactError) as refusal:
         open_artifact(folder)
     assert str(refusal.value).startswith(f"{folder / 'manifest.json'} is damaged (")
-    assert str(refusal.value).endswith(f"). Remove {folder}; it is then made anew.")
+    assert str(refusal.value).endswith(f"). {REBUILD}")
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda folder: None], ids=["empty folder", "no folder"])
@@ -278,7 +293,7 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(store, name):
     (folder.parent / "outside.safetensors").write_bytes(b"x")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = {"bytes": 1, "sha256": "0" * 64}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    seal(folder, manifest)
     with pytest.raises(ArtifactError) as refusal:
         open_artifact(folder)
     assert str(refusal.value) == (
@@ -307,6 +322,48 @@ def test_a_link_is_refused_even_to_the_same_bytes(store):
 )
 def test_a_digest_follows_content_and_not_the_order_of_keys(left, right, equal):
     assert (digest_of(left) == digest_of(right)) is equal
+
+
+def test_what_is_damaged_is_moved_aside_and_made_anew_where_asked_for(store, caplog):
+    caplog.set_level("INFO", logger="kd")
+    asked = Store(store.root, rebuild=True)
+    for number in (1, 2):
+        path = store.write("teachers", IDENTITY, fill).folder / "config.yaml"
+        path.write_text("altered")
+        with pytest.raises(ArtifactError, match="rebuild=true"):
+            store.write("teachers", IDENTITY, fill)
+        assert asked.find("teachers", IDENTITY) is None
+        made = asked.write("teachers", IDENTITY, fill)
+        assert store.find("teachers", IDENTITY) == made
+        aside = path.parent.with_name(f"{path.parent.name}.damaged-{number}")
+        assert (aside / "config.yaml").read_text() == "altered"
+        assert caplog.messages[-1] == f"moved aside to {aside.name}, made anew"
+    assert asked.write("teachers", IDENTITY, lambda folder: pytest.fail("made twice")) == made
+
+
+def test_an_artifact_under_anothers_name_is_not_taken(store):
+    folder = store.write("teachers", IDENTITY, fill).folder
+    other = {"stage": "teacher", "seed": 1}
+    folder.rename(folder.with_name(digest_of(other)[:16]))
+    with pytest.raises(ArtifactError, match=r"is that of another artifact\. .*rebuild=true"):
+        store.find("teachers", other)
+
+
+def test_no_byte_of_an_artifact_changes_unnoticed(store):
+    """A flipped byte, a cut tail or a lost file, anywhere: always refused by name, with what to do."""
+    draw = random.Random(0)
+    folder = store.write("teachers", IDENTITY, fill).folder
+    whole = {path: path.read_bytes() for path in sorted(folder.iterdir())}
+    for trial in range(60):
+        path = list(whole)[trial % len(whole)]
+        harm(path, draw)
+        with pytest.raises(
+            ArtifactError, match=r"manifest\.json" if path.name == "manifest.json" else path.name
+        ) as refusal:
+            store.find("teachers", IDENTITY)
+        assert "rebuild=true" in str(refusal.value)
+        path.write_bytes(whole[path])
+    assert store.find("teachers", IDENTITY) is not None
 
 
 def test_others_may_read_an_artifact(store):

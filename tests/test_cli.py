@@ -14,7 +14,7 @@ from running import KD, TINY, environment, files_below, inside, kd
 import kd_cli
 from kd_cli.cli import CONFIGS
 
-COMMANDS = ("distill", "dump-targets", "evaluate", "predict", "sweep", "train-teacher")
+COMMANDS = ("clean", "distill", "dump-targets", "evaluate", "list", "predict", "sweep", "train-teacher")
 LISTED = ", ".join(COMMANDS)
 
 
@@ -161,6 +161,8 @@ def test_completion_queries(line: str, answer: set[str], tmp_path: Path, monkeyp
         (("distill", "temprature=2"), ""),
         (("distill", "student=mlp16"), ""),
         (("sweep", "--cfg", "job"), ""),
+        (("list",), ""),
+        (("clean",), ""),
     ],
 )
 def test_what_needs_no_model_does_not_import_torch(words: tuple[str, ...], line: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from running import TINY, files_below, inside, kd
 from safetensors.torch import load_file, save_file
 
+from kd_cli.artifacts import REBUILD
 from kd_cli.cli import CONFIGS
 
 
@@ -370,12 +371,16 @@ def test_a_damaged_artifact_is_refused_by_name(kind: str, stored: Path) -> None:
     flip(path)
     done = inside("distill", *TINY, "baseline=false", cwd=stored)
     assert (done.status, done.out) == (1, "")
-    expected = f"{path} is damaged: it differs from its manifest. Remove {folder}; it is then made anew."
+    expected = f"{path} is damaged: it differs from its manifest. {REBUILD}"
     assert done.err.splitlines()[-1] == expected
     assert "Traceback" not in done.err
 
-    shutil.rmtree(folder)
-    assert inside("distill", *TINY, "baseline=false", cwd=stored).status == 0
+    anew = inside("distill", *TINY, "baseline=false", "rebuild=true", cwd=stored)
+    assert anew.status == 0, anew.err
+    assert f"moved aside to {folder.name}.damaged-1, made anew" in anew.err
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, f"{folder.name}.damaged-1"]
+    found = inside("distill", *TINY, "baseline=false", cwd=stored).result
+    assert {stage["cached"] for stage in found["stages"].values()} == {True}
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
@@ -385,7 +390,7 @@ def test_a_damaged_artifact_is_not_answered_with(command: str, stored: Path) -> 
     words = ["images=."] if command == "predict" else []
     done = inside(command, f"path={folder}", *words, cwd=stored)
     path = folder / "model.safetensors"
-    expected = f"{path} is damaged: it differs from its manifest. Remove {folder}; it is then made anew.\n"
+    expected = f"{path} is damaged: it differs from its manifest. {REBUILD}\n"
     assert (done.status, done.out, done.err) == (1, "", expected)
 
 

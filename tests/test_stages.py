@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from running import TINY, Outcome, inside
+from running import TINY, Outcome, inside, seal
 from safetensors.torch import load_file, save_file
 
 from kd_cli.cli import CONFIGS
@@ -440,7 +440,7 @@ def rewrite(folder: Path, name: str, change: Callable[[dict[str, torch.Tensor]],
     save_file(tensors, folder / name)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": digest(folder / name)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    seal(folder, manifest)
 
 
 def swap(key: str) -> Callable[[dict[str, torch.Tensor]], None]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from running import TINY, Outcome, inside
+from running import TINY, Outcome, inside, seal
 from safetensors.torch import load_file, save_file
 
 import kd_cli
@@ -93,7 +93,7 @@ def rewrite(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    seal(folder, manifest)
 
 
 FORBIDDEN = [

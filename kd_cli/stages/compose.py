@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from hydra.errors import InstantiationException
@@ -20,7 +20,9 @@ from kd_cli.types import Dataset
 
 OURS = ("kd_cli", "torch", "torchvision")  # versioned by kd and by torch: no digest of their sources
 # What a config out of an artifact may name.
-ALLOWED = ("kd_cli.models", "kd_cli.datasets", "torch.nn", "torchvision.models")
+MODELS = ("kd_cli.models", "torch.nn", "torchvision.models")
+DATASETS = ("kd_cli.datasets",)
+DOWNLOADS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
 
 
 def instantiate(node: Any, key: str, **arguments: Any) -> Any:
@@ -87,24 +89,63 @@ def identity_of(node: Any) -> dict[str, Any]:
     return {"config": config, "sources": sources} if sources else {"config": config}
 
 
-def check_stored(config: Any, trusted: Sequence[str], where: Path) -> None:
-    """ArtifactError unless every `_target_` in a stored config is on the allow-list.
+def check_stored(config: Any, trusted: Sequence[str], where: Path, allowed: Sequence[str] = MODELS) -> None:
+    """ArtifactError unless a stored config is plain values, and every `_target_` in it a network or a data set of
+    `allowed` or anything of `trusted`.
 
     The object itself must come from there too: a module of the list may hold others' names.
     """
-    roots = (*ALLOWED, *trusted)
-    for target in _targets(config):
-        allowed = isinstance(target, str) and _within(target, roots)
-        if allowed and not _within(target, tuple(trusted)):
-            try:
-                allowed = _within(str(getattr(get_object(target), "__module__", "")), ALLOWED)
-            except (ImportError, AttributeError, ValueError, InstantiationException):
-                allowed = False
-        if not allowed:
+    for node in _mappings(config, where):
+        keys = {key for key in node if key.startswith("_")}
+        target = node.get("_target_")
+        if isinstance(target, str) and _within(target, trusted):
+            continue
+        nested = allowed == DATASETS and node is not config
+        if "_target_" in keys and (nested or not isinstance(target, str) or not _buildable(target, allowed)):
+            roots = ", ".join((*allowed, *trusted))
             raise ArtifactError(
-                f"{where} names {target!r}, which may not be built from a stored config (allowed: {', '.join(roots)}). "
+                f"{where} names {target!r}, which may not be built from a stored config (allowed: {roots}). "
                 f"If you trust it, add its module: 'trusted_modules=[{str(target).rpartition('.')[0]}]'."
             )
+        if other := sorted(keys - {"_target_", "_partial_"}):
+            raise ArtifactError(f"{where} must hold arguments by name alone, got {', '.join(other)}.")
+        if str(target).startswith("torchvision.") and any(node.get(key) for key in DOWNLOADS):
+            raise ArtifactError(f"{where} names {target!r} with weights to download: a stored model has its own.")
+
+
+def _mappings(config: Any, where: Path) -> Iterator[dict[str, Any]]:
+    """Every mapping in a tree of plain values; ArtifactError for what is none, or would be resolved to another."""
+    if isinstance(config, dict):
+        if not all(isinstance(key, str) for key in config):
+            raise ArtifactError(f"{where} must have words as keys, got {list(config)[:10]}.")
+        yield config
+        for value in (*config, *config.values()):
+            yield from _mappings(value, where)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _mappings(value, where)
+    elif (isinstance(config, str) and ("${" in config or config == "???")) or not isinstance(
+        config, str | int | float | None
+    ):
+        raise ArtifactError(f"{where} must hold plain values, got {str(config)[:100]!r}, which is not resolved.")
+
+
+def _buildable(target: str, allowed: Sequence[str]) -> bool:
+    """Whether a name stands for a network or a data set, by its class or by what its function says it returns."""
+    if not _within(target, allowed):
+        return False
+    try:
+        found = get_object(target)
+        made = found if isinstance(found, type) or _within(target, ["torch"]) else get_type_hints(found).get("return")
+    except Exception:  # an import or a lookup that fails as it likes
+        return False
+    if not _within(str(getattr(found, "__module__", "")), allowed) or found.__name__.startswith("_"):
+        return False
+    if _within(target, ["torchvision"]):
+        from torchvision import models
+
+        return found.__name__ in models.list_models(module=models)
+    return isinstance(made, type) and issubclass(made, nn.Module | Dataset)
 
 
 def _targets(config: Any) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from kd_cli.artifacts import CHECKPOINT, whole
 from kd_cli.batch_size import fastest_batch, out_of_memory
 from kd_cli.device import autocast, chosen_precision, has_convolutions, step_flops
 from kd_cli.engine import Targets
-from kd_cli.errors import must
+from kd_cli.errors import ArtifactError, must
 from kd_cli.prediction import EVALUATION_BATCH, predict, predictions
 from kd_cli.progress import log, task
 from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
@@ -57,23 +57,20 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
         return ask, {"online": teacher.identity, "precision": asked}
     split, views, classes = transfer.split, transfer.views or 1, len(run.dataset.classes)
     stored_as = storage(run.cfg, classes)
-    identity = {
-        "stage": "soft_targets",
-        "version": VERSION,
-        "teacher": teacher.identity,
-        "transfer": transfer.identity,
-        **stored_as.identity,
-    }
+    identity = targets_identity(teacher.identity, transfer, stored_as)
 
     def fill(folder: Path) -> dict[str, Any]:
         how = _dump(run, teacher.network, transfer, stored_as, folder)
         temperatures = list(stored_as.temperatures)
-        return {**how, "samples": len(split), "views": views, "classes": classes, "temperatures": temperatures}
+        about = {"samples": len(split), "views": views, "classes": classes, "temperatures": temperatures}
+        return {**how, **about, "teacher": teacher.name}
 
     with run.stage("soft_targets") as done:
         found = run.store.find("soft_targets", identity)
         artifact = found or run.store.write("soft_targets", identity, fill)
         stored = SoftTargets(artifact, run.device, run.cfg.get("temperature"))
+        if len(stored.views) != views:
+            raise ArtifactError(f"{artifact.folder} holds {len(stored.views)} views instead of {views}. Remove it.")
         ask = partial(predict, teacher.network, split, run.device, transfer.augment, transfer.seed)
         stored.check(split, ask)
         done(artifact, found is not None)
@@ -85,6 +82,12 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
             "soft targets: the teacher is right on %.2f %% of the labelled samples", 100 - 100 * wrong / len(labelled)
         )
     return stored, {"stored": identity}  # not its content: what the same command computes again may differ in last bits
+
+
+def targets_identity(teacher: dict[str, Any], transfer: TransferSet, stored_as: Storage) -> dict[str, Any]:
+    """All that determines the stored logits of the teacher with the identity `teacher`."""
+    about = {"stage": "soft_targets", "version": VERSION, "teacher": teacher, "transfer": transfer.identity}
+    return {**about, **stored_as.identity}
 
 
 def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storage, folder: Path) -> dict[str, Any]:

@@ -3,15 +3,17 @@
 import csv
 import json
 import sys
+from inspect import signature
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from kd_cli.device import find_device
 from kd_cli.errors import ArtifactError, DataError, must
 from kd_cli.evaluation import evaluate
 from kd_cli.report import print_figures
-from kd_cli.stages.compose import check_stored, instantiate
+from kd_cli.stages.compose import DATASETS, check_stored, instantiate
 from kd_cli.stages.stored import load
 from kd_cli.types import Dataset
 
@@ -27,8 +29,10 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         where = loaded.folder / "config.yaml"
         if not isinstance(stored, dict):
             raise ArtifactError(f"{where} names no data set. Give one: dataset=<name> dataset.root=<folder>.")
-        check_stored(stored, list(cfg.trusted_modules), where)
-        node = OmegaConf.create({**stored, **({"download": False} if "download" in stored else {})})
+        check_stored(stored, list(cfg.trusted_modules), where, DATASETS)
+        target = stored.get("_target_")
+        downloads = target is not None and "download" in signature(get_object(target)).parameters
+        node = OmegaConf.create({**stored, **({"download": False} if downloads else {})})
     dataset: Dataset = instantiate(node, "dataset")
     if dataset.classes != loaded.classes or dataset.input_shape != loaded.input_shape:
         raise ArtifactError(

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from kd_cli import run_folder, schema
 from kd_cli.errors import KdError, first_line
 
-ANSWERS = ("evaluate", "predict")  # print their answer, and make no run folder
+ANSWERS = ("evaluate", "predict", "list", "clean")  # print their answer, and make no run folder
 FIXED = "KD_SWEEP_FIXED"  # environment: the overrides that all jobs of the sweep have in common, for the workers too
 
 schema.register()

@@ -48,7 +48,7 @@ class Run:
         self.cfg = cfg
         self.device = find_device(cfg.device)
         self.root = Path(cfg.output_dir).absolute()
-        self.store = Store(self.root)
+        self.store = Store(self.root, cfg.rebuild)
         self.stages: dict[str, dict[str, Any]] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.folder = Path(HydraConfig.get().runtime.output_dir)

@@ -1,20 +1,30 @@
-"""Reading models back: from a teacher's, a student's or a run's folder."""
+"""Reading models back: from a teacher's, a student's or a run's folder, whoever made it."""
 
 import json
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from kd_cli.artifacts import open_artifact
-from kd_cli.errors import ArtifactError, KdError
+from kd_cli.artifacts import Artifact, open_artifact
+from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.stages.compose import check_stored, instantiate
+from kd_cli.tensor_header import Header, header_of
+
+LARGEST_CONFIG = 1 << 22  # bytes: ten times one with the 21,841 classes of ImageNet-21k
+LARGEST_IMAGE = 1 << 26  # numbers
+DEPTH = 50  # of a config
 
 
 @dataclass(frozen=True)
@@ -37,26 +47,119 @@ def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
     kd, torch.nn and torchvision.models, or of `trusted_modules`. Raises ArtifactError.
     """
     artifact = open_artifact(model_folder(Path(path)))
-    where = artifact.folder / "config.yaml"
+    where = artifact.file("config.yaml")
     try:
-        config = yaml.safe_load(where.read_text())
+        config = _read(where)
         classes, shape = tuple(str(name) for name in config["classes"]), tuple(int(n) for n in config["input_shape"])
         node = config["model"]
         channels, height, width = shape
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ArtifactError(f"{where} does not describe a stored model ({type(error).__name__}: {error}).") from error
+        if min(shape) < 1 or math.prod(shape) > LARGEST_IMAGE:
+            raise ValueError(f"its input_shape is {list(shape)}")
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"{where} does not describe a stored model ({said[:500]}).") from error
     if not isinstance(node, dict):
-        raise ArtifactError(f"{where} does not describe a stored model: its model is {node!r}.")
+        raise ArtifactError(f"{where} does not describe a stored model: its model is {str(node)[:100]!r}.")
     check_stored(node, trusted_modules, where)
-    shape = (channels, height, width)
-    try:
+
+    def build() -> nn.Module:
         model: nn.Module = instantiate(
-            OmegaConf.create({**node, "_partial_": False}), "model", num_classes=len(classes), input_shape=shape
+            OmegaConf.create({**node, "_partial_": False}),
+            "model",
+            num_classes=len(classes),
+            input_shape=(channels, height, width),
         )
-        load_model(model, str(artifact.folder / "model.safetensors"))
-    except (SafetensorError, RuntimeError, OSError, KdError) as error:
-        raise ArtifactError(f"{artifact.folder} holds weights that do not fit its config: {error}") from error
-    return Loaded(model.eval(), classes, shape, config, artifact.folder)
+        if not isinstance(model, nn.Module):
+            raise ArtifactError(f"{where} describes no network.")
+        return model
+
+    header = header_of(artifact.file("model.safetensors"))
+    try:
+        if not _pretrained(node):
+            with _without_memory(len(header)):
+                planned = build()
+            _check_fit(header, planned, artifact.folder)
+        model = build()
+    except (ArithmeticError, ValueError, KdError) as error:
+        raise _misfit(artifact.folder, error) from error
+    load_weights(model, artifact)
+    return Loaded(model.eval(), classes, (channels, height, width), config, artifact.folder)
+
+
+def load_weights(model: nn.Module, artifact: Artifact) -> None:
+    """Fills a model with an artifact's weights; ArtifactError unless names, types and shapes agree."""
+    path = artifact.file("model.safetensors")
+    _check_fit(header_of(path), model, artifact.folder)
+    try:
+        load_model(model, str(path))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise _misfit(artifact.folder, error) from error
+
+
+def _check_fit(header: Header, model: nn.Module, folder: Path) -> None:
+    state = model.state_dict(keep_vars=True)
+    stored = {id(state[name]) for name in header if name in state}  # of tied tensors one is stored
+    for name in sorted({*header, *state}):
+        if name not in state:
+            raise _misfit(folder, f"{name} is not a tensor of the model")
+        theirs, ours = header.get(name), (state[name].dtype, tuple(state[name].shape))
+        if theirs is None and id(state[name]) not in stored:
+            raise _misfit(folder, f"{name} is missing")
+        if theirs not in (None, ours):
+            raise _misfit(folder, f"{name} is {theirs} instead of {ours}")
+
+
+def _misfit(folder: Path, why: Exception | str) -> ArtifactError:
+    said = why if isinstance(why, str) else first_line(why)
+    return ArtifactError(f"{folder} holds weights that do not fit its config: {said[:500]}")
+
+
+def _pretrained(node: dict[str, Any]) -> bool:
+    """A network whose size is torchvision's own, and whose constructor reads weights, which takes real memory."""
+    plain = not any(isinstance(value, dict) for value in node.values())
+    return node.get("_target_") == "kd_cli.models.pretrained.torchvision" and bool(node.get("weights")) and plain
+
+
+@contextmanager
+def _without_memory(tensors: int) -> Iterator[None]:
+    """Networks are built in shape alone, and refused when they have many more parameters than the file has tensors."""
+    left = 2 * tensors + 100
+
+    def count(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ArtifactError(f"the model has many more than the {tensors} tensors stored")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an initialisation that has nothing to fill
+            yield
+    finally:
+        hook.remove()
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without aliases, of which a few lines can make gigabytes, and without depth."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias")
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise yaml.YAMLError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _read(path: Path) -> Any:
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise ValueError("it is too large")
+    return yaml.load(path.read_text(), Loader=_Plain)
 
 
 def model_folder(path: Path) -> Path:
@@ -69,7 +172,7 @@ def model_folder(path: Path) -> Path:
     try:
         content = json.loads(result.read_text())
         named = next(content[m]["artifact"] for m in ("student", "teacher") if isinstance(content.get(m), dict))
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, StopIteration) as error:
         raise ArtifactError(
             f"path must be a finished run, got {str(path)!r}, whose result.json names no model."
         ) from error

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_model
 from torch import nn
 
 from kd_cli.datasets.splits import fingerprint
@@ -14,6 +13,7 @@ from kd_cli.errors import must
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.run import Run
+from kd_cli.stages.stored import load_weights
 from kd_cli.stages.training import train_and_store
 from kd_cli.stages.transfer import TransferSet
 from kd_cli.types import Dataset, Split
@@ -58,20 +58,8 @@ class Builder:
         self, run: Run, transfer: TransferSet, split: Split, identity: dict[str, Any],
         objective: Objective, targets: Targets | None,
     ) -> "Plan":  # fmt: skip
-        cfg, recipe, validation = self.cfg, self.recipe, self.dataset.validation
-        identity = {
-            "stage": "student",
-            "version": VERSION,
-            "model": identity_of(cfg.student.model),
-            "train": identity_of(cfg.student.train),
-            "seed": cfg.seed,
-            "data": fingerprint(split),
-            "views": {key: value for key, value in transfer.identity.items() if key != "images"},
-            "classes": list(self.dataset.classes),
-            **identity,
-        }
-        if recipe.select == "best_validation" and validation is not None:
-            identity["validation"] = fingerprint(validation)
+        cfg, recipe = self.cfg, self.recipe
+        identity = {**student_identity(cfg, recipe, self.dataset, transfer, split), **identity}
         views = (transfer.augment, transfer.seed, transfer.views)
         batches = Batches(split, recipe.batch_size, cfg.seed, run.device, *views, targets)
         return Plan(self, identity, batches, objective)
@@ -97,7 +85,26 @@ def obtain_student(run: Run, role: str, model: nn.Module, plan: Plan) -> str:
             artifact = train_and_store(
                 run, "students", plan.identity, role, model, node, plan.batches, plan.objective, recipe
             )
-        load_model(model, str(artifact.folder / "model.safetensors"))
+        load_weights(model, artifact)
         model.to(run.device).eval()
         done(artifact, cached)
     return run.name(artifact.folder)
+
+
+def student_identity(
+    cfg: DictConfig, recipe: Recipe, dataset: Dataset, transfer: TransferSet, split: Split
+) -> dict[str, Any]:
+    """What determines the weights of student and baseline alike; the objective and its targets come to it."""
+    identity = {
+        "stage": "student",
+        "version": VERSION,
+        "model": identity_of(cfg.student.model),
+        "train": identity_of(cfg.student.train),
+        "seed": cfg.seed,
+        "data": fingerprint(split),
+        "views": {key: value for key, value in transfer.identity.items() if key != "images"},
+        "classes": list(dataset.classes),
+    }
+    if recipe.select == "best_validation" and dataset.validation is not None:
+        identity["validation"] = fingerprint(dataset.validation)
+    return identity

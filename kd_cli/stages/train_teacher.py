@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_model
 from torch import nn
 
 from kd_cli.datasets.splits import fingerprint
@@ -17,10 +16,11 @@ from kd_cli.evaluation import evaluate
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.run import Run
-from kd_cli.stages.stored import load
+from kd_cli.stages.stored import load, load_weights
 from kd_cli.stages.training import train_and_store
 from kd_cli.teachers.source import Source
 from kd_cli.teachers.trained import Trained
+from kd_cli.types import Dataset
 
 VERSION = 2  # raised whenever kd trains another teacher from the same config
 
@@ -84,18 +84,7 @@ def _train(run: Run, source: Trained, network: nn.Module, done: Any) -> str:
     if train.labelled < len(train):
         raise DataError(f"{run.dataset.name}: {len(train) - train.labelled} training images have no label.")
     node = run.cfg.teacher
-    identity = {
-        "stage": "teacher",
-        "version": VERSION,
-        "model": identity_of(node.model),
-        "train": identity_of(node.train),
-        "augment": identity_of(node.get("augment")),
-        "seed": source.seed,
-        "data": fingerprint(train),
-        "classes": list(run.dataset.classes),
-    }
-    if source.train.select == "best_validation" and run.dataset.validation is not None:
-        identity["validation"] = fingerprint(run.dataset.validation)
+    identity = teacher_identity(node, source, run.dataset)
     artifact = run.store.find("teachers", identity)
     cached = artifact is not None
     if artifact is None:
@@ -103,9 +92,26 @@ def _train(run: Run, source: Trained, network: nn.Module, done: Any) -> str:
         artifact = train_and_store(
             run, "teachers", identity, "teacher", network, node.model, batches, CrossEntropy(), source.train
         )
-    load_model(network, str(artifact.folder / "model.safetensors"))
+    load_weights(network, artifact)
     done(artifact, cached)
     return run.name(artifact.folder)
+
+
+def teacher_identity(node: DictConfig, source: Trained, dataset: Dataset) -> dict[str, Any]:
+    """All that determines the weights of the teacher that the node `teacher` describes."""
+    identity = {
+        "stage": "teacher",
+        "version": VERSION,
+        "model": identity_of(node.model),
+        "train": identity_of(node.train),
+        "augment": identity_of(node.get("augment")),
+        "seed": source.seed,
+        "data": fingerprint(dataset.train),
+        "classes": list(dataset.classes),
+    }
+    if source.train.select == "best_validation" and dataset.validation is not None:
+        identity["validation"] = fingerprint(dataset.validation)
+    return identity
 
 
 def _digest(network: nn.Module) -> str:

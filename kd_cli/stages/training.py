@@ -76,5 +76,6 @@ def write_model(
         "dataset": run.dataset_node(),
         "identity": identity,
     }
+    about = json.loads(json.dumps(about))  # a stored config has no aliases
     (folder / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
     return {"environment": run.environment(precision)}

@@ -1,0 +1,67 @@
+"""`kd list`: what the store holds, and who uses it."""
+
+import csv
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from kd_cli.inventory import Entry, inventory
+
+COLUMNS = ("artifact", "state", "title", "bytes", "created", "users")
+
+
+def main(cfg: DictConfig) -> None:
+    """Prints a row for each artifact on standard output, as a table, JSON or CSV."""
+    entries = inventory(Path(cfg.output_dir))
+    rows = [row(entry) for entry in entries]
+    if cfg.format == "json":
+        print(json.dumps(rows, indent=2))
+    elif cfg.format == "csv":
+        writer = csv.DictWriter(sys.stdout, COLUMNS)
+        writer.writeheader()
+        writer.writerows({**each, "users": " ".join(each["users"])} for each in rows)
+    else:
+        show(entries, Path(cfg.output_dir))
+
+
+def row(entry: Entry) -> dict[str, Any]:
+    """What JSON says of an artifact."""
+    created = entry.created.isoformat(timespec="seconds")
+    return dict(zip(COLUMNS, (entry.name, entry.state, entry.title, entry.bytes, created, entry.users), strict=True))
+
+
+def show(entries: list[Entry], root: Path) -> None:
+    """The table, on standard output."""
+    drawn = Table(title=f"{len(entries)} artifacts in {root}", title_justify="left")
+    for name in ("artifact", "what it is", "size", "age", "used by"):
+        drawn.add_column(name, justify="right" if name in ("size", "age") else "left", overflow="fold")
+    for entry in entries:
+        title = entry.title if entry.state == "complete" else entry.state
+        runs = sum(user.startswith(("runs/", "sweeps/")) for user in entry.users)
+        users = f"{runs} runs, {len(entry.users) - runs} artifacts" if entry.users else "–"
+        drawn.add_row(entry.name, title, size(entry.bytes), _age(entry.created), users)
+    Console(markup=False).print(drawn)
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them: three digits and a unit."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def _age(created: datetime) -> str:
+    seconds = max((datetime.now(UTC) - created).total_seconds(), 0)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
