@@ -10,8 +10,9 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from kd_cli.errors import ConfigError, did_you_mean, must
+from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float16", "float32")
@@ -37,6 +38,7 @@ class TrainTeacher:
     output_dir: str = "outputs"
     trusted_modules: list[str] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=lambda: {"name": None})
+    resume: bool = True
 
 
 @dataclass
@@ -93,12 +95,20 @@ class Predict:
     trusted_modules: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Summarize:
+    """Keys of `kd summarize`."""
+
+    sweep: str = MISSING
+
+
 SCHEMAS = {
     "train_teacher": TrainTeacher,
     "dump_targets": DumpTargets,
     "distill": Distill,
     "evaluate": Evaluate,
     "predict": Predict,
+    "summarize": Summarize,
 }
 
 
@@ -119,6 +129,10 @@ def slug(text: str) -> str:
 
 def check(command: str, cfg: DictConfig) -> None:
     """Refuses what no command accepts; raises ConfigError for the first key that is wrong."""
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise must(str(error.full_key or "A value"), "one that can be resolved", first_line(error), QUOTE) from error
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
     for path, group in _mappings(values):

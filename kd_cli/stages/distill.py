@@ -7,11 +7,11 @@ from omegaconf import DictConfig
 from safetensors.torch import load_model
 from torch import nn
 
-from kd_cli import metrics
 from kd_cli.datasets.splits import fingerprint
 from kd_cli.engine import Batches, Objective, Recipe, Targets, derive
 from kd_cli.errors import must
 from kd_cli.evaluation import Evaluation
+from kd_cli.gap import gap_recovered
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
@@ -141,7 +141,7 @@ def recovered(result: dict[str, Any]) -> dict[str, Any]:
     if "baseline" not in result:
         return {"gap_recovered": None, "gap_reason": "no baseline was trained"}
     teacher, student, baseline = (result[role]["errors"] for role in ("teacher", "student", "baseline"))
-    gap = metrics.gap_recovered([teacher], [student], [baseline])
+    gap = gap_recovered([teacher], [student], [baseline])
     return {
         "gap_recovered": gap,
         "gap_reason": None if gap is not None else "the teacher is not better than the baseline",
