@@ -35,7 +35,7 @@ def find_device(device: str) -> torch.device:
 
 
 def take_turns(job: int) -> None:
-    """Makes `cuda` the GPU whose turn it is, for a job that runs beside others: where there are two, job 3 takes GPU 1."""
+    """Makes `cuda` the GPU whose turn it is, for a job beside others: of two, job 3 takes GPU 1."""
     if (gpus := torch.cuda.device_count()) > 1:
         torch.cuda.set_device(job % gpus)
 
