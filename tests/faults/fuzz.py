@@ -8,7 +8,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import fuzzing
@@ -18,6 +20,21 @@ from running import TINY, inside
 
 WORDS = (*TINY, "baseline=false")
 KINDS = st.sampled_from(["plain", "gzipped", "folder"])
+
+
+def outcomes(drawn: st.SearchStrategy[Any], check: Callable[..., str], size: int, number: int) -> Counter[str]:
+    """How often each outcome of `check` came about in so many examples; raises what `check` raises."""
+    counts: Counter[str] = Counter()
+
+    @seed(number)
+    @settings(max_examples=size, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(drawn)
+    def each(example: tuple[Any, ...]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            counts[check(*example, Path(folder))] += 1
+
+    each()
+    return counts
 
 
 def main() -> None:
@@ -37,17 +54,8 @@ def main() -> None:
                                   fuzzing.artifact_of(Path(made), which, *damage, folder, WORDS)),
         }  # fmt: skip
         for name, (examples, strategies, check) in kinds.items():
-            counts: Counter[str] = Counter()
-
-            @seed(asked.seed)
-            @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-            @given(st.tuples(*strategies))
-            def each(drawn, check=check, counts=counts):
-                with tempfile.TemporaryDirectory() as folder:
-                    counts[check(*drawn, Path(folder))] += 1
-
             began = time.perf_counter()
-            each()
+            counts = outcomes(st.tuples(*strategies), check, examples, asked.seed)
             what = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counts.items()))
             print(f"| {name} | {sum(counts.values()):,} | {what} | {time.perf_counter() - began:.0f} s |", flush=True)
 
