@@ -5,6 +5,7 @@ Never imports torch: help, completion and a config error must be there at once.
 
 import hashlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -17,8 +18,7 @@ from kd_cli.errors import KdError, did_you_mean
 PACKAGED = Path(__file__).parent / "configs"
 CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
 TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c"}
-EXECUTION = ("hydra", "output_dir=", "device=", "compile=", "checkpoint.", "rebuild=", "sweep.", "trusted_modules=")
-HYDRAS_VALUE_ERRORS = ("Config group override must be", "Only one of --run", "The --resolve flag")
+HYDRAS_VALUE_ERRORS = ("Config group override", "Only one of --run", "The --resolve flag")
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 SHELLS = ("bash", "zsh", "fish")
 
@@ -99,6 +99,9 @@ def _hydra(name: str, words: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
     overrides = [word for word in words if _is_override(word)]
     words = _ordered(words)
+    if nameless := [word for word in overrides if not word.lstrip("+~").partition("=")[0].strip()]:
+        _say(f"An argument must be key=value, got {nameless[0]!r}.")
+        return 2
     if {"--multirun", "-m"} & set(words) and name in job.ANSWERS:
         _say(f"kd {name} answers one question at a time: leave out --multirun.")
         return 2
@@ -145,6 +148,8 @@ def _close_sweep(folder: Path, status: int) -> int:
         return status or 1
     all_completed = summarize(folder)
     print(folder.absolute())
+    if status == 130:
+        _say("Interrupted: the same command runs the jobs that are missing or did not complete.")
     return status or (0 if all_completed else 1)
 
 
@@ -152,7 +157,9 @@ def _sweep_name(overrides: list[str]) -> list[str]:
     """A sweep is named by what was typed and changes its result: the same command finds its folder again."""
     if any(word.startswith("sweep.name=") for word in overrides):
         return []
-    settings = sorted(word for word in overrides if not word.lstrip("+~").startswith(EXECUTION))
+    from kd_cli.stages.job import EXECUTION
+
+    settings = sorted(word for word in overrides if re.split(r"[./@=]", word.lstrip("+~"))[0] not in EXECUTION)
     return [f"sweep.name=s{hashlib.sha256(repr(settings).encode()).hexdigest()[:10]}"]
 
 

@@ -34,6 +34,12 @@ def find_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def take_turns(job: int) -> None:
+    """Makes `cuda` the GPU whose turn it is, for a job beside others: of two, job 3 takes GPU 1."""
+    if (gpus := torch.cuda.device_count()) > 1:
+        torch.cuda.set_device(job % gpus)
+
+
 def chosen_precision(asked: str, device: torch.device, flops: float) -> str:
     """The precision for steps of so many floating-point operations. `auto` is bf16-mixed where the device computes it
     natively and a step is large enough to gain from it, otherwise 32; bf16-mixed falls back to 32 where the device

@@ -38,6 +38,8 @@ def translate(error: BaseException, command: str, overrides: list[str], configs:
         return f"An argument must be key=value with its brackets closed, got …{found.group(1)}. Quote it for the shell."
     if found := re.search(r"Key '[^']*' is not in struct\s+full_key: (\S+)", text):
         return f"{found.group(1)} must be given."
+    if found := re.search(r"Config group override deletion value must be .*input_line='(.*)', config_loader", text):
+        return str(must("A config group that ~ removes", "named by a word", found.group(1), "Leave its value out."))
     if "Config group override must be" in text:
         empty = ", ".join(word for word in overrides if word.endswith(("=null", "=[]", "=")))
         return f"A config group must be given a choice, got {empty or 'none'}."

@@ -117,13 +117,18 @@ def print_figures(figures: dict[str, Any]) -> None:
     answer.print(classes)
 
 
-def show_sweep(folder: Path, jobs: list[dict[str, Any]], groups: list[dict[str, Any]], settings: list[str]) -> None:
-    """Every job in one table; where several differ in their seed alone, a second one with mean ± std. Both are kept."""
+def show_sweep(
+    folder: Path, jobs: list[dict[str, Any]], groups: list[dict[str, Any]], settings: list[str], answer: Console
+) -> None:
+    """Every job in one table, and in a second one mean ± std where several differ in their seed alone.
+
+    Both are shown on `answer` and kept in summary.txt.
+    """
     tables = [_jobs_table(f"sweep {folder.name}", jobs, settings)]
     if any(group["n"] > 1 for group in groups):
         tables.append(_seeds_table(groups, settings))
     with (folder / "summary.txt").open("w", encoding="utf-8") as file:
-        for where in (console, Console(file=file, width=120)):
+        for where in (answer, Console(file=file, width=120)):
             for drawn in tables:
                 where.print(drawn)
     for job in jobs:
@@ -134,7 +139,7 @@ def show_sweep(folder: Path, jobs: list[dict[str, Any]], groups: list[dict[str, 
 
 
 def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> Table:
-    varied = [*settings, *(["seed"] if len({job["seed"] for job in jobs}) > 1 else [])] or ["job"]
+    varied = [*settings, *(["seed"] if len({job.get("seed") for job in jobs}) > 1 else [])] or ["job"]
     drawn = Table(title=title, title_justify="left")
     for name in (*varied, *(f"{role} errors" for role in ROLES), "gap recovered", "agreement"):
         drawn.add_column(name, justify="right")
@@ -142,7 +147,7 @@ def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> 
         cells = [str(job.get(name, "")) for name in varied]
         if job["status"] == "completed":
             cells += [_optional(job.get(f"{role}_errors"), "d") for role in ROLES]
-            cells += [_optional(job["gap_recovered"], ".1%"), _optional(job.get("student_agreement"), ".2%")]
+            cells += [_optional(job.get("gap_recovered"), ".1%"), _optional(job.get("student_agreement"), ".2%")]
         else:
             cells.append(job["status"])
         drawn.add_row(*cells)

@@ -10,8 +10,9 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from kd_cli.errors import ConfigError, did_you_mean, must
+from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float16", "float32")
@@ -47,6 +48,7 @@ class TrainTeacher:
     trusted_modules: list[str] = field(default_factory=list)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     sweep: dict[str, Any] = field(default_factory=lambda: {"name": None})
+    resume: bool = True
 
 
 @dataclass
@@ -119,6 +121,13 @@ class Clean:
     yes: bool = False
 
 
+@dataclass
+class Summarize:
+    """Keys of `kd summarize`."""
+
+    sweep: str = MISSING
+
+
 SCHEMAS = {
     "train_teacher": TrainTeacher,
     "dump_targets": DumpTargets,
@@ -127,6 +136,7 @@ SCHEMAS = {
     "predict": Predict,
     "list": List,
     "clean": Clean,
+    "summarize": Summarize,
 }
 
 
@@ -147,6 +157,10 @@ def slug(text: str) -> str:
 
 def check(command: str, cfg: DictConfig) -> None:
     """Refuses what no command accepts; raises ConfigError for the first key that is wrong."""
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise must(str(error.full_key or "A value"), "one that can be resolved", first_line(error), QUOTE) from error
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
     for path, group in _mappings(values):

@@ -11,6 +11,7 @@ from kd_cli.device import (
     has_convolutions,
     reseed,
     step_flops,
+    take_turns,
     threads_for,
 )
 from kd_cli.models.cnn import cnn
@@ -19,6 +20,16 @@ from kd_cli.models.resnet import resnet
 
 CPU = torch.device("cpu")
 LARGE, SMALL = SMALL_STEP, SMALL_STEP - 1
+
+
+@pytest.mark.parametrize(("gpus", "turns"), [(1, []), (2, [0, 1, 0, 1, 0]), (4, [0, 1, 2, 3, 0])])
+def test_jobs_that_run_at_once_take_the_gpus_in_turn(monkeypatch, gpus, turns):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for job in range(5):
+        take_turns(job)
+    assert taken == turns
 
 
 @pytest.mark.parametrize(

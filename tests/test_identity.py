@@ -115,6 +115,9 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "rebuild": (True, NOTHING),
     "trusted_modules": (["mine"], NOTHING),
     "sweep.name": ("mine", NOTHING),
+    "resume": (False, NOTHING),
+    "checkpoint.every_epochs": (1, NOTHING),
+    "checkpoint.every_minutes": (1.0, NOTHING),
 }
 
 

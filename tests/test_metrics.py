@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
-from kd_cli import metrics
+from kd_cli import gap, metrics
 
 
 @pytest.fixture
@@ -100,25 +100,25 @@ def test_kl_to_teacher_is_the_mean_over_samples_with_the_teacher_first(scored):
     ],
 )
 def test_gap_recovered(teacher, student, baseline, expected):
-    assert metrics.gap_recovered(teacher, student, baseline) == (expected and pytest.approx(expected))
+    assert gap.gap_recovered(teacher, student, baseline) == (expected and pytest.approx(expected))
 
 
 def test_gap_interval_is_that_of_the_paired_bootstrap():
     teacher, student, baseline = [60, 62, 70], [80, 75, 79], [100, 110, 104]
     every = sorted(
-        metrics.gap_recovered(*([x[k] for k in draw] for x in (teacher, student, baseline)))
+        gap.gap_recovered(*([x[k] for k in draw] for x in (teacher, student, baseline)))
         for draw in itertools.product(range(3), repeat=3)
     )  # all 27 resamples, equally likely: 2.5 % of them is less than one, so both ends are the extremes
-    assert metrics.gap_interval(teacher, student, baseline) == pytest.approx((every[0], every[-1]))
+    assert gap.gap_interval(teacher, student, baseline) == pytest.approx((every[0], every[-1]))
 
 
 def test_gap_interval_of_equal_seeds_is_a_point():
-    assert metrics.gap_interval([10, 10], [15, 15], [30, 30]) == pytest.approx((0.75, 0.75))
+    assert gap.gap_interval([10, 10], [15, 15], [30, 30]) == pytest.approx((0.75, 0.75))
 
 
 def test_gap_interval_draws_the_three_models_of_a_seed_together():
     # Paired, the ratio is ½ in every resample; drawn apart it would scatter.
-    low, high = metrics.gap_interval([10, 110, 210], [20, 120, 220], [30, 130, 230])
+    low, high = gap.gap_interval([10, 110, 210], [20, 120, 220], [30, 130, 230])
     assert math.isclose(low, 0.5)
     assert math.isclose(high, 0.5)
 
@@ -129,4 +129,4 @@ def test_gap_interval_draws_the_three_models_of_a_seed_together():
     ids=["one seed", "a resample without a gap"],
 )
 def test_gap_interval_is_none_where_it_means_nothing(teacher, student, baseline):
-    assert metrics.gap_interval(teacher, student, baseline) is None
+    assert gap.gap_interval(teacher, student, baseline) is None

@@ -1,11 +1,15 @@
 import csv
 import json
 import re
+import shutil
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import TINY, Outcome, files_below, inside, kd
+from running import KD, TINY, Outcome, environment, files_below, inside, kd
 
 COMMAND = ("sweep", "temperature=1,4", "seed=0,1", *TINY)
 JOBS = ["temperature-1_seed-0", "temperature-1_seed-1", "temperature-4_seed-0", "temperature-4_seed-1"]
@@ -86,16 +90,130 @@ def test_every_path_can_be_pasted_into_a_command(swept: tuple[Path, Outcome]) ->
     assert all(re.fullmatch(r"[A-Za-z0-9._/-]+", path) for path in files_below(swept[0]))
 
 
-def test_the_same_command_finds_its_folder_again(swept: tuple[Path, Outcome]) -> None:
+def test_the_same_command_finds_its_folder_again_and_runs_no_job_that_is_complete(swept: tuple[Path, Outcome]) -> None:
     folder, first = swept
     before = results(first.run)
     again = inside(*COMMAND, "device=cpu", cwd=folder)
     assert (again.status, again.out) == (0, first.out)
+    assert results(first.run) == before
+    for name in JOBS:
+        assert again.err.splitlines().count(f"Job {name} is complete, and not run again (resume=false would).") == 1
+    table = next(line for line in first.err.splitlines() if "gap recovered" in line)
+    assert first.err[first.err.index(table) :] == again.err[again.err.index(table) :]
+
+
+def test_with_resume_false_every_job_runs_again(swept: tuple[Path, Outcome]) -> None:
+    folder, first = swept
+    before = results(first.run)
+    again = inside(*COMMAND, "resume=false", cwd=folder)
+    assert (again.status, again.out) == (0, first.out), "resume is no part of the sweep's name"
     after = results(first.run)
     assert list(after) == JOBS
     for name in JOBS:
         assert {stage["cached"] for stage in after[name]["stages"].values()} == {True}
         assert after[name]["student"]["errors"] == before[name]["student"]["errors"]
+        assert after[name]["config"] == before[name]["config"]
+
+
+def test_a_job_that_is_missing_damaged_or_did_not_complete_is_run_again(tmp_path: Path) -> None:
+    command = ("sweep", *TINY, "baseline=false", "temperature=1,2,3,4")
+    first = inside(*command, cwd=tmp_path)
+    before = results(first.run)
+    paths = [first.run / f"temperature-{k}" / "result.json" for k in (1, 2, 3)]
+    paths[0].unlink()
+    paths[1].write_bytes(paths[1].read_bytes()[:100])
+    failed = {**before["temperature-3"], "status": "failed", "error": "It went wrong."}
+    del failed["student"]
+    paths[2].write_text(json.dumps(failed))
+    again = inside(*command, cwd=tmp_path)
+    assert (again.status, again.out) == (0, first.out)
+    after = results(first.run)
+    assert "error" not in after["temperature-3"], "nothing of an earlier attempt is left"
+    assert after["temperature-4"] == before["temperature-4"]
+    assert re.findall(r"Job (\S+) is complete", again.err) == ["temperature-4"]
+    for name in before:
+        assert after[name]["student"]["artifact"] == before[name]["student"]["artifact"]
+        assert after[name]["status"] == "completed"
+
+
+def test_equal_jobs_run_once(tmp_path: Path) -> None:
+    done = inside("sweep", *TINY, "baseline=false", "temperature=4,4.0,5", cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert sorted(results(done.run)) == ["temperature-4", "temperature-5"]
+    assert sorted(path.name for path in done.run.iterdir() if path.is_dir()) == ["temperature-4", "temperature-5"]
+    assert "Job temperature-4.0 is equal to temperature-4, and not run." in done.err.splitlines()
+    assert len(json.loads((done.run / "summary.json").read_text())["jobs"]) == 2
+
+
+def test_another_sweep_of_the_same_name_does_not_pass_for_this_one(tmp_path: Path) -> None:
+    for weight in ("0.3", "0.7"):
+        done = inside("sweep", *TINY, "baseline=false", "temperature=2", f"soft_weight={weight}", "sweep.name=mine",
+                      cwd=tmp_path)  # fmt: skip
+        assert done.status == 0, done.err
+        assert [result["soft_weight"] for result in results(done.run).values()] == [float(weight)]
+
+
+def test_an_interrupted_sweep_shows_what_is_done_and_goes_on(tmp_path: Path) -> None:
+    command = ("sweep", "teacher.train.epochs=2", "baseline=false", "student.train.epochs=1,100000")
+    process = subprocess.Popen(
+        [str(KD), *command], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in a background job
+    )  # fmt: skip
+    while not list(tmp_path.glob("outputs/sweeps/*/student.train.epochs-100000/result.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    made = results(Path(out.rstrip()))
+    assert {name: result["status"] for name, result in made.items()} == {
+        "student.train.epochs-1": "completed", "student.train.epochs-100000": "interrupted"
+    }  # fmt: skip
+    assert "interrupted" in next(line for line in err.splitlines() if line.startswith("│") and "100000" in line)
+    assert err.splitlines()[-1] == "Interrupted: the same command runs the jobs that are missing or did not complete."
+
+
+def test_summarize_makes_the_summary_again_from_the_jobs_alone(swept: tuple[Path, Outcome], tmp_path: Path) -> None:
+    folder = tmp_path / swept[1].run.name
+    shutil.copytree(swept[1].run, folder)
+    files = [folder / f"summary.{kind}" for kind in ("csv", "json", "txt")]
+    before = [path.read_bytes() for path in files]
+    for path in files:
+        path.unlink()
+    done = inside("summarize", f"sweep={folder}", cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert [path.read_bytes() for path in files] == before
+    assert done.out == files[2].read_text()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"status": "completed"}', "\x00", '{"status": 1, "overrides": 3}'])
+def test_summarize_names_a_damaged_or_missing_result_and_shows_the_others(
+    swept: tuple[Path, Outcome], tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(swept[1].run, folder)
+    (folder / JOBS[1] / "result.json").unlink()
+    (folder / JOBS[2] / "result.json").write_text(damage)
+    done = inside("summarize", f"sweep={folder}", cwd=tmp_path)
+    assert done.status == 1
+    assert "Traceback" not in done.err
+    assert f"{JOBS[1]} missing: it has no result.json" in done.err.splitlines()
+    assert any(line.startswith(f"{JOBS[2]} damaged: {folder / JOBS[2]}") for line in done.err.splitlines())
+    statuses = [job["status"] for job in json.loads((folder / "summary.json").read_text())["jobs"]]
+    assert statuses == ["completed", "missing", "damaged", "completed"]
+    assert len([line for line in done.out.splitlines() if "%" in line and line.startswith("│")]) >= 2
+
+
+def test_summarize_of_no_sweep_is_refused(tmp_path: Path) -> None:
+    none = inside("summarize", "sweep=nothing", cwd=tmp_path)
+    assert (none.status, none.out) == (1, "")
+    assert none.err.startswith("sweep must be the folder of a sweep, got 'nothing'.")
+    (tmp_path / "empty").mkdir()
+    empty = inside("summarize", "sweep=empty", cwd=tmp_path)
+    assert (empty.status, empty.out) == (1, "")
+    assert empty.err.startswith("sweep must be the folder of a sweep, got 'empty'.")
 
 
 def test_a_job_of_a_sweep_can_be_evaluated(swept: tuple[Path, Outcome], tmp_path: Path) -> None:
@@ -124,7 +242,10 @@ def test_a_failing_job_does_not_stop_the_others(tmp_path: Path) -> None:
     message = "student.model.widths must be a list of whole numbers ≥ 1, got [0]."
     assert made[failed]["error"] == message
     assert made[failed]["temperature"] == 4.0, "what was asked for is told of a failed job too"
-    assert f"Job {failed} failed: {message} Its log: {done.run / failed / 'kd.log'}" in done.err.splitlines()
+    assert (
+        f"Job {failed} (student.model.widths=[0]) failed: {message} Its log: {done.run / failed / 'kd.log'}"
+        in done.err.splitlines()
+    )
     summary = json.loads((done.run / "summary.json").read_text())
     assert len(summary["jobs"]) == 3
     assert summary["settings"] == ["student.model.widths"]

@@ -4,9 +4,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kd_cli import metrics
 from kd_cli.errors import must
 from kd_cli.evaluation import Evaluation
+from kd_cli.gap import gap_recovered
 from kd_cli.progress import log
 from kd_cli.stages.compose import owner
 from kd_cli.stages.dump_targets import obtain_targets, room
@@ -75,7 +75,7 @@ def recovered(result: dict[str, Any]) -> dict[str, Any]:
     if "baseline" not in result:
         return {"gap_recovered": None, "gap_reason": "no baseline was trained"}
     teacher, student, baseline = (result[role]["errors"] for role in ("teacher", "student", "baseline"))
-    gap = metrics.gap_recovered([teacher], [student], [baseline])
+    gap = gap_recovered([teacher], [student], [baseline])
     return {
         "gap_recovered": gap,
         "gap_reason": None if gap is not None else "the teacher is not better than the baseline",

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,18 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+import kd_cli
 from kd_cli import run_folder, schema
-from kd_cli.errors import KdError, first_line
+from kd_cli.artifacts import digest_of
+from kd_cli.errors import ArtifactError, KdError, first_line
 
-ANSWERS = ("evaluate", "predict", "list", "clean")  # print their answer, and make no run folder
+ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
+# keys that change no result
+EXECUTION = (
+    "hydra", "output_dir", "device", "compile", "checkpoint", "rebuild", "trusted_modules", "sweep", "resume",
+)  # fmt: skip
 FIXED = "KD_SWEEP_FIXED"  # environment: the overrides that all jobs of the sweep have in common, for the workers too
 
 schema.register()
@@ -34,9 +42,11 @@ def task(cfg: DictConfig) -> None:
     in_sweep = context.mode == RunMode.MULTIRUN
     try:
         schema.check(name, cfg)
+        if in_sweep and _is_done(cfg, folder):
+            return
         importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
     except BaseException as error:
-        if name not in ANSWERS and (in_sweep or run_folder.read(folder) is not None):
+        if name not in ANSWERS and (in_sweep or (folder / run_folder.RESULT).exists()):
             run_folder.update(folder, {**asked(cfg), **_failure(error)})
         elif name not in ANSWERS:
             run_folder.forget(folder, Path(cfg.output_dir))
@@ -47,7 +57,9 @@ def task(cfg: DictConfig) -> None:
             return
         if os.environ.get("KD_TRACEBACK") or not isinstance(error, KdError):
             traceback.print_exc()
-        print(f"Job {folder.name} failed: {first_line(error)} Its log: {folder / 'kd.log'}", file=sys.stderr)
+        varied = " ".join(_varied(context.overrides.task))
+        job = f"Job {folder.name} ({varied})" if varied else f"Job {folder.name}"
+        print(f"{job} failed: {first_line(error)} Its log: {folder / 'kd.log'}", file=sys.stderr)
         return
     if name not in ANSWERS and not in_sweep:
         print(folder)
@@ -58,10 +70,62 @@ def asked(cfg: DictConfig) -> dict[str, Any]:
     context = HydraConfig.get()
     return {
         "command": context.job.config_name.replace("_", "-"),
-        "overrides": [word for word in context.overrides.task if not word.startswith("sweep.")],
+        "overrides": [word for word in context.overrides.task if not word.startswith(("sweep.", "resume="))],
         "dataset": context.runtime.choices.get("dataset"),
-        **{key: cfg.get(key) for key in ("seed", "temperature", "soft_weight", "hard_weight")},
+        **{key: _value(cfg, key) for key in ("seed", "temperature", "soft_weight", "hard_weight")},
+        "config": _digest(cfg),
     }
+
+
+def _value(cfg: DictConfig, key: str) -> Any:
+    """A value, or None where it refers to what is not there: the refusal says so."""
+    try:
+        return cfg.get(key)
+    except OmegaConfBaseException:
+        return None
+
+
+def _digest(cfg: DictConfig) -> str | None:
+    """What determines the job but for the data: its config, equal for `temperature=4` and `temperature=4.0`, the
+    sources of other people's `_target_`, and kd's version. None where that cannot be told.
+    """
+    from kd_cli.stages.compose import identity_of  # imports torch
+
+    try:
+        values: Any = OmegaConf.to_container(cfg, resolve=True)
+        known = identity_of({key: value for key, value in values.items() if key not in EXECUTION})
+    except (OmegaConfBaseException, KdError):
+        return None
+    return digest_of({"kd": kd_cli.__version__, **known})[:16]
+
+
+def _is_done(cfg: DictConfig, folder: Path) -> bool:
+    """Whether this job of a sweep, or one equal to it, is complete or has had its turn; says so in one line."""
+    digest, name = str(_digest(cfg)), folder.name
+    if Sweep.jobs is None:
+        Sweep.jobs = _completed(folder.parent) if cfg.resume else {}
+    twin = Sweep.jobs.get(digest)
+    if twin == name:
+        print(f"Job {name} is complete, and not run again (resume=false would).", file=sys.stderr)
+        return True
+    (folder / run_folder.RESULT).unlink(missing_ok=True)  # of an earlier attempt
+    if twin is not None:
+        print(f"Job {name} is equal to {twin}, and not run.", file=sys.stderr)
+        run_folder.forget(folder, Path(cfg.output_dir))
+        return True
+    Sweep.jobs[digest] = name
+    return False
+
+
+def _completed(sweep: Path) -> dict[str, str]:
+    """The jobs of a sweep's folder that are complete, by the digest of their config."""
+    found = {}
+    for path in sweep.glob(f"*/{run_folder.RESULT}"):
+        with suppress(ArtifactError):  # a damaged result is made anew
+            result = run_folder.read(path.parent) or {}
+            if result.get("status") == "completed":
+                found[str(result.get("config"))] = path.parent.name
+    return found
 
 
 def _failure(error: BaseException) -> dict[str, str]:
@@ -86,11 +150,12 @@ class Sweep(Callback):
     folder: Path | None = None
     shared: dict[str, Any] | None = None  # none outside a sweep, and none in a launcher's workers
     population: Sequence[DictConfig] = ()
+    jobs: dict[str, str] | None = None  # those that are complete or have had their turn, by the digest of their config
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the first job."""
         Sweep.folder = Path(config.hydra.sweep.dir)
-        Sweep.shared = {}
+        Sweep.shared, Sweep.jobs = {}, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra after the last job."""
@@ -110,10 +175,14 @@ def fix(words: list[str]) -> None:
     os.environ[FIXED] = json.dumps(fixed)
 
 
+def _varied(overrides: ListConfig) -> list[str]:
+    fixed = json.loads(os.environ.get(FIXED, "[]"))
+    return [word for word in overrides if word not in fixed]
+
+
 def _job_name(overrides: ListConfig) -> str:
     """`temperature-4_seed-0`: what this job does not share with the others, in the order in which it was typed."""
-    fixed = json.loads(os.environ.get(FIXED, "[]"))
-    return schema.slug("_".join(word.lstrip("+").replace("=", "-", 1) for word in overrides if word not in fixed))
+    return schema.slug("_".join(word.lstrip("+").replace("=", "-", 1) for word in _varied(overrides)))
 
 
 OmegaConf.register_new_resolver("kd_job", _job_name, replace=True)

@@ -19,7 +19,7 @@ from torch import nn
 import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
-from kd_cli.device import find_device
+from kd_cli.device import find_device, take_turns
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
 from kd_cli.stages.compose import instantiate, plain
@@ -46,6 +46,9 @@ class Run:
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
+        context = HydraConfig.get()
+        if Sweep.shared is None and context.mode == RunMode.MULTIRUN:  # in a launcher's worker, beside others
+            take_turns(context.job.num)
         self.device = find_device(cfg.device)
         self.root = Path(cfg.output_dir).absolute()
         self.store = Store(self.root, cfg.rebuild)

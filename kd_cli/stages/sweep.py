@@ -1,4 +1,7 @@
-"""`kd sweep`: what its jobs found, as one table and as summary.txt, .csv and .json, made from the jobs' files alone."""
+"""What the jobs of a sweep found, as one table and as summary.txt, .csv and .json, made from the jobs' files alone.
+
+Never imports torch.
+"""
 
 import csv
 import json
@@ -7,17 +10,27 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from kd_cli import metrics
+from rich.console import Console
+
+from kd_cli import run_folder
+from kd_cli.errors import ArtifactError
+from kd_cli.gap import gap_interval, gap_recovered
+from kd_cli.progress import console
 from kd_cli.report import ROLES, show_sweep
 
 FIGURES = ("errors", "accuracy", "nll", "ece", "agreement", "artifact")
 
 
-def summarize(folder: Path) -> bool:
-    """Writes and shows the summary of a sweep's folder; False if any job failed."""
-    jobs = [_job(path) for path in sorted(folder.glob("*/result.json"), key=_natural)]
-    if not jobs:
-        return True
+def jobs_of(folder: Path) -> list[Path]:
+    """The folders of a sweep's jobs, `seed-10` after `seed-9`."""
+    return sorted(
+        {path.parent for file in (run_folder.RESULT, ".hydra") for path in folder.glob(f"*/{file}")}, key=_natural
+    )
+
+
+def summarize(folder: Path, where: Console = console) -> bool:
+    """Writes and shows the summary of a sweep's folder; False if any job did not complete."""
+    jobs = [_job(path) for path in jobs_of(folder)]
     jobs = _distinct(jobs)
     settings = _settings(jobs)
     groups = _groups(jobs)
@@ -28,38 +41,54 @@ def summarize(folder: Path) -> bool:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(jobs)
-    show_sweep(folder, jobs, groups, settings)
+    show_sweep(folder, jobs, groups, settings, where)
     return all(job["status"] == "completed" for job in jobs)
 
 
 def _natural(path: Path) -> list[Any]:
     """Sorts `seed-10` after `seed-9`."""
-    return [float(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", path.parent.name))]
+    return [float(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", path.name))]
 
 
-def _job(path: Path) -> dict[str, Any]:
-    """One row: the job's folder, what it varied, and its figures."""
-    result = json.loads(path.read_text())
-    row: dict[str, Any] = {"job": path.parent.name, "status": result["status"]}
+def _job(folder: Path) -> dict[str, Any]:
+    """One row: the job's folder, what it varied, and its figures; or that its result is missing or damaged."""
+    try:
+        result = run_folder.read(folder)
+        if result is None:
+            return {"job": folder.name, "status": "missing", "error": f"it has no {run_folder.RESULT}"}
+        return _row(folder.name, result)
+    except ArtifactError as error:
+        return {"job": folder.name, "status": "damaged", "error": str(error)}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"{folder / run_folder.RESULT} is no result of kd ({type(error).__name__}: {error})."
+        return {"job": folder.name, "status": "damaged", "error": what}
+
+
+def _row(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"job": name, "status": str(result["status"])}
     row |= dict(word.lstrip("+").partition("=")[::2] for word in result["overrides"])
     for key in ("dataset", "temperature", "soft_weight", "hard_weight", "seed"):
         row[key] = result.get(key)
     for role in ROLES:
         for figure in FIGURES:
             if figure in result.get(role, {}):
-                row[f"{role}_{figure}"] = result[role][figure]
-    row["gap_recovered"] = result.get("gap_recovered")
+                value = result[role][figure]
+                row[f"{role}_{figure}"] = value if figure == "artifact" or value is None else float(value)
+        if f"{role}_errors" in row:
+            row[f"{role}_errors"] = int(row[f"{role}_errors"])
+    row["gap_recovered"] = None if result.get("gap_recovered") is None else float(result["gap_recovered"])
+    row["config"] = result.get("config")
     if "error" in result:
-        row["error"] = str(result["error"]).splitlines()[0]
+        row["error"] = (str(result["error"]).splitlines() or [""])[0]
     return row
 
 
 def _distinct(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Jobs that made the same three models count once, whatever their folders are called."""
+    """Equal jobs, and jobs that made the same three models, count once, whatever their folders are called."""
     seen: dict[Any, dict[str, Any]] = {}
     for job in jobs:
         models = tuple(job.get(f"{role}_artifact") for role in ROLES)
-        seen.setdefault(models if any(models) else job["job"], job)
+        seen.setdefault(models if any(models) else job.get("config") or job["job"], job)
     return list(seen.values())
 
 
@@ -70,6 +99,7 @@ def _settings(jobs: list[dict[str, Any]]) -> list[str]:
         "job",
         "status",
         "error",
+        "config",
         "gap_recovered",
         "seed",
         "teacher.seed",
@@ -97,8 +127,8 @@ def _groups(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 row[f"{role}_errors_std"] = statistics.stdev(errors) if len(errors) > 1 else None
         if all(f"{role}_errors" in member for member in members for role in ROLES):
             teacher, student, baseline = ([int(member[f"{role}_errors"]) for member in members] for role in ROLES)
-            row["gap_recovered"] = metrics.gap_recovered(teacher, student, baseline)
-            row["gap_interval"] = metrics.gap_interval(teacher, student, baseline)
+            row["gap_recovered"] = gap_recovered(teacher, student, baseline)
+            row["gap_interval"] = gap_interval(teacher, student, baseline)
             if len(members) > 1:
                 row |= _paired(baseline, student)
         rows.append(row)
