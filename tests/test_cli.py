@@ -14,7 +14,7 @@ from running import KD, TINY, environment, files_below, inside, kd
 import kd_cli
 from kd_cli.cli import CONFIGS
 
-COMMANDS = ("clean", "distill", "dump-targets", "evaluate", "list", "predict", "sweep", "train-teacher")
+COMMANDS = ("clean", "distill", "dump-targets", "evaluate", "list", "predict", "summarize", "sweep", "train-teacher")
 LISTED = ", ".join(COMMANDS)
 
 

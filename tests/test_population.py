@@ -287,7 +287,7 @@ def test_the_students_are_trained_once_and_found_by_every_job(sweeps: dict[str, 
 
 def test_a_second_call_finds_everything(sweeps: dict[str, tuple[Path, Outcome]]) -> None:
     folder, first = sweeps["population"]
-    again = inside(*COMMAND, POPULATION, cwd=folder)
+    again = inside(*COMMAND, POPULATION, "resume=false", cwd=folder)
     assert (again.status, again.out) == (0, first.out)
     assert "trained together" not in again.err
     for path in first.run.glob("*/result.json"):

@@ -40,7 +40,7 @@ def epochs(number: int, seed: int, took: Callable[[], None]) -> None:
     batches = engine.Batches(dataset.train, 128, seed, torch.device("cpu"))
     recipe = engine.Recipe(number, 128, lambda parameters: torch.optim.SGD(parameters, lr=0.01), constant)
     model = mlp(10, (1, 8, 8), widths=[8])
-    engine.fit(model, batches, CrossEntropy(), recipe, None, False, lambda epoch, step: None, lambda record: took())
+    engine.fit(model, batches, CrossEntropy(), recipe, on_epoch=lambda record: took())
 
 
 def jobs(number: int, seed: int, took: Callable[[], None]) -> None:
