@@ -1,7 +1,7 @@
 """What a sweep costs beyond its students, with teacher, targets and baseline in the store: the wall time of
 `kd sweep temperature=…` over the sum of its student stages.
 
-    python benchmarks/sweep.py --mnist <folder with the four files> [--epochs 20]
+    python benchmarks/sweep.py --mnist <folder with the four files> [--epochs 16]
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     """Runs the sweep in an empty folder and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mnist", required=True)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=16)
     asked = parser.parse_args()
     words = ["dataset=mnist", f"dataset.root={Path(asked.mnist).absolute()}", "teacher=mlp_1200"]
     words += ["teacher.train.epochs=1", "student=mlp_800", f"student.train.epochs={asked.epochs}"]
