@@ -122,7 +122,7 @@ def fit_population(
 
     best: list[dict[str, Any] | None] = [None] * len(members)
     fewest, sane = [math.inf] * len(members), [True] * len(members)
-    with threads_for(len(members) * flops), float32_kernels(device, flops):
+    with threads_for(len(members) * flops), float32_kernels(device, len(members) * flops):
         for epoch in range(recipe.epochs):
             rates, tally = [group["lr"] for group in optimizer.param_groups], Tally(len(members), device)
             for step, batch in enumerate(batches.epoch(epoch)):

@@ -14,11 +14,13 @@ def main(cfg: DictConfig) -> None:
     """Shows what no run refers to, what was damaged and what was left unfinished; removes it with `yes=true`."""
     root = Path(cfg.output_dir)
     entries = unused(inventory(root))
+    if not entries:
+        print(f"Nothing to remove in {root}.", file=sys.stderr)
+        return
     show(entries, root)
     total = {entry.name: entry.bytes for entry in entries}
     if not cfg.yes:
-        if entries:
-            print(f"kd clean yes=true removes them: {size(sum(total.values()))}.", file=sys.stderr)
+        print(f"kd clean yes=true removes them: {size(sum(total.values()))}.", file=sys.stderr)
         return
     store = Store(root)
     held = [entry.name for entry in entries if not store.remove(entry.folder)]
