@@ -71,7 +71,7 @@ def test_an_empty_store_is_an_answer_and_stays_empty(tmp_path: Path) -> None:
 def test_nothing_that_a_run_refers_to_is_removed(here: Path) -> None:
     before = files_below(here)
     done = inside("clean", "yes=true", cwd=here)
-    assert (done.status, done.err) == (0, "Removed 0 folders: 0 B.\n")
+    assert (done.status, done.err) == (0, "Nothing to remove in outputs.\n")
     assert files_below(here) == before
 
 
