@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=8)
     asked = parser.parse_args()
+    print("| what | outcome | time |\n|---|---|---|")
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         run_together(Path(folder), asked.size, f"seed={asked.seed}")

@@ -57,6 +57,7 @@ def main(trials: int) -> None:
                 path.write_bytes(content)
     harms = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.items()))
     took = time.perf_counter() - started
+    print("| what | trials | outcome | time |\n|---|---|---|---|")
     print(
         f"| corruption | {trials} trials over {len(files)} files of {len(manifests)} artifacts ({harms}) | "
         f"0 unnoticed, 0 tracebacks, {mended} of {mended} mended by rebuild=true | {took:.0f} s |"

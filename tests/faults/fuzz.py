@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=3000)
     asked = parser.parse_args()
+    print("| what | examples | outcome | time |\n|---|---|---|---|")
     lines, data = asked.size // 2, asked.size * 29 // 60
     with tempfile.TemporaryDirectory() as made:
         assert inside("distill", *WORDS, cwd=Path(made)).status == 0

@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=300)
     asked = parser.parse_args()
+    print("| what | resident memory, after a tenth → at the end | open files | threads | time |\n|---|---|---|---|---|")
     for name, run, number in (("epochs", epochs, asked.size), ("jobs of a sweep", jobs, asked.size // 5)):
         began = time.perf_counter()
         first, last = growth(run, number, asked.seed)
