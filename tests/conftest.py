@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -29,6 +29,14 @@ class Named:
     def of(images: Tensor) -> Tensor:
         """Which samples these float images in [0, 1] are."""
         return (images[:, 0, 0, 0] * 255).round().long()
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """A test that changes the number of threads leaves it as it was."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
