@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from table import Table, hardware
+from table import Table, hardware, own_memory
 from torch import Tensor
 
 from kd_cli.artifacts import Store
@@ -27,12 +27,6 @@ from kd_cli.schedules import constant
 from kd_cli.soft_targets import SoftTargets, Storage, write_targets
 
 CPU, BATCH, STEPS, SHAPE = torch.device("cpu"), 128, 200, (1, 4, 4)
-
-
-def anonymous() -> float:
-    """The process's own memory in MB (RssAnon); pages of mapped files do not count."""
-    words = Path("/proc/self/status").read_text().split()
-    return int(words[words.index("RssAnon:") + 1]) / 1000
 
 
 def cell(samples: int, classes: int) -> tuple[float, float, float]:
@@ -54,7 +48,7 @@ def cell(samples: int, classes: int) -> tuple[float, float, float]:
         artifact = Store(Path(folder)).write("soft_targets", {"cell": [samples, classes]}, fill)
         writing = time.perf_counter() - started
         targets = SoftTargets(artifact, CPU)
-        before = anonymous()
+        before = own_memory()
         part = split.select(torch.randperm(samples)[: BATCH * STEPS])  # rows from everywhere in the store
 
         def of_part(positions: Tensor, view: int, images: Tensor) -> Tensor:
@@ -66,7 +60,7 @@ def cell(samples: int, classes: int) -> tuple[float, float, float]:
         started = time.perf_counter()
         fit(student, batches, Hinton(4.0, 0.9, 0.1), recipe)
         training = time.perf_counter() - started
-    return writing / (samples * classes) * 1e9, training / len(part) * 1e6, anonymous() - before
+    return writing / (samples * classes) * 1e9, training / len(part) * 1e6, own_memory() - before
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from table import own_memory
 from torch import Tensor
 
 from kd_cli.artifacts import Store, read_artifact
@@ -30,12 +31,6 @@ from kd_cli.types import Batch, Split
 
 BATCH, BLOCK = 128, 4096
 CPU = torch.device("cpu")
-
-
-def own_memory() -> float:
-    """RssAnon of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
 
 
 def make(folder: Path, samples: int, classes: int) -> Path:

@@ -29,3 +29,9 @@ def hardware(threads: int) -> str:
     capability = torch.backends.cpu.get_cpu_capability()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     return f"{processor} ({capability}), {threads} thread(s), {versions}"
+
+
+def own_memory() -> float:
+    """RssAnon of this process in MB; pages of mapped files do not count."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
