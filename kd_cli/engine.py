@@ -29,6 +29,7 @@ from kd_cli.device import (
 from kd_cli.errors import ConfigError, TrainingError, must
 from kd_cli.mixing import Mix
 from kd_cli.prediction import predict
+from kd_cli.progress import log
 from kd_cli.stepping import bare_step, keep_compiler_out
 from kd_cli.types import UNLABELLED, Batch, Split
 from kd_cli.views import show
@@ -167,6 +168,8 @@ def fit(
     optimizer, scheduler = recipe.build(model, len(batches))
     flops = step_flops(model, batches.split.images.shape, recipe.batch_size)
     precision = chosen_precision(recipe.precision, device, flops)
+    if precision != recipe.precision:
+        log.info("precision %s, chosen for precision=%s", precision, recipe.precision)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
     move = bare_step(optimizer)
     forward = torch.compile(model) if compile else model

@@ -614,3 +614,21 @@ def test_a_choice_of_classes_that_cannot_be_is_refused(words, message, tmp_path:
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith(message)
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_precision_is_said_before_the_first_epoch(first: tuple[Path, Outcome]) -> None:
+    said = first[1].err
+    assert said.index("precision 32, chosen for precision=auto") < said.index("teacher: epoch 1/6")
+
+
+def test_an_artifact_that_does_not_say_how_it_was_computed_is_refused(
+    first: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    shutil.copytree(first[0] / "outputs", tmp_path / "outputs")
+    folder = tmp_path / "outputs" / first[1].result["student"]["artifact"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["environment"]
+    seal(folder, manifest)
+    done = inside("distill", *TINY, cwd=tmp_path)
+    assert done.status == 1
+    assert done.err.splitlines()[-1] == f"{folder} does not say how it was computed. Remove it."

@@ -20,6 +20,7 @@ import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
 from kd_cli.device import find_device, take_turns
+from kd_cli.errors import ArtifactError
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
 from kd_cli.stages.compose import instantiate, plain
@@ -84,7 +85,10 @@ class Run:
 
         def done(artifact: Artifact, cached: bool) -> None:
             entry.update(cached=cached, artifact=self.name(artifact.folder))
-            self.precision[name] = artifact.manifest["environment"]["precision"]
+            try:
+                self.precision[name] = str(artifact.manifest["environment"]["precision"])
+            except (KeyError, TypeError) as error:
+                raise ArtifactError(f"{artifact.folder} does not say how it was computed. Remove it.") from error
 
         yield done
         entry["seconds"] = round(time.perf_counter() - started, 3)

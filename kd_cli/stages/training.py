@@ -57,8 +57,6 @@ def train_and_store(
                 checkpoint.forget()
                 key = "teacher" if kind == "teachers" else "student"
                 raise TrainingError(str(error).replace(" train.", f" {key}.train.")) from error
-        if precision != recipe.precision:
-            log.info("%s: precision %s, chosen for precision=%s", title, precision, recipe.precision)
         return write_model(run, folder, identity, model, node, precision)
 
     return run.store.write(kind, identity, fill)
