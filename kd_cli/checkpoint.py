@@ -1,4 +1,4 @@
-"""Where a training stands at the end of an epoch, on disk: killed anywhere, it goes on from there, to the same bits.
+"""Where a training stands after a step, on disk: killed anywhere, it goes on from there, to the same bits.
 
 Order, augmentation and dropout of a step derive from (seed, epoch, step): no random generator's state is kept. One file
 of safetensors holds everything, its plain values as JSON in the metadata: it is replaced whole, and checked when read.
@@ -7,7 +7,11 @@ of safetensors holds everything, its plain values as JSON in the metadata: it is
 import hashlib
 import json
 import math
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +24,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kd_cli.artifacts import CHECKPOINT, whole
+from kd_cli.meter import Meter
 from kd_cli.progress import log
 
 FILE = f"{CHECKPOINT}safetensors"
 HISTORY = "history.jsonl"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Slurm gives the last one as a warning
 
 
 @dataclass
 class State:
-    """All that the next epoch depends on. `steps` is the number of steps an epoch, `epoch` that of the epochs done;
+    """All that the next step depends on. `steps` is the number of steps an epoch, `epoch` that of the epochs done and
+    `step` that of the steps done in the next one, whose figures so far `meter` has; `lr` is that of its first step.
     `best` are the weights with the `fewest` errors on the validation split, where those are kept.
     """
 
@@ -36,8 +43,11 @@ class State:
     optimizer: Optimizer
     scheduler: LRScheduler
     scaler: torch.amp.GradScaler
+    meter: Meter
     steps: int
     epoch: int = 0
+    step: int = 0
+    lr: float = math.nan
     best: dict[str, Tensor] | None = None
     fewest: float = math.inf
 
@@ -52,6 +62,9 @@ class State:
         }
         plain = {
             "epoch": self.epoch,
+            "step": self.step,
+            "lr": self.lr,
+            "meter": self.meter.pack(),
             "fewest": self.fewest,
             "scaler": self.scaler.state_dict(),
             "slots": {name: value for name, value in slots.items() if not isinstance(value, Tensor)},
@@ -71,11 +84,12 @@ class State:
         def part(kind: str) -> dict[str, Tensor]:
             return {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
 
-        self.epoch, self.fewest = plain["epoch"], plain["fewest"]
+        self.epoch, self.step, self.lr, self.fewest = (plain[name] for name in ("epoch", "step", "lr", "fewest"))
+        self.meter.restore(plain["meter"])
         self.model.load_state_dict(part("model/"))
         self.best = part("best/") or None
         self.scaler.load_state_dict(plain["scaler"])
-        for _ in range(self.epoch * self.steps):
+        for _ in range(self.epoch * self.steps + self.step):
             self.scheduler.step()
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         packed = self.optimizer.state_dict()
@@ -92,8 +106,9 @@ class State:
 class Checkpoint:
     """The checkpoint of one training in its unfinished artifact's `folder`, with the history so far.
 
-    One is written at the end of every `every_epochs`-th epoch, and of an epoch that ends `every_minutes` or more after
-    the last one; null is never. `environment` is what the bits of a result depend on besides the config.
+    One is written at the end of every `every_epochs`-th epoch, after the first step that ends `every_minutes` or more
+    after the last one, and when a signal wants the process to end; null is never. `environment` is what the bits of a
+    result depend on besides the config.
     """
 
     def __init__(
@@ -107,10 +122,33 @@ class Checkpoint:
     ) -> None:
         self.folder, self.title, self.epochs, self.environment = folder, title, epochs, environment
         self.every_epochs, self.every_minutes = every_epochs, every_minutes
-        self.epoch = 0  # of the checkpoint that is kept
+        self.kept = ""  # how far the checkpoint that is kept has come
         self._saved = time.monotonic()
+        self._struck: int | None = None  # the signal that wants the process to end
 
-    def load(self, state: State, precision: str) -> None:
+    @contextmanager
+    def watch(self, state: State, precision: str) -> Iterator[Callable[[], None]]:
+        """Goes on from where an earlier attempt was, and gives what is to be called after each step and each epoch.
+
+        A signal to end waits meanwhile for the end of its step, so that what is written down is whole; then it is
+        raised as KeyboardInterrupt. Whoever presses Ctrl-C twice does not wait.
+        """
+        self._load(state, precision)
+        previous = {}
+        if threading.current_thread() is threading.main_thread():
+            previous = {number: signal.signal(number, self._strike) for number in SIGNALS}
+        try:
+            yield lambda: self._save(state)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _strike(self, number: int, frame: Any) -> None:
+        if self._struck is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt(number)
+        self._struck = self._struck or number
+
+    def _load(self, state: State, precision: str) -> None:
         """Brings `state` and the history to where an earlier attempt was, if one can be continued here. A checkpoint
         that is damaged, or was made under other circumstances, is left aside: the log says so.
         """
@@ -128,16 +166,26 @@ class Checkpoint:
                     log.info("%s: its checkpoint was made with %s: starting anew", self.title, "; ".join(other))
                 else:
                     state.restore(tensors, plain)
-                    history, self.epoch = plain["history"], state.epoch
-                    log.info("%s: going on after epoch %d of %d", self.title, state.epoch, self.epochs)
+                    history, self.kept = plain["history"], self._place(state)
+                    log.info("%s: going on %s", self.title, self.kept)
         (self.folder / HISTORY).write_text(history)
 
-    def save(self, state: State) -> None:
-        """Writes a checkpoint if one is due."""
-        by_epochs = self.every_epochs is not None and state.epoch % self.every_epochs == 0
-        passed = time.monotonic() - self._saved
-        if not by_epochs and (self.every_minutes is None or passed < 60 * self.every_minutes):
-            return
+    def _place(self, state: State) -> str:
+        if state.step == 0:
+            return f"after epoch {state.epoch} of {self.epochs}"
+        return f"in epoch {state.epoch + 1} of {self.epochs}, after {state.step} of {state.steps} steps"
+
+    def _save(self, state: State) -> None:
+        """Writes a checkpoint if one is due; ends the training if a signal wants that."""
+        by_epochs = self.every_epochs is not None and state.step == 0 and state.epoch % self.every_epochs == 0
+        by_time = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
+        never = self.every_epochs is None and self.every_minutes is None
+        if by_epochs or by_time or (self._struck is not None and not never):
+            self._write(state)
+        if self._struck is not None:
+            raise KeyboardInterrupt(self._struck)
+
+    def _write(self, state: State) -> None:
         tensors, plain = state.pack()
         plain |= {"environment": self.environment, "history": (self.folder / HISTORY).read_text()}
         try:
@@ -148,7 +196,7 @@ class Checkpoint:
             return
         with whole(self.folder / FILE) as working:
             save_file(tensors, working, {"plain": text, "sha256": _digest(tensors, text)})
-        self.epoch, self._saved = state.epoch, time.monotonic()
+        self.kept, self._saved = self._place(state), time.monotonic()
 
     def forget(self) -> None:
         """Removes the checkpoint of a training that cannot succeed."""

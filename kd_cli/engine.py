@@ -4,8 +4,8 @@ import copy
 import hashlib
 import inspect
 import math
-import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,11 +27,12 @@ from kd_cli.device import (
     threads_for,
 )
 from kd_cli.errors import ConfigError, TrainingError, must
+from kd_cli.meter import Meter
 from kd_cli.mixing import Mix
 from kd_cli.prediction import predict
 from kd_cli.progress import log
 from kd_cli.stepping import bare_step, keep_compiler_out
-from kd_cli.types import UNLABELLED, Batch, Split
+from kd_cli.types import Batch, Split
 from kd_cli.views import show
 
 Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
@@ -131,10 +132,10 @@ class Batches:
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         return self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of this epoch, counted from 0."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of this epoch from the step `first` on, both counted from 0."""
         view = epoch % self.views if self.views else epoch
-        order = self.order(epoch)
+        order = self.order(epoch)[first:]
         seen = show(self.split, order, self.device, self.augment, self.augment_seed, view)
         for positions, shown in zip(order, seen, strict=True):
             images = shown.images.float().div_(255)
@@ -157,8 +158,8 @@ def fit(
     """Trains `model` in place, and returns the precision that was chosen.
 
     `on_epoch` is given what history.jsonl holds of each epoch: epoch, lr, each loss term, train and validation
-    accuracy, images/s. A `checkpoint` is gone on from, and written at the ends of epochs. Raises TrainingError as soon
-    as an epoch's loss is not a number.
+    accuracy, images/s. A `checkpoint` is gone on from, and written when it is due. Raises TrainingError as soon as an
+    epoch's loss is not a number.
     """
     recipe.check(model, validation)
     device = batches.device
@@ -196,22 +197,24 @@ def fit(
             constrain(matrices, recipe.max_norm)
         return logits.detach(), {name: term.detach() for name, term in terms.items()}
 
-    state = State(model, optimizer, scheduler, scaler, len(batches))
-    with threads_for(flops), float32_kernels(device, flops):
-        if checkpoint is not None:
-            checkpoint.load(state, precision)
+    state = State(model, optimizer, scheduler, scaler, Meter(), len(batches))
+    watch = checkpoint.watch(state, precision) if checkpoint is not None else nullcontext(lambda: None)
+    with threads_for(flops), float32_kernels(device, flops), watch as keep:
         for epoch in range(state.epoch, recipe.epochs):
             model.train()
-            lr, meter = optimizer.param_groups[0]["lr"], Meter()
-            for step, batch in enumerate(batches.epoch(epoch)):
+            if state.step == 0:
+                state.lr, state.meter = optimizer.param_groups[0]["lr"], Meter()
+            for step, batch in enumerate(batches.epoch(epoch, state.step), state.step):
                 reseed(device, derive(batches.seed, "dropout", epoch, step))
-                meter.add(batch, *learn(batch))
+                state.meter.add(batch, *learn(batch))
+                state.step = step + 1
                 on_step(epoch, step)
-            figures = meter.figures()
+                keep()
+            figures = state.meter.figures()
             if not math.isfinite(figures["loss"]):
                 value = "NaN" if math.isnan(figures["loss"]) else "infinite"
                 raise TrainingError(
-                    f"The loss turned {value} in epoch {epoch + 1} of {recipe.epochs} at learning rate {lr:g}. "
+                    f"The loss turned {value} in epoch {epoch + 1} of {recipe.epochs} at learning rate {state.lr:g}. "
                     "Try a lower train.optimizer.lr, train.clip=1 or train.precision=32."
                 )
             if validation is not None:
@@ -219,10 +222,9 @@ def fit(
                 figures["validation_accuracy"] = 1 - wrong / len(validation)
                 if recipe.select == "best_validation" and wrong < state.fewest:
                     state.best, state.fewest = copy.deepcopy(model.state_dict()), wrong
-            state.epoch = epoch + 1
-            on_epoch({"epoch": state.epoch, "lr": lr, **figures})
-            if checkpoint is not None:
-                checkpoint.save(state)
+            state.epoch, state.step = epoch + 1, 0
+            on_epoch({"epoch": state.epoch, "lr": state.lr, **figures})
+            keep()
     if state.best is not None:
         model.load_state_dict(state.best)
     model.to(memory_format=torch.contiguous_format)
@@ -237,50 +239,6 @@ def fused(optimizer: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
     if "fused" not in known or any(asked.get(key) is not None for key in ("fused", "foreach")):
         return optimizer
     return partial(optimizer, fused=True)
-
-
-class Meter:
-    """Means over the samples of an epoch. What the steps give is kept as it is and summed in blocks, on its device:
-    a step of a small network takes little more than the dozen small operations that a sum would cost it.
-    """
-
-    BLOCK = 1 << 18  # logits kept before they are counted
-
-    def __init__(self) -> None:
-        self.started, self.seen, self._kept = time.perf_counter(), 0, 0
-        self._steps: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
-        self._sums: dict[str, Tensor] = {}
-        self._right: Tensor | int = 0
-        self._labelled: Tensor | int = 0
-
-    def add(self, batch: Batch, logits: Tensor, terms: dict[str, Tensor]) -> None:
-        """Counts one batch, by its number of samples: the last one may be smaller."""
-        self._steps.append((batch.labels, logits, terms))
-        self._kept += logits.numel()
-        if self._kept > self.BLOCK:
-            self._sum()
-
-    def _sum(self) -> None:
-        labels, logits, terms = zip(*self._steps, strict=True)
-        sizes = [len(part) for part in labels]
-        weights = torch.tensor(sizes, dtype=torch.float32, device=logits[0].device)
-        for name in terms[0]:
-            total = torch.stack([step[name] for step in terms]).float() @ weights
-            self._sums[name] = self._sums[name] + total if name in self._sums else total
-        truth = torch.cat(labels)
-        self._right = self._right + (torch.cat(logits).argmax(1) == truth).sum()
-        self._labelled = self._labelled + (truth != UNLABELLED).sum()
-        self.seen += sum(sizes)
-        self._steps, self._kept = [], 0
-
-    def figures(self) -> dict[str, float]:
-        """Each loss term, the accuracy on the labelled samples, and images/s."""
-        if self._steps:
-            self._sum()
-        means = {name: float(total) / self.seen for name, total in self._sums.items()}
-        right, labelled = int(self._right), int(self._labelled)
-        accuracy = {"train_accuracy": right / labelled} if labelled else {}
-        return {**means, **accuracy, "images_per_second": self.seen / (time.perf_counter() - self.started)}
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${se
 
 @dataclass
 class Checkpoint:
-    """How often a training is written down, at the end of an epoch: each n-th, or once so much time has passed."""
+    """How often a training is written down: at the end of each n-th epoch, or once so much time has passed."""
 
     every_epochs: int | None = None
     every_minutes: float | None = 10.0  # less than 1 % of the time with a ResNet-50 under AdamW, 307 MB

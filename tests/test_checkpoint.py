@@ -19,6 +19,7 @@ from kd_cli import checkpoint as module
 from kd_cli.augment import Shift
 from kd_cli.checkpoint import FILE, HISTORY, Checkpoint, State, _read
 from kd_cli.engine import Batches, Recipe, fit
+from kd_cli.meter import Meter
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
 from kd_cli.objectives.cross_entropy import CrossEntropy
@@ -27,6 +28,8 @@ from kd_cli.types import Split
 
 CPU = torch.device("cpu")
 EPOCHS = 6
+LAST_STEP = 4  # of an epoch of `few` in batches of 32
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stop(Exception):
@@ -76,9 +79,12 @@ def train(
     build: Callable[[], nn.Module] = small,
     stop: int | None = None,
     checkpoint: Checkpoint | None = None,
+    strike: tuple[int, int, int] | None = None,
     **recipe: object,
 ) -> nn.Module:
-    """Trains in `folder` as a stage does; with `stop` it breaks off in the epoch after so many, amid its steps."""
+    """Trains in `folder` as a stage does; with `stop` it breaks off in the epoch after so many, amid its steps; with
+    `strike` a signal comes in this step of this epoch.
+    """
     torch.manual_seed(0)
     model = build()
     rule = Recipe(**{"epochs": EPOCHS, "batch_size": 32, "optimizer": sgd, "scheduler": cosine} | recipe)
@@ -90,6 +96,8 @@ def train(
     def on_step(epoch: int, step: int) -> None:
         if (epoch, step) == (stop, 2):
             raise Stop
+        if strike and (epoch, step) == strike[:2]:
+            os.kill(os.getpid(), strike[2])
 
     folder.mkdir(exist_ok=True)
     checkpoint = checkpoint or keep(folder)
@@ -105,6 +113,11 @@ def train(
             on_epoch=on_epoch,
         )
     return model
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says of the checkpoint."""
+    return [record.getMessage() for record in caplog.records if record.name == "kd" and record.module == "checkpoint"]
 
 
 def same(left: nn.Module, right: nn.Module) -> bool:
@@ -173,6 +186,68 @@ def test_what_float16_makes_of_its_scale_is_kept(tmp_path, few):
     assert all(torch.equal(states[0][1][name], states[1][1][name]) for name in states[0][1])
 
 
+@pytest.mark.parametrize("where", [(0, 0), (2, 3), (2, LAST_STEP), (EPOCHS - 1, LAST_STEP)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_amid_an_epoch_writes_a_checkpoint_of_that_step(tmp_path, few, caplog, number, where) -> None:
+    """Also where none was due: with the usual settings, the first is due after ten minutes."""
+    caplog.set_level(logging.INFO)
+
+    def usual(folder: Path) -> Checkpoint:
+        return Checkpoint(folder, "student", EPOCHS, None, 10.0, {})
+
+    undisturbed = train(tmp_path / "undisturbed", few, checkpoint=usual(tmp_path / "undisturbed"))
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(KeyboardInterrupt) as struck:
+        train(tmp_path / "struck", few, checkpoint=usual(tmp_path / "struck"), strike=(*where, number))
+    assert struck.value.args == (number,), "so that the exit status is 128 + number"
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+    resumed = train(tmp_path / "struck", few, checkpoint=usual(tmp_path / "struck"))
+    epoch, step = where
+    assert f"student: going on in epoch {epoch + 1} of 6, after {step + 1} of {LAST_STEP + 1} steps" in caplog.text
+    assert same(resumed, undisturbed)
+    histories = [
+        [json.loads(line) for line in (tmp_path / name / HISTORY).read_text().splitlines()]
+        for name in ("struck", "undisturbed")
+    ]
+    for mended, whole in zip(*histories, strict=True):
+        assert mended == pytest.approx(whole, rel=1e-6), "sums of float32 in other blocks"
+
+
+def test_whoever_presses_ctrl_c_twice_does_not_wait_for_the_step(tmp_path, few) -> None:
+    def twice(epoch: int, step: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("it went on")
+
+    (tmp_path / HISTORY).touch()
+    rule = Recipe(EPOCHS, 32, sgd, cosine)
+    with pytest.raises(KeyboardInterrupt):
+        fit(small(), Batches(few, 32, 5, CPU), CrossEntropy(), rule, checkpoint=keep(tmp_path), on_step=twice)
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_long_epoch_is_written_down_amid_its_steps(tmp_path, few, monkeypatch) -> None:
+    clock, saved = [0.0], []
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    keeping = Checkpoint(tmp_path, "student", EPOCHS, None, 10.0, {})
+    write = module.save_file
+    monkeypatch.setattr(module, "save_file", lambda *words: (saved.append(clock[0]), write(*words)))
+    (tmp_path / HISTORY).touch()
+
+    def minutes(epoch: int, step: int) -> None:
+        clock[0] += 60 * 4
+
+    fit(
+        small(),
+        Batches(few, 32, 5, CPU),
+        CrossEntropy(),
+        Recipe(1, 32, sgd, cosine),
+        checkpoint=keeping,
+        on_step=minutes,
+    )
+    assert saved == [60 * 4 * (step + 1) for step in range(LAST_STEP + 1) if step % 3 == 2]
+
+
 def test_the_best_epoch_before_the_break_is_still_the_one_that_is_taken(tmp_path, few, digits):
     """Everything after epoch 2 makes the model worse, so the weights to take come from before the break."""
 
@@ -199,8 +274,8 @@ def test_it_goes_on_and_does_not_begin_anew(tmp_path, few, caplog):
     checkpoint = keep(tmp_path)
     with pytest.raises(Stop):  # epochs are counted from 0: 4 is the first one that is trained
         train(tmp_path, few, stop=4, checkpoint=checkpoint)
-    assert [record.getMessage() for record in caplog.records] == ["student: going on after epoch 4 of 6"]
-    assert checkpoint.epoch == 4
+    assert said(caplog) == ["student: going on after epoch 4 of 6"]
+    assert checkpoint.kept == "after epoch 4 of 6"
 
 
 def cut(path: Path) -> None:
@@ -229,7 +304,7 @@ def test_a_damaged_checkpoint_is_left_aside(tmp_path, few, caplog, damage):
         train(tmp_path / "broken", few, stop=3)
     damage(tmp_path / "broken" / FILE)
     assert same(train(tmp_path / "broken", few), undisturbed)
-    (line,) = (record.getMessage() for record in caplog.records)
+    (line,) = said(caplog)
     assert re.fullmatch(r"student: its checkpoint is damaged \(.+\): starting anew", line)
     assert len((tmp_path / "broken" / HISTORY).read_text().splitlines()) == EPOCHS
 
@@ -245,7 +320,7 @@ def test_other_threads_precision_or_versions_begin_anew(tmp_path, few, caplog):
     undisturbed = train(tmp_path / "undisturbed", few, checkpoint=keep(tmp_path / "undisturbed", torch="2.7.0"))
     again = broken(tmp_path / "broken")
     assert same(train(again, few, checkpoint=keep(again, torch="2.7.0")), undisturbed)
-    line = caplog.records[-1].getMessage()
+    line = said(caplog)[-1]
     assert line.startswith("student: its checkpoint was made with torch 2.6.0, now 2.7.0")
     assert line.endswith(": starting anew")
 
@@ -268,10 +343,11 @@ def test_nothing_is_written_before_the_time_has_come(tmp_path, few, monkeypatch)
         (tmp_path / HISTORY).touch()
         parameter = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(parameter.parameters(), lr=0.1)
-        state = State(parameter, optimizer, cosine(optimizer, 9, 1), torch.amp.GradScaler("cpu"), 1)
-        for epoch in range(1, 10):
-            clock[0], state.epoch = 60.0 * epoch, epoch
-            checkpoint.save(state)
+        state = State(parameter, optimizer, cosine(optimizer, 9, 1), torch.amp.GradScaler("cpu"), Meter(), 1)
+        with checkpoint.watch(state, "32") as keep_it:
+            for epoch in range(1, 10):
+                clock[0], state.epoch = 60.0 * epoch, epoch
+                keep_it()
         return epochs
 
     assert made(None, None) == []
@@ -374,9 +450,9 @@ def test_struck_in_the_teachers_and_in_the_students_stage(tmp_path, undisturbed,
         assert {result["status"] for result in results} == {"interrupted"}
         if number != signal.SIGKILL:
             assert "the same command goes on from there" in told.splitlines()[-1]
-            assert re.search(rf"{kind[:-1]}: interrupted, kept up to epoch \d+ of", told)
+            assert re.search(rf"{kind[:-1]}: interrupted, kept (after|in) epoch \d+ of", told)
     done = inside(*words, cwd=tmp_path)
-    assert re.search(r"student: going on after epoch \d+ of 60", done.err)
+    assert re.search(r"student: going on (after|in) epoch \d+ of 60", done.err)
     assert student(tmp_path, done) == undisturbed
     assert not list((tmp_path / "outputs").glob("*/*/checkpoint*"))
     assert not list((tmp_path / "outputs").glob("*/.*.partial"))

@@ -50,8 +50,7 @@ def train_and_store(
                     model, batches, objective, recipe, validation, run.cfg.compile, checkpoint, on_step, on_epoch
                 )
             except KeyboardInterrupt:
-                kept = f"kept up to epoch {checkpoint.epoch} of {recipe.epochs}" if checkpoint.epoch else "not kept"
-                log.info("%s: interrupted, %s", title, kept)
+                log.info("%s: interrupted, %s", title, f"kept {checkpoint.kept}" if checkpoint.kept else "not kept")
                 raise
             except TrainingError as error:
                 checkpoint.forget()
