@@ -167,14 +167,14 @@ class Together(Batches):
         """The positions of each batch, `[U·n]`."""
         return [torch.cat(parts) for parts in zip(*(member.order(epoch) for member in self.members), strict=True)]
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Images as they are drawn, `[U·n, …]`; labels and the teacher's logits of each member, `[S, n, …]`."""
 
         def share(value: Tensor) -> Tensor:
             parts: Tensor = value.unflatten(0, (len(self.seeds), -1))
             return parts if self.which is None else parts[self.which]
 
-        for batch in super().epoch(epoch):
+        for batch in super().epoch(epoch, first):
             logits = None if batch.teacher_logits is None else share(batch.teacher_logits)
             yield Batch(batch.images, share(batch.labels), logits)
 

@@ -11,8 +11,8 @@ from kd_cli.augment import Shift
 from kd_cli.datasets.resident import Resident
 from kd_cli.device import find_device
 from kd_cli.engine import Batches, Recipe, constrain, derive, fit
-from kd_cli.meter import Meter
 from kd_cli.errors import ConfigError, TrainingError
+from kd_cli.meter import Meter
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
 from kd_cli.objectives.cross_entropy import CrossEntropy
