@@ -34,6 +34,7 @@ CHECKPOINT = "checkpoint."
 LARGEST_MANIFEST = 1 << 24  # bytes: a hundred times one of 1,000 views
 GIGABYTE = 10**9
 REBUILD = "The command that made it makes it anew with rebuild=true."
+FULL = "Its disk is full. Make room there: the same command then goes on."
 log = logging.getLogger("kd")
 
 
@@ -167,8 +168,7 @@ class Store:
         except Exception as error:
             if not _disk_is_full(error):
                 raise
-            hint = "Its disk is full. Make room there: the same command then goes on."
-            raise must("output_dir", "a folder with room", str(self.root), hint) from error
+            raise must("output_dir", "a folder with room", str(self.root), FULL) from error
 
     def remove(self, folder: Path) -> bool:
         """Removes a folder of the store, also an unfinished or damaged one; False while somebody holds its lock.

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd_cli.artifacts import Artifact, whole
+from kd_cli.artifacts import FULL, Artifact, whole
 from kd_cli.device import fits
 from kd_cli.errors import ArtifactError, ConfigError, must
 from kd_cli.tensor_header import header_of
@@ -68,6 +68,8 @@ def check_room(folder: Path, samples: int, views: int, classes: int, storage: St
     free = shutil.disk_usage(folder).free
     if needed > 0.9 * free:
         fitting = int(0.9 * free * views / needed)
+        if fitting == 0:
+            raise must("output_dir", "a folder with room", str(folder), FULL)
         raise must(
             "transfer.views",
             f"at most {fitting} here",
