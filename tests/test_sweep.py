@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from running import KD, TINY, Outcome, environment, files_below, inside, kd
 
 COMMAND = ("sweep", "temperature=1,4", "seed=0,1", *TINY)
@@ -220,6 +222,26 @@ def test_a_job_of_a_sweep_can_be_evaluated(swept: tuple[Path, Outcome], tmp_path
     job = swept[1].run / JOBS[2]
     done = inside("evaluate", f"path={job}", "format=json", cwd=tmp_path)
     assert json.loads(done.out)["errors"] == json.loads((job / "result.json").read_text())["student"]["errors"]
+
+
+def test_a_job_whose_data_have_changed_in_place_is_not_complete(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (2, 2, 6, 8, 8), dtype=np.uint8)
+    for part, classes in zip(("train", "test"), rows, strict=True):
+        for name, images in zip("ab", classes, strict=True):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for number, pixels in enumerate(images):
+                Image.fromarray(pixels).save(tmp_path / "data" / part / name / f"{number}.png")
+    small = ("dataset=image_folder", "dataset.size=8", "dataset.channels=1", "student.train.epochs=1", TINY[0])
+    words = ("sweep", *small, "baseline=false", "temperature=2,3")
+    assert inside(*words, cwd=tmp_path).status == 0
+    assert inside(*words, cwd=tmp_path).err.count("is complete, and not run again") == 2
+    Image.fromarray(rows[0, 0, 0] // 2).save(tmp_path / "data" / "train" / "a" / "0.png")
+    again = inside(*words, cwd=tmp_path)
+    assert again.status == 0
+    assert "is complete" not in again.err
+    assert len(list((tmp_path / "outputs" / "teachers").iterdir())) == 2
+    shutil.rmtree(tmp_path / "data")
+    assert inside(*words, cwd=tmp_path).err.count("is complete, and not run again") == 2, "nothing could be done anew"
 
 
 def test_in_another_order_it_is_the_same_sweep_and_no_job_counts_twice(swept: tuple[Path, Outcome]) -> None:

@@ -86,7 +86,7 @@ def _value(cfg: DictConfig, key: str) -> Any:
 
 
 def _digest(cfg: DictConfig) -> str | None:
-    """What determines the job but for the data: its config, equal for `temperature=4` and `temperature=4.0`, the
+    """What determines the job but for the data's content: its config, equal for `temperature=4` and `temperature=4.0`, the
     sources of other people's `_target_`, and kd's version. None where that cannot be told.
     """
     from kd_cli.stages.compose import identity_of  # imports torch
@@ -105,6 +105,8 @@ def _is_done(cfg: DictConfig, folder: Path) -> bool:
     if Sweep.jobs is None:
         Sweep.jobs = _completed(folder.parent) if cfg.resume else {}
     twin = Sweep.jobs.get(digest)
+    if twin is not None and not _same_data(cfg, folder.with_name(twin)):
+        twin = None
     if twin == name:
         print(f"Job {name} is complete, and not run again (resume=false would).", file=sys.stderr)
         return True
@@ -126,6 +128,16 @@ def _completed(sweep: Path) -> dict[str, str]:
             if result.get("status") == "completed":
                 found[str(result.get("config"))] = path.parent.name
     return found
+
+
+def _same_data(cfg: DictConfig, job: Path) -> bool:
+    """Whether a job saw the data as they are now; also where nobody can tell, for it could not be run anew either."""
+    from kd_cli.stages.run import dataset_of  # imports torch
+
+    with suppress(KdError, KeyError, TypeError):
+        then = (run_folder.read(job) or {})["environment"]["dataset_fingerprint"]
+        return bool(dataset_of(cfg, may_download=False).fingerprint == then)
+    return True
 
 
 def _failure(error: BaseException) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 import kd_cli
@@ -42,6 +42,16 @@ def shared(key: Any, make: Callable[[], Value]) -> Value:
     return value
 
 
+def dataset_of(cfg: DictConfig, may_download: bool = True) -> Dataset:
+    """The data set that a job is about."""
+    node = plain(cfg.dataset)
+    content = {key: value for key, value in node.items() if key != "download"}
+    if "download" in node and not may_download:
+        node = {**content, "download": False}
+    dataset: Dataset = shared(["dataset", content], lambda: instantiate(OmegaConf.create(node), "dataset"))
+    return dataset
+
+
 class Run:
     """What the stages of a run share. Constructing it loads the data."""
 
@@ -56,7 +66,7 @@ class Run:
         self.stages: dict[str, dict[str, Any]] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.folder = Path(HydraConfig.get().runtime.output_dir)
-        self.dataset: Dataset = shared(["dataset", plain(cfg.dataset)], lambda: instantiate(cfg.dataset, "dataset"))
+        self.dataset = dataset_of(cfg)
 
     def evaluate(self, model: nn.Module, identity: Any, reference: Evaluation | None = None) -> Evaluation:
         """The figures on the test split of a model that `identity` determines; the student's beside its teacher's."""
