@@ -6,6 +6,7 @@ Importing this module makes schemas and resolvers known, also in a launcher's wo
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -141,8 +142,11 @@ def _same_data(cfg: DictConfig, job: Path) -> bool:
 
 
 def _failure(error: BaseException) -> dict[str, str]:
+    if isinstance(error, KeyboardInterrupt):
+        by = signal.Signals(error.args[0]).name if error.args else "Ctrl-C"
+        return {"status": "interrupted", "error": f"interrupted by {by}"}
     return {
-        "status": "interrupted" if isinstance(error, KeyboardInterrupt) else "failed",
+        "status": "failed",
         "error": str(error) if isinstance(error, KdError) else f"{type(error).__name__}: {error}",
     }
 
