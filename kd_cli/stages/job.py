@@ -87,8 +87,8 @@ def _value(cfg: DictConfig, key: str) -> Any:
 
 
 def _digest(cfg: DictConfig) -> str | None:
-    """What determines the job but for the data's content: its config, equal for `temperature=4` and `temperature=4.0`, the
-    sources of other people's `_target_`, and kd's version. None where that cannot be told.
+    """What determines the job but for the data's content: its config, equal for `temperature=4` and `temperature=4.0`,
+    the sources of other people's `_target_`, and kd's version. None where that cannot be told.
     """
     from kd_cli.stages.compose import identity_of  # imports torch
 

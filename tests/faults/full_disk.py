@@ -89,8 +89,9 @@ def main() -> None:
     draw = random.Random(asked.seed)
     kept = [fill_up(draw.randrange(12, needed, 4), expected) for _ in range(asked.size)]
     spread = ", ".join(f"{number}: {kept.count(number)} ×" for number in sorted(set(kept)))
-    print(f"| a full disk | {asked.size} of 12 to {needed} kB | {spread} | one message each, went on to the same weights | "
-          f"{time.perf_counter() - began:.0f} s |")  # fmt: skip
+    outcome = "one message each, went on to the same weights"
+    seconds = time.perf_counter() - began
+    print(f"| a full disk | {asked.size} of 12 to {needed} kB | {spread} | {outcome} | {seconds:.0f} s |")
 
 
 if __name__ == "__main__":
