@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save, save_file
 import kd_cli
 from kd_cli.artifacts import open_artifact
 from kd_cli.errors import ArtifactError
+from kd_cli.models.pretrained import unfetched
 from kd_cli.soft_targets import SoftTargets
 
 CPU = torch.device("cpu")
@@ -187,7 +188,7 @@ MODELS: dict[str, Any] = {
     "a wide layer": {**MLP, "widths": [HUGE]},
     "two wide layers": {**MLP, "widths": [10**6, 10**6]},
     "a width without an end": {**MLP, "widths": [10**400]},
-    "many layers": {**MLP, "widths": [1] * 100_000},
+    "many layers": {**MLP, "widths": [1] * 10_000},
     "a deep network": {"_target_": "kd_cli.models.resnet.resnet", "depth": 6 * HUGE + 2},
     "another deep network": {"_target_": "kd_cli.models.wrn.wrn", "depth": 6 * HUGE + 4, "widen": 1},
     "a wide network": {"_target_": "kd_cli.models.wrn.wrn", "depth": 16, "widen": 10**6},
@@ -479,3 +480,19 @@ def test_a_stored_data_set_fetches_and_calls_nothing(dataset: Any, student: Path
     assert (done.status, done.out, "Traceback" in done.err) == (1, "", False), done.err
     assert done.err.count("\n") == 1
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize(("name", "weights"), [("squeezenet1_1", "DEFAULT"), ("regnet_y_400mf", None)])
+def test_a_network_of_torchvision_is_filled_with_its_own_weights_alone(name, weights, student, monkeypatch) -> None:
+    """Published ones, which its training began with, are neither read nor downloaded."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        pytest.fail("the published weights were fetched")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    network = unfetched(10, (1, 8, 8), name=name, weights=weights)
+    put(student, "model.safetensors", save(network.state_dict()))
+    configure(student, model={**TORCHVISION, "name": name, "weights": weights})
+    loaded = kd_cli.load(student).model.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items())

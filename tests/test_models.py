@@ -10,7 +10,7 @@ from kd_cli.models.cnn import cnn
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.mlp import mlp
 from kd_cli.models.normalise import Normalise
-from kd_cli.models.pretrained import _replace_heads, torchvision
+from kd_cli.models.pretrained import _replace_heads, torchvision, unfetched
 from kd_cli.models.resnet import resnet
 from kd_cli.models.wrn import wrn
 
@@ -285,3 +285,38 @@ def test_a_normalisation_that_is_no_list_is_refused():
 def test_weights_have_the_same_names_with_and_without_dropout(family):
     plain, dropped = family(10, (1, 8, 8)), family(10, (1, 8, 8), dropout=0.5)
     assert list(plain.state_dict()) == list(dropped.state_dict())
+
+
+FAMILIES = (
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5",
+    "mobilenet_v3_small", "resnet50", "shufflenet_v2_x0_5", "squeezenet1_0", "swin_t", "vgg11", "vit_b_16",
+)  # fmt: skip
+
+
+def published() -> list[tuple[str, str]]:
+    from torchvision import models
+
+    return [(name, entry.name) for name in FAMILIES for entry in models.get_model_weights(name)]
+
+
+@pytest.mark.parametrize(("name", "weights"), published())
+def test_without_its_weights_a_published_network_is_the_same(name, weights, monkeypatch):
+    """As far as names, shapes and what it does with its input go."""
+    from torchvision.models import WeightsEnum
+
+    def fetched(self, *args, **kwargs):
+        asked.append(self.url)
+        return {}
+
+    asked: list[str] = []
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", fetched)
+    monkeypatch.setattr(nn.Module, "load_state_dict", lambda *args, **kwargs: None)
+    with torch.device("meta"):
+        ours = unfetched(7, CIFAR, name=name, weights=weights)
+        assert not asked
+        theirs = torchvision(7, CIFAR, name=name, weights=weights)
+    assert len(asked) == 1
+    shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+    for key in ("transform_input", "image_size", "aux_logits"):
+        assert getattr(ours.network, key, None) == getattr(theirs.network, key, None)

@@ -41,6 +41,31 @@ def torchvision(
     want, and the last layer is replaced unless it already has `num_classes` outputs. `size`, `mean` and `std` override
     this; without weights the images keep their size.
     """
+    return _built(num_classes, name, weights, size, mean, std, fetch=True)
+
+
+def unfetched(
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    name: str = "resnet18",
+    weights: str | None = None,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> nn.Module:
+    """The network of `torchvision` with weights of its own still to come: nothing is read or downloaded."""
+    return _built(num_classes, name, weights, size, mean, std, fetch=False)
+
+
+def _built(
+    num_classes: int,
+    name: str,
+    weights: str | None,
+    size: int | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    fetch: bool,
+) -> nn.Module:
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -61,6 +86,9 @@ def torchvision(
         size, mean, std = size or recipe.crop_size[0], mean or recipe.mean, std or recipe.std
     if chosen is None:
         network = models.get_model(name, weights=None, num_classes=num_classes)
+    elif not fetch:
+        network = models.get_model(name, weights=None, num_classes=1000, **_implied(name, chosen))
+        _replace_heads(network, num_classes)
     else:
         try:
             network = models.get_model(name, weights=chosen)
@@ -71,6 +99,18 @@ def torchvision(
             ) from error
         _replace_heads(network, num_classes)
     return _Fitted(network, Normalise(mean or (0.0,), std or (1.0,), 3), size)
+
+
+def _implied(name: str, weights: Any) -> dict[str, Any]:
+    """The arguments, but for the number of classes, that torchvision changes where published weights are asked for."""
+    if name.startswith("vit_"):
+        return {"image_size": weights.meta["min_size"][0]}
+    changed = {
+        "googlenet": {"transform_input": True, "aux_logits": False, "init_weights": False},
+        "inception_v3": {"transform_input": True, "init_weights": False},
+        "maxvit_t": {"input_size": weights.meta["min_size"]},
+    }
+    return changed.get(name, {})
 
 
 def _hub_folder() -> str:
