@@ -9,7 +9,8 @@ ARGS ?=
 MNIST ?= data
 SEEDS ?= 0,1,2
 BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIST) small_student.py dump.py stored_targets.py \
-	augmentation.py population.py growth.py sweep.py,--mnist,$(MNIST)
+	augmentation.py population.py growth.py \
+	sweep.py,--mnist,$(MNIST) verification.py,--mnist,$(MNIST)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup distill sweep bench test faults check fix reproduce clean
