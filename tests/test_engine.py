@@ -73,6 +73,18 @@ def test_another_seed_gives_another_order_and_other_dropout(small_net, recipe, f
     assert not torch.allclose(*trained, atol=1e-4)
 
 
+def test_other_threads_give_the_same_weights_within_rounding(recipe, digits):
+    def trained(threads: int) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = mlp(10, (1, 8, 8), widths=[1200, 1200], dropout=0.5)
+        torch.set_num_threads(threads)
+        fit(model, Batches(digits.train, 256, 5, CPU), CrossEntropy(), recipe(epochs=2))
+        return list(model.parameters())
+
+    for one, two in zip(trained(1), trained(2), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+
+
 def test_two_models_with_one_seed_see_the_same_batches(recipe, few):
     seen = []
     for widths, dropout in (([4], 0.0), ([40, 40], 0.5)):  # the second draws random numbers in every step
