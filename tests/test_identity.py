@@ -31,6 +31,7 @@ TAUGHT = ROLES[:3]  # the baseline has no teacher
 # key: another value, and what it makes anew
 TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "dataset._target_": ("kd_cli.datasets.digits.digits", NOTHING),  # what counts is the data that it gives
+    "dataset.size": (9, ALL),
     "dataset.validation": (101, ALL),
     "dataset.seed": (1, ALL),
     "teacher._target_": ("kd_cli.teachers.trained.Trained", NOTHING),

@@ -20,7 +20,7 @@ import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
 from kd_cli.device import find_device, take_turns
-from kd_cli.errors import ArtifactError
+from kd_cli.errors import ArtifactError, must
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
 from kd_cli.stages.compose import instantiate, plain
@@ -67,6 +67,9 @@ class Run:
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.dataset = dataset_of(cfg)
+        if len(self.dataset.test) == 0:
+            hint = f"As a transfer set, unlabelled: dataset@transfer.dataset={self.dataset.name}."
+            raise must("dataset", "one with labels and test images", self.dataset.name, hint)
 
     def evaluate(self, model: nn.Module, identity: Any, reference: Evaluation | None = None) -> Evaluation:
         """The figures on the test split of a model that `identity` determines; the student's beside its teacher's."""
