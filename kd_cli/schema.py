@@ -19,11 +19,11 @@ DTYPES = ("float16", "float32")
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 KNOWN = {  # others have a _target_ that refuses
     "student": ("model", "train"),
-    "transfer": ("labels", "fraction", "omit_classes", "only_classes", "augment", "views", "seed"),
+    "transfer": ("dataset", "labels", "fraction", "omit_classes", "only_classes", "augment", "views", "seed"),
     "targets": ("dtype", "top_k", "temperatures"),
 }
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json"), "list": ("table", "json", "csv")}
-GROUPS = ("model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
+GROUPS = ("dataset", "model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
 
 
@@ -205,7 +205,7 @@ def _seed(key: str, value: Any) -> None:
 
 def _refuse_word(path: str, group: str, value: Any) -> None:
     """`student.model=cnn` would silently become the word 'cnn': say how it is spelt."""
-    if isinstance(value, DictConfig) or (value is None and group == "augment"):
+    if isinstance(value, DictConfig) or (value is None and group in ("augment", "dataset")):
         return
     choose = f"To choose a file of configs/{group}/, write {group}@{path}={value}."
     raise must(path, "a mapping", value, choose if group in GROUPS else f"Set its keys one by one: {path}.<key>=….")
@@ -225,7 +225,7 @@ def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
         if not node:
             raise ConfigError(f"{top} must be given: {top}=….")
         train = node.get("train")
-        yield from ((f"{top}.{group}", group) for group in ("model", "augment", "train") if group in node)
+        yield from ((f"{top}.{group}", group) for group in ("dataset", "model", "augment", "train") if group in node)
         augment = node.get("augment")
         if isinstance(augment, dict) and "inner" in augment:
             yield f"{top}.augment.inner", "augment"

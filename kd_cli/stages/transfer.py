@@ -4,26 +4,31 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from kd_cli.augment import Augment
-from kd_cli.datasets.splits import fraction_of, with_labels, without_classes
+from kd_cli.datasets.splits import class_numbers, fraction_of, with_labels, without_classes
 from kd_cli.errors import must
 from kd_cli.mixing import Mix
 from kd_cli.soft_targets import Storage, not_stated
 from kd_cli.stages.compose import identity_of, instantiate, owner, plain
-from kd_cli.types import Dataset, Split
+from kd_cli.stages.run import shared
+from kd_cli.types import UNLABELLED, Dataset, Split
 
 
 @dataclass(frozen=True)
 class TransferSet:
-    """`views` is the number of stored views, or None where every epoch has a view of its own (an online teacher)."""
+    """`views` is the number of stored views, or None where every epoch has a view of its own (an online teacher);
+    `named` are the numbers of the classes that `transfer.omit_classes` or `transfer.only_classes` names.
+    """
 
     split: Split
     augment: Augment | Mix | None
     seed: int
     views: int | None
     identity: dict[str, Any]  # of images and views; labels are not the teacher's business
+    named: list[int]
 
 
 def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet:
@@ -38,16 +43,44 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
         raise must("transfer.views", "1 where transfer.augment is null", views, hint)
     if online and views > 1:
         raise must("transfer.views", "1 with teacher.online=true, where each epoch has a view of its own", views)
-    split = with_labels(_chosen(cfg, dataset), cfg.labels, cfg.seed)
+    split, named = _chosen(cfg, dataset)
+    split = with_labels(split, cfg.labels, cfg.seed)
     identity: dict[str, Any] = {"images": split.images.digest}
     if augment is not None:
         identity |= {"augment": identity_of(cfg.augment), "seed": cfg.seed, "views": None if online else views}
-    return TransferSet(split, augment, cfg.seed, None if online and augment is not None else views, identity)
+    return TransferSet(split, augment, cfg.seed, None if online and augment is not None else views, identity, named)
 
 
-def _chosen(cfg: DictConfig, dataset: Dataset) -> Split:
-    """The samples that `transfer.omit_classes`, `transfer.only_classes` and `transfer.fraction` leave."""
-    split, filters = dataset.transfer, ("omit_classes", "only_classes")
+def _source(cfg: DictConfig, dataset: Dataset) -> Split:
+    """All samples to choose from: the data set's own, or those of `transfer.dataset`.
+
+    A class is known by its name: the labels of a data set with other classes mean nothing here, and become −1.
+    """
+    node = cfg.dataset
+    if node is None:
+        return dataset.transfer
+    with owner("transfer"):
+        foreign: Dataset = shared(["dataset", plain(node)], lambda: instantiate(node, "transfer.dataset"))
+    if foreign.input_shape != dataset.input_shape:
+        channels, height, width = dataset.input_shape
+        fitting = {"channels": channels, "height": height, "width": width, "size": height}
+        keys = [f"transfer.dataset.{key}={value}" for key, value in fitting.items() if node.get(key, value) != value]
+        raise must(
+            "transfer.dataset",
+            f"one with images of {list(dataset.input_shape)}, as dataset={dataset.name} has",
+            f"{foreign.name} with {list(foreign.input_shape)}",
+            f"Set {' '.join(keys)}." if keys else "",
+        )
+    if foreign.classes == dataset.classes:
+        return foreign.transfer
+    return foreign.transfer.with_labels(torch.full_like(foreign.transfer.labels, UNLABELLED))
+
+
+def _chosen(cfg: DictConfig, dataset: Dataset) -> tuple[Split, list[int]]:
+    """The samples that `transfer.omit_classes`, `transfer.only_classes` and `transfer.fraction` leave, and the classes
+    that the first two name.
+    """
+    split, filters, named = _source(cfg, dataset), ("omit_classes", "only_classes"), []
     asked = {name: plain(cfg[name]) for name in filters if cfg[name] is not None}
     if len(asked) > 1:
         raise must("transfer.only_classes", "null where transfer.omit_classes is set", asked["only_classes"])
@@ -55,7 +88,8 @@ def _chosen(cfg: DictConfig, dataset: Dataset) -> Split:
         if not isinstance(wanted, list):
             raise must(f"transfer.{name}", "a list of classes, or null", wanted, f"Write 'transfer.{name}=[{wanted}]'.")
         split = without_classes(split, f"transfer.{name}", wanted, dataset.classes, name == "omit_classes")
-    return fraction_of(split, cfg.fraction, cfg.seed, dataset.classes)
+        named = class_numbers(f"transfer.{name}", wanted, dataset.classes)
+    return fraction_of(split, cfg.fraction, cfg.seed, dataset.classes), named
 
 
 def storage(cfg: DictConfig, classes: int) -> Storage:
