@@ -22,6 +22,7 @@ KNOWN = {  # others have a _target_ that refuses
     "transfer": ("dataset", "labels", "fraction", "omit_classes", "only_classes", "augment", "views", "seed"),
     "targets": ("dtype", "top_k", "temperatures"),
 }
+BIAS_CORRECTIONS = ("prior", "oracle")
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json"), "list": ("table", "json", "csv")}
 GROUPS = ("dataset", "model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
@@ -80,6 +81,7 @@ class Distill(DumpTargets):
     hard_weight: float = 0.1
     seed: int = 0
     baseline: bool = True
+    bias_correction: str | None = None
 
 
 @dataclass
@@ -174,6 +176,10 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must("output_dir", "the name of a folder", "")
     _choice("device", DEVICES, values.get("device"))
     _choice("precision", PRECISIONS, values.get("precision"))
+    _choice("bias_correction", BIAS_CORRECTIONS, values.get("bias_correction"))
+    if values.get("bias_correction") == "oracle" and not _filters(values.get("transfer")):
+        hint = "It shifts the classes that these name."
+        raise must("bias_correction", "prior or null without transfer.omit_classes or only_classes", "oracle", hint)
     if "targets" in values:
         _choice("targets.dtype", DTYPES, cfg.targets.dtype)
     if "checkpoint" in values:
@@ -196,6 +202,11 @@ def check(command: str, cfg: DictConfig) -> None:
         node = values.get(top)
         if isinstance(node, dict) and "seed" in node:
             _seed(f"{top}.seed", OmegaConf.select(cfg, f"{top}.seed"))
+
+
+def _filters(transfer: Any) -> bool:
+    chosen = transfer if isinstance(transfer, dict) else {}
+    return any(chosen.get(key) is not None for key in ("omit_classes", "only_classes"))
 
 
 def _seed(key: str, value: Any) -> None:

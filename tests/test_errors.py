@@ -125,6 +125,12 @@ WITHOUT_TORCH = [
         "Did you mean 'transfer.dataset'?",
     ),
     ("dataset@transfer.dataset=mnits", f"dataset must be one of {DATASETS}, got 'mnits'. Did you mean 'mnist'?"),
+    ("bias_correction=priors", "bias_correction must be one of prior, oracle, got 'priors'."),
+    (
+        "bias_correction=oracle",
+        "bias_correction must be prior or null without transfer.omit_classes or only_classes, got 'oracle'. "
+        "It shifts the classes that these name.",
+    ),
     ("device=gpu", "device must be one of auto, cpu, cuda, mps, got 'gpu'."),
     ("precision=16", "precision must be one of auto, 32, bf16-mixed, 16-mixed, got '16'."),
     ("baseline=perhaps", "baseline must be true or false, got 'perhaps'."),

@@ -111,6 +111,7 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "precision": ("32", STUDENTS),
     "seed": (1, STUDENTS),
     "baseline": (False, NOTHING),
+    "bias_correction": ("prior", NOTHING),  # the corrected student is one more
     "device": ("cpu", NOTHING),
     "compile": (True, NOTHING),
     "output_dir": ("elsewhere", NOTHING),
