@@ -105,6 +105,18 @@ def test_the_stages_alone_take_it_too(tmp_path: Path) -> None:
     assert inside("distill", *words, cwd=tmp_path).result["stages"]["soft_targets"]["cached"] is True
 
 
+def test_a_job_whose_other_data_set_has_changed_in_place_is_run_again(tmp_path: Path) -> None:
+    pictures(tmp_path / "pets", "cat", "dog")
+    words = ("sweep", *TINY, "dataset@transfer.dataset=image_folder", "transfer.dataset.root=pets", "hard_weight=0")
+    words += ("transfer.dataset.size=8", "transfer.dataset.channels=1", "transfer.dataset.workers=0", "baseline=false")
+    for again in (False, True):
+        done = inside(*words, cwd=tmp_path)
+        assert (done.status, "is complete, and not run again" in done.err) == (0, again)
+    Image.new("L", (8, 8), 200).save(tmp_path / "pets" / "train" / "cat" / "0.png")
+    assert "is complete" not in inside(*words, cwd=tmp_path).err
+    assert len(list((tmp_path / "outputs" / "soft_targets").iterdir())) == 2
+
+
 def test_a_sweep_over_transfer_sets(tmp_path: Path) -> None:
     words = (*TINY, *NOISE, "transfer.dataset.samples=100,200", "hard_weight=0", "baseline=false")
     done = inside("sweep", *words, cwd=tmp_path)

@@ -76,7 +76,7 @@ def main(cfg: DictConfig) -> None:
     result |= recovered(result)
     if transfer.named:
         result["named_classes"] = [dataset.classes[k] for k in transfer.named]
-    run.finish(result | {"note": note, "environment": run.environment(run.precision["student"])})
+    run.finish(result | {"note": note, "environment": run.environment(run.precision["student"]) | transfer.environment})
 
 
 def recovered(result: dict[str, Any]) -> dict[str, Any]:

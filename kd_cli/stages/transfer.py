@@ -13,14 +13,15 @@ from kd_cli.errors import must
 from kd_cli.mixing import Mix
 from kd_cli.soft_targets import Storage, not_stated
 from kd_cli.stages.compose import identity_of, instantiate, owner, plain
-from kd_cli.stages.run import shared
+from kd_cli.stages.run import dataset_of
 from kd_cli.types import UNLABELLED, Dataset, Split
 
 
 @dataclass(frozen=True)
 class TransferSet:
     """`views` is the number of stored views, or None where every epoch has a view of its own (an online teacher);
-    `named` are the numbers of the classes that `transfer.omit_classes` or `transfer.only_classes` names.
+    `named` are the numbers of the classes that `transfer.omit_classes` or `transfer.only_classes` names; `environment`
+    is what result.json says of another data set's content.
     """
 
     split: Split
@@ -29,6 +30,7 @@ class TransferSet:
     views: int | None
     identity: dict[str, Any]  # of images and views; labels are not the teacher's business
     named: list[int]
+    environment: dict[str, str]
 
 
 def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet:
@@ -43,24 +45,25 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
         raise must("transfer.views", "1 where transfer.augment is null", views, hint)
     if online and views > 1:
         raise must("transfer.views", "1 with teacher.online=true, where each epoch has a view of its own", views)
-    split, named = _chosen(cfg, dataset)
+    everything, environment = dataset.transfer, {}
+    if cfg.dataset is not None:
+        foreign = _foreign(cfg.dataset, dataset)
+        everything, environment = foreign.transfer, {"transfer_fingerprint": foreign.fingerprint}
+        if foreign.classes != dataset.classes:  # a class is known by its name: these labels mean nothing here
+            everything = everything.with_labels(torch.full_like(everything.labels, UNLABELLED))
+    split, named = _chosen(cfg, everything, dataset.classes)
     split = with_labels(split, cfg.labels, cfg.seed)
     identity: dict[str, Any] = {"images": split.images.digest}
     if augment is not None:
         identity |= {"augment": identity_of(cfg.augment), "seed": cfg.seed, "views": None if online else views}
-    return TransferSet(split, augment, cfg.seed, None if online and augment is not None else views, identity, named)
+    stored = None if online and augment is not None else views
+    return TransferSet(split, augment, cfg.seed, stored, identity, named, environment)
 
 
-def _source(cfg: DictConfig, dataset: Dataset) -> Split:
-    """All samples to choose from: the data set's own, or those of `transfer.dataset`.
-
-    A class is known by its name: the labels of a data set with other classes mean nothing here, and become −1.
-    """
-    node = cfg.dataset
-    if node is None:
-        return dataset.transfer
+def _foreign(node: DictConfig, dataset: Dataset) -> Dataset:
+    """The data set `transfer.dataset`; ConfigError unless its images have the shape of the data set's."""
     with owner("transfer"):
-        foreign: Dataset = shared(["dataset", plain(node)], lambda: instantiate(node, "transfer.dataset"))
+        foreign = dataset_of(node, "transfer.dataset")
     if foreign.input_shape != dataset.input_shape:
         channels, height, width = dataset.input_shape
         fitting = {"channels": channels, "height": height, "width": width, "size": height}
@@ -71,25 +74,23 @@ def _source(cfg: DictConfig, dataset: Dataset) -> Split:
             f"{foreign.name} with {list(foreign.input_shape)}",
             f"Set {' '.join(keys)}." if keys else "",
         )
-    if foreign.classes == dataset.classes:
-        return foreign.transfer
-    return foreign.transfer.with_labels(torch.full_like(foreign.transfer.labels, UNLABELLED))
+    return foreign
 
 
-def _chosen(cfg: DictConfig, dataset: Dataset) -> tuple[Split, list[int]]:
+def _chosen(cfg: DictConfig, split: Split, classes: tuple[str, ...]) -> tuple[Split, list[int]]:
     """The samples that `transfer.omit_classes`, `transfer.only_classes` and `transfer.fraction` leave, and the classes
     that the first two name.
     """
-    split, filters, named = _source(cfg, dataset), ("omit_classes", "only_classes"), []
+    filters, named = ("omit_classes", "only_classes"), []
     asked = {name: plain(cfg[name]) for name in filters if cfg[name] is not None}
     if len(asked) > 1:
         raise must("transfer.only_classes", "null where transfer.omit_classes is set", asked["only_classes"])
     for name, wanted in asked.items():
         if not isinstance(wanted, list):
             raise must(f"transfer.{name}", "a list of classes, or null", wanted, f"Write 'transfer.{name}=[{wanted}]'.")
-        split = without_classes(split, f"transfer.{name}", wanted, dataset.classes, name == "omit_classes")
-        named = class_numbers(f"transfer.{name}", wanted, dataset.classes)
-    return fraction_of(split, cfg.fraction, cfg.seed, dataset.classes), named
+        split = without_classes(split, f"transfer.{name}", wanted, classes, name == "omit_classes")
+        named = class_numbers(f"transfer.{name}", wanted, classes)
+    return fraction_of(split, cfg.fraction, cfg.seed, classes), named
 
 
 def storage(cfg: DictConfig, classes: int) -> Storage:
