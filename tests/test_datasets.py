@@ -226,7 +226,7 @@ def test_noise_follows_its_seed_alone():
     [
         ({"samples": 0}, "dataset.samples must be a whole number ≥ 1, got 0."),
         ({"height": 2.5}, "dataset.height must be a whole number ≥ 1, got 2.5."),
-        ({"samples": 10**9}, "dataset.samples must be such that the images take at most 8 GiB, got 1000000000."),
+        ({"samples": 10**9}, "dataset.samples must be such that the images take at most 2 GiB, got 1000000000."),
         ({"mean": 1.5}, "dataset.mean must be between 0 and 1, got 1.5."),
         ({"mean": float("nan")}, "dataset.mean must be between 0 and 1, got nan."),
         ({"std": 0}, "dataset.std must be > 0 and ≤ 1, got 0."),

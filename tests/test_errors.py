@@ -213,12 +213,12 @@ WITH_TORCH = [
     ),
     (
         "dataset@transfer.dataset=noise",
-        "transfer.dataset must be one with images of [1, 8, 8], as dataset=digits has, got 'noise with [1, 28, 28]'. "
+        "transfer.dataset must be one with images of [1, 8, 8], as dataset=digits has, got [1, 28, 28]. "
         "Set transfer.dataset.height=8 transfer.dataset.width=8.",
     ),
     (
         "dataset@transfer.dataset=digits transfer.dataset.size=28",
-        "transfer.dataset must be one with images of [1, 8, 8], as dataset=digits has, got 'digits with [1, 28, 28]'. "
+        "transfer.dataset must be one with images of [1, 8, 8], as dataset=digits has, got [1, 28, 28]. "
         "Set transfer.dataset.size=8.",
     ),
     (

@@ -75,7 +75,7 @@ def test_digits_of_28_pixels_are_a_labelled_transfer_set_for_mnist() -> None:
     with pytest.raises(ConfigError) as refusal:
         chosen("dataset@transfer.dataset=digits", dataset=ours)
     assert str(refusal.value) == (
-        "transfer.dataset must be one with images of [1, 28, 28], as dataset=mnist has, got 'digits with [1, 8, 8]'. "
+        "transfer.dataset must be one with images of [1, 28, 28], as dataset=mnist has, got [1, 8, 8]. "
         "Set transfer.dataset.size=28."
     )
 

@@ -7,7 +7,7 @@ from kd_cli.datasets.splits import fingerprint, whole
 from kd_cli.errors import must
 from kd_cli.types import UNLABELLED, Dataset
 
-LARGEST = 1 << 33  # bytes
+LARGEST = 1 << 31  # bytes
 
 
 def noise(

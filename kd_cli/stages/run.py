@@ -45,7 +45,7 @@ def shared(key: Any, make: Callable[[], Value]) -> Value:
 def dataset_of(config: DictConfig, key: str = "dataset", may_download: bool = True) -> Dataset:
     """The data set that the node `key` describes."""
     node = plain(config)
-    content = {key: value for key, value in node.items() if key != "download"}
+    content = {name: value for name, value in node.items() if name != "download"}
     if "download" in node and not may_download:
         node = {**content, "download": False}
     dataset: Dataset = shared(["dataset", content], lambda: instantiate(OmegaConf.create(node), key))

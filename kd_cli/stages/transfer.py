@@ -71,8 +71,8 @@ def _foreign(node: DictConfig, dataset: Dataset) -> Dataset:
         raise must(
             "transfer.dataset",
             f"one with images of {list(dataset.input_shape)}, as dataset={dataset.name} has",
-            f"{foreign.name} with {list(foreign.input_shape)}",
-            f"Set {' '.join(keys)}." if keys else "",
+            list(foreign.input_shape),
+            f"Set {' '.join(keys)}." if keys else "Choose another.",
         )
     return foreign
 
