@@ -92,7 +92,8 @@ def _title(manifest: dict[str, Any]) -> str:
     target = str(identity["model"]["config"]["_target_"]).rpartition(".")[2]
     objective = identity.get("objective", "cross-entropy")
     how = objective if isinstance(objective, str) else str(objective["config"]["_target_"]).rpartition(".")[2]
-    return f"{target}, {len(identity['classes'])} classes, {how}"
+    corrected = f", bias by {identity['bias_correction']['rule']}" if "bias_correction" in identity else ""
+    return f"{target}, {len(identity['classes'])} classes, {how}{corrected}"
 
 
 def _names_of(artifact: Artifact) -> list[str]:

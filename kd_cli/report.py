@@ -1,5 +1,6 @@
 """What a person is told at the end: one table, and one sentence that says whether distilling helped."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ from rich.table import Table
 
 from kd_cli.progress import console
 
-ROLES = ("teacher", "student", "baseline")
+ROLES = ("teacher", "student", "corrected", "baseline")
+ON_TEST = "chosen on the test set"
+MOST_CLASSES = 10  # with a line of their own
 
 
 def show(result: dict[str, Any], in_sweep: bool) -> None:
@@ -19,13 +22,20 @@ def show(result: dict[str, Any], in_sweep: bool) -> None:
         console.print(result["note"], highlight=False)
     if "student" in result:
         console.print(sentence(result), highlight=False)
+    if "corrected" in result:
+        console.print(correction(result), highlight=False)
 
 
 def table(result: dict[str, Any]) -> Table:
-    """The models side by side, a column each."""
+    """The models side by side, a column each; their errors on the classes that the transfer set's filters named."""
     environment = result["environment"]
     title = f"{environment['device']}, {environment['threads']} threads, precision {environment['precision']}"
-    return _columns(title, {role: column(result[role]) for role in ROLES if role in result})
+    named, present = result.get("named_classes", [])[:MOST_CLASSES], [role for role in ROLES if role in result]
+    return _columns(title, {_heading(role, result[role]): column(result[role], named) for role in present})
+
+
+def _heading(role: str, figures: dict[str, Any]) -> str:
+    return f"{role} ({ON_TEST})" if figures.get("selected_on") == "test" else role
 
 
 def _columns(title: str, columns: dict[str, dict[str, str]]) -> Table:
@@ -38,11 +48,13 @@ def _columns(title: str, columns: dict[str, dict[str, str]]) -> Table:
     return drawn
 
 
-def column(figures: dict[str, Any]) -> dict[str, str]:
-    """One model's cells; a dash stands where nothing could be measured."""
+def column(figures: dict[str, Any], named: Sequence[str] = ()) -> dict[str, str]:
+    """One model's cells, with its errors on the classes `named`; a dash stands where nothing could be measured."""
     latency = figures.get("latency_ms") or {}
+    missed = {name: figures["per_class"][name] for name in named}
     return {
         "test errors" if figures.get("split", "test") == "test" else "errors": f"{figures['errors']} of {figures['n']}",
+        **{f"errors on {name}": f"{count['errors']} of {count['n']}" for name, count in missed.items()},
         "accuracy": f"{figures['accuracy']:.2%}",
         "NLL": f"{figures['nll']:.4f}",
         "ECE": f"{figures['ece']:.4f}",
@@ -78,6 +90,14 @@ def sentence(result: dict[str, Any]) -> str:
     if student["errors"] >= baseline:
         return f"Distilling did not help: the student makes {errors}. {size}"
     return f"The student recovered {gap:.0%} of the gap: it makes {errors}. {size}"
+
+
+def correction(result: dict[str, Any]) -> str:
+    """What another output bias changed, and whether it was chosen by looking at the test set."""
+    corrected, student = result["corrected"], result["student"]
+    said = f"With its output bias corrected ({corrected['rule']}) the student makes {corrected['errors']} errors"
+    peeked = f"; that bias was {ON_TEST}" if corrected["selected_on"] == "test" else ""
+    return f"{said} instead of {student['errors']}{peeked}."
 
 
 def _saving(student: dict[str, Any], teacher: dict[str, Any]) -> str:
@@ -140,13 +160,14 @@ def show_sweep(
 
 def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> Table:
     varied = [*settings, *(["seed"] if len({job.get("seed") for job in jobs}) > 1 else [])] or ["job"]
-    drawn = Table(title=title, title_justify="left")
-    for name in (*varied, *(f"{role} errors" for role in ROLES), "gap recovered", "agreement"):
+    drawn = Table(title=title, title_justify="left", caption=_footnote(jobs), caption_justify="left")
+    roles = _shown(jobs)
+    for name in (*varied, *(f"{role} errors" for role in roles), "gap recovered", "agreement"):
         drawn.add_column(name, justify="right")
     for job in jobs:
         cells = [str(job.get(name, "")) for name in varied]
         if job["status"] == "completed":
-            cells += [_optional(job.get(f"{role}_errors"), "d") for role in ROLES]
+            cells += [_optional(job.get(f"{role}_errors"), "d", _mark(job, role)) for role in roles]
             cells += [_optional(job.get("gap_recovered"), ".1%"), _optional(job.get("student_agreement"), ".2%")]
         else:
             cells.append(job["status"])
@@ -156,16 +177,32 @@ def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> 
 
 def _seeds_table(groups: list[dict[str, Any]], settings: list[str]) -> Table:
     title = "test errors over seeds: mean ± standard deviation [95 %: bootstrap of the gap, t of the difference]"
-    drawn = Table(title=title, title_justify="left")
-    for name in (*settings, "seeds", *ROLES, "gap recovered", "baseline − student"):
+    drawn = Table(title=title, title_justify="left", caption=_footnote(groups), caption_justify="left")
+    roles = _shown(groups)
+    for name in (*settings, "seeds", *roles, "gap recovered", "baseline − student"):
         drawn.add_column(name, justify="right")
     for group in groups:
         cells = [*(str(group[name]) for name in settings), str(group["n"])]
-        cells += [_spread(group.get(f"{role}_errors_mean"), group.get(f"{role}_errors_std")) for role in ROLES]
+        means = {role: _spread(group.get(f"{role}_errors_mean"), group.get(f"{role}_errors_std")) for role in roles}
+        cells += [mean + _mark(group, role) for role, mean in means.items()]
         cells += [_interval(group.get("gap_recovered"), group.get("gap_interval"), ".0%")]
         cells += [_interval(group.get("fewer_errors"), group.get("fewer_errors_interval"), ".2f")]
         drawn.add_row(*cells)
     return drawn
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[str]:
+    """The models that have a column: a corrected student where any job was asked for one."""
+    asked = any(key.startswith("corrected_") for row in rows for key in row)
+    return [role for role in ROLES if asked or role != "corrected"]
+
+
+def _mark(row: dict[str, Any], role: str) -> str:
+    return "*" if row.get(f"{role}_selected_on") == "test" else ""
+
+
+def _footnote(rows: list[dict[str, Any]]) -> str | None:
+    return f"* output bias {ON_TEST}" if any(_mark(row, "corrected") for row in rows) else None
 
 
 def _spread(mean: float | None, std: float | None) -> str:

@@ -19,11 +19,12 @@ DTYPES = ("float16", "float32")
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 KNOWN = {  # others have a _target_ that refuses
     "student": ("model", "train"),
-    "transfer": ("labels", "fraction", "omit_classes", "only_classes", "augment", "views", "seed"),
+    "transfer": ("dataset", "labels", "fraction", "omit_classes", "only_classes", "augment", "views", "seed"),
     "targets": ("dtype", "top_k", "temperatures"),
 }
+BIAS_CORRECTIONS = ("prior", "oracle")
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json"), "list": ("table", "json", "csv")}
-GROUPS = ("model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
+GROUPS = ("dataset", "model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
 
 
@@ -80,6 +81,7 @@ class Distill(DumpTargets):
     hard_weight: float = 0.1
     seed: int = 0
     baseline: bool = True
+    bias_correction: str | None = None
 
 
 @dataclass
@@ -174,6 +176,10 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must("output_dir", "the name of a folder", "")
     _choice("device", DEVICES, values.get("device"))
     _choice("precision", PRECISIONS, values.get("precision"))
+    _choice("bias_correction", BIAS_CORRECTIONS, values.get("bias_correction"))
+    if values.get("bias_correction") == "oracle" and not _filters(values.get("transfer")):
+        hint = "It shifts the classes that these name."
+        raise must("bias_correction", "prior or null without transfer.omit_classes or only_classes", "oracle", hint)
     if "targets" in values:
         _choice("targets.dtype", DTYPES, cfg.targets.dtype)
     if "checkpoint" in values:
@@ -198,6 +204,11 @@ def check(command: str, cfg: DictConfig) -> None:
             _seed(f"{top}.seed", OmegaConf.select(cfg, f"{top}.seed"))
 
 
+def _filters(transfer: Any) -> bool:
+    chosen = transfer if isinstance(transfer, dict) else {}
+    return any(chosen.get(key) is not None for key in ("omit_classes", "only_classes"))
+
+
 def _seed(key: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise must(key, "a whole number ≥ 0", value, QUOTE)
@@ -205,7 +216,7 @@ def _seed(key: str, value: Any) -> None:
 
 def _refuse_word(path: str, group: str, value: Any) -> None:
     """`student.model=cnn` would silently become the word 'cnn': say how it is spelt."""
-    if isinstance(value, DictConfig) or (value is None and group == "augment"):
+    if isinstance(value, DictConfig) or (value is None and group in ("augment", "dataset")):
         return
     choose = f"To choose a file of configs/{group}/, write {group}@{path}={value}."
     raise must(path, "a mapping", value, choose if group in GROUPS else f"Set its keys one by one: {path}.<key>=….")
@@ -225,7 +236,7 @@ def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
         if not node:
             raise ConfigError(f"{top} must be given: {top}=….")
         train = node.get("train")
-        yield from ((f"{top}.{group}", group) for group in ("model", "augment", "train") if group in node)
+        yield from ((f"{top}.{group}", group) for group in ("dataset", "model", "augment", "train") if group in node)
         augment = node.get("augment")
         if isinstance(augment, dict) and "inner" in augment:
             yield f"{top}.augment.inner", "augment"

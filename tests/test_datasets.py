@@ -11,12 +11,14 @@ import torch
 import torchvision.datasets
 from PIL import Image
 from sklearn.datasets import load_digits
+from torch.nn.functional import interpolate
 
 from kd_cli.datasets import digits as digits_module
 from kd_cli.datasets import resident
 from kd_cli.datasets.cifar import CIFAR10_CLASSES, cifar10, cifar100
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.datasets.mnist import FASHION, FILES, fashion_mnist, mnist, read_idx
+from kd_cli.datasets.noise import noise
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import carve, fraction_of, stratified, whole, with_labels, without_classes
 from kd_cli.errors import ConfigError, DataError
@@ -165,6 +167,77 @@ def test_the_test_split_of_digits_is_fixed_and_stratified():
     parts = torch.cat([carved.train.index, carved.validation.index, carved.test.index])
     assert len(parts.unique()) == 1797
     assert carved.transfer is carved.train
+
+
+def test_digits_are_the_bytes_that_every_figure_was_measured_on():
+    expected = "3a7791f1a12191bc29df33bd89a3dd48ad5a09a41d24969ba381709217d262b7"
+    assert digits_module.digits().fingerprint == digits_module.digits(size=8).fingerprint == expected
+
+
+@pytest.mark.parametrize("size", [4, 28])
+def test_digits_of_another_size_are_the_same_samples_resized(size):
+    plain, resized = digits_module.digits(), digits_module.digits(size=size)
+    assert resized.input_shape == (1, size, size)
+    for theirs, ours in ((plain.train, resized.train), (plain.test, resized.test)):
+        assert torch.equal(ours.index, theirs.index)
+        assert torch.equal(ours.labels, theirs.labels)
+        assert ours.images.shape == (1, size, size)
+        expected = interpolate(pixels_of(theirs).double(), (size, size), mode="bilinear", antialias=True)
+        assert (pixels_of(ours).double() - expected).abs().max() <= 1, "rounded twice, in fixed point"
+
+
+@pytest.mark.parametrize("size", [0, -1, 257, 2.0, True, "8", None])
+def test_a_size_outside_its_rule_is_refused(size):
+    with pytest.raises(ConfigError, match=r"^dataset\.size must be a whole number from 1 to 256, got "):
+        digits_module.digits(size=size)
+
+
+# --- noise
+
+
+def test_noise_has_the_mean_and_spread_that_were_asked_for_and_no_labels():
+    made = noise(samples=3000, channels=3, height=5, width=4, mean=0.5, std=0.1)
+    pixels = pixels_of(made.transfer).double() / 255
+    assert pixels.shape == (3000, 3, 5, 4)
+    assert float(pixels.mean()) == pytest.approx(0.5, abs=0.002)
+    assert float(pixels.std()) == pytest.approx(0.1, abs=0.002)
+    flat = pixels.flatten(1)
+    assert float(torch.corrcoef(flat.T).fill_diagonal_(0).abs().max()) < 0.1, "pixels are independent of each other"
+    assert made.transfer.labelled == 0
+    assert (made.classes, made.input_shape, len(made.test), len(made.train)) == ((), (3, 5, 4), 0, 0)
+
+
+def test_noise_is_cut_off_at_black_and_white():
+    pixels = pixels_of(noise(samples=500, mean=0.1307, std=0.3081).transfer)
+    assert float((pixels == 0).double().mean()) == pytest.approx(0.336, abs=0.01)  # the normal distribution below 0
+    assert int((pixels == 255).sum()) > 0
+
+
+def test_noise_follows_its_seed_alone():
+    torch.manual_seed(1)
+    first = noise(samples=50)
+    torch.manual_seed(2)
+    assert noise(samples=50).fingerprint == first.fingerprint
+    assert noise(samples=50, seed=1).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"samples": 0}, "dataset.samples must be a whole number ≥ 1, got 0."),
+        ({"height": 2.5}, "dataset.height must be a whole number ≥ 1, got 2.5."),
+        ({"samples": 10**9}, "dataset.samples must be such that the images take at most 2 GiB, got 1000000000."),
+        ({"mean": 1.5}, "dataset.mean must be between 0 and 1, got 1.5."),
+        ({"mean": float("nan")}, "dataset.mean must be between 0 and 1, got nan."),
+        ({"std": 0}, "dataset.std must be > 0 and ≤ 1, got 0."),
+        ({"std": "much"}, "dataset.std must be > 0 and ≤ 1, got 'much'."),
+        ({"seed": -1}, "dataset.seed must be a whole number ≥ 0, got -1."),
+    ],
+)
+def test_noise_outside_its_rules_is_refused(arguments, message):
+    with pytest.raises(ConfigError) as refusal:
+        noise(**arguments)
+    assert str(refusal.value) == message
 
 
 def test_the_fingerprint_follows_the_content_of_the_splits():

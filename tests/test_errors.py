@@ -23,9 +23,11 @@ def choices(group: str) -> str:
 
 
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
-DATASETS = "cifar10, cifar100, digits, fashion_mnist, image_folder, mnist"
+DATASETS = "cifar10, cifar100, digits, fashion_mnist, image_folder, mnist, noise"
 IDX = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
 RULE = "a fraction below 1, a count below 1198 (the size of the training split), or 0"
+
+NOISE = "dataset@transfer.dataset=noise transfer.dataset.height=8 transfer.dataset.width=8"
 
 # Found in the config, before torch is imported.
 WITHOUT_TORCH = [
@@ -112,6 +114,23 @@ WITHOUT_TORCH = [
         "augment@teacher.augment=affine teacher.augment.degrees=200",
         "teacher.augment.degrees must be between 0 and 180, got 200.",
     ),
+    (
+        "transfer.dataset=digits",
+        "transfer.dataset must be a mapping, got 'digits'. "
+        "To choose a file of configs/dataset/, write dataset@transfer.dataset=digits.",
+    ),
+    (
+        "transfer.dataset.size=28",
+        "transfer.dataset.size must be a key of kd distill, got 'transfer.dataset.size=28'. "
+        "Did you mean 'transfer.dataset'?",
+    ),
+    ("dataset@transfer.dataset=mnits", f"dataset must be one of {DATASETS}, got 'mnits'. Did you mean 'mnist'?"),
+    ("bias_correction=priors", "bias_correction must be one of prior, oracle, got 'priors'."),
+    (
+        "bias_correction=oracle",
+        "bias_correction must be prior or null without transfer.omit_classes or only_classes, got 'oracle'. "
+        "It shifts the classes that these name.",
+    ),
     ("device=gpu", "device must be one of auto, cpu, cuda, mps, got 'gpu'."),
     ("precision=16", "precision must be one of auto, 32, bf16-mixed, 16-mixed, got '16'."),
     ("baseline=perhaps", "baseline must be true or false, got 'perhaps'."),
@@ -187,6 +206,34 @@ WITH_TORCH = [
         "targets.temperatures must be a list of numbers > 0, got [0.0, 4.0]. With targets.top_k they are all that the "
         "targets can serve: 'targets.temperatures=[1,4]'.",
     ),
+    (
+        "dataset=noise",
+        "dataset must be one with labels and test images, got 'noise'. "
+        "As a transfer set, unlabelled: dataset@transfer.dataset=noise.",
+    ),
+    (
+        "dataset@transfer.dataset=noise",
+        "transfer.dataset must be one with images of [1, 8, 8], as dataset=digits has, got [1, 28, 28]. "
+        "Set transfer.dataset.height=8 transfer.dataset.width=8.",
+    ),
+    (
+        "dataset@transfer.dataset=digits transfer.dataset.size=28",
+        "transfer.dataset must be one with images of [1, 8, 8], as dataset=digits has, got [1, 28, 28]. "
+        "Set transfer.dataset.size=8.",
+    ),
+    (
+        NOISE,
+        "hard_weight must be 0 for a transfer set without labels, got 0.1. "
+        "Set hard_weight=0, or choose a transfer.dataset with labels of the classes of dataset=digits.",
+    ),
+    (
+        f"{NOISE} hard_weight=0 transfer.omit_classes=[3]",
+        "transfer.omit_classes must be null for a transfer set with unlabelled samples, whose classes nobody knows, "
+        "got [3].",
+    ),
+    (f"{NOISE} transfer.dataset.std=0", "transfer.dataset.std must be > 0 and ≤ 1, got 0."),
+    (f"{NOISE} transfer.dataset.seed=x", "transfer.dataset.seed must be a whole number ≥ 0, got 'x'."),
+    ("dataset.size=0", "dataset.size must be a whole number from 1 to 256, got 0."),
     ("dataset.validation=5000", f"dataset.validation must be {RULE}, got 5000."),
     ("dataset.validation=-1", f"dataset.validation must be {RULE}, got -1."),
     (

@@ -31,6 +31,7 @@ TAUGHT = ROLES[:3]  # the baseline has no teacher
 # key: another value, and what it makes anew
 TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "dataset._target_": ("kd_cli.datasets.digits.digits", NOTHING),  # what counts is the data that it gives
+    "dataset.size": (9, ALL),
     "dataset.validation": (101, ALL),
     "dataset.seed": (1, ALL),
     "teacher._target_": ("kd_cli.teachers.trained.Trained", NOTHING),
@@ -63,6 +64,7 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "teacher.augment.triangular": (False, TAUGHT),
     "teacher.seed": (1, TAUGHT),
     "teacher.online": (True, ("targets", "student", "baseline")),  # it stores none, and each epoch has views of its own
+    "transfer.dataset": ({"_target_": "kd_cli.datasets.digits.digits", "validation": 500}, LATER),
     "transfer.labels": (0.5, STUDENTS),
     "transfer.fraction": (0.5, LATER),
     "transfer.omit_classes": ([3], LATER),
@@ -109,6 +111,7 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "precision": ("32", STUDENTS),
     "seed": (1, STUDENTS),
     "baseline": (False, NOTHING),
+    "bias_correction": ("prior", NOTHING),  # the corrected student is one more
     "device": ("cpu", NOTHING),
     "compile": (True, NOTHING),
     "output_dir": ("elsewhere", NOTHING),

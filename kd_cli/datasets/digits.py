@@ -6,17 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import assemble, carve, stratified, whole
-from kd_cli.errors import DataError
+from kd_cli.errors import DataError, must
 from kd_cli.types import Dataset
 
 TEST_IMAGES = 599  # a third, fixed for good: changing it changes every figure ever reported
+LARGEST_SIZE = 256
 
 
-def digits(validation: float = 0, seed: int = 0) -> Dataset:
-    """The data set, pixels 0 … 16 scaled to 0 … 255, with a fixed stratified test split."""
+def digits(validation: float = 0, seed: int = 0, size: int = 8) -> Dataset:
+    """The data set, pixels 0 … 16 scaled to 0 … 255, with a fixed stratified test split.
+
+    Another `size` than 8 resizes the images bilinearly, in whole numbers, so that they are the same everywhere.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:
+        raise must("dataset.size", f"a whole number from 1 to {LARGEST_SIZE}", size)
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise DataError("dataset=digits needs scikit-learn: pip install scikit-learn.")
@@ -24,6 +31,10 @@ def digits(validation: float = 0, seed: int = 0) -> Dataset:
     with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
         table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.int64))
     pixels = (table[:, :-1] * 255 // 16).to(torch.uint8).view(-1, 1, 8, 8)
+    if size != 8:
+        small = [Image.fromarray(image) for image in pixels[:, 0].numpy()]
+        resized = [np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for image in small]
+        pixels = torch.from_numpy(np.stack(resized)).unsqueeze(1)
     everything = whole(Resident(pixels), table[:, -1])
     # The first third of this draw served to compare recipes, so it is for training; the test split is the second third.
     untouched, _ = carve(everything, TEST_IMAGES, seed=0)
@@ -34,7 +45,7 @@ def digits(validation: float = 0, seed: int = 0) -> Dataset:
         train,
         test,
         [str(k) for k in range(10)],
-        (1, 8, 8),
+        (1, size, size),
         validation,
         seed,
     )

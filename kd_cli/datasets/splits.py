@@ -70,6 +70,15 @@ def without_classes(split: Split, key: str, wanted: Sequence[Any], classes: Sequ
     """A split less the samples of the `wanted` classes (names or numbers), or with `omit` false of them alone."""
     if split.labelled < len(split):
         raise must(key, "null for a transfer set with unlabelled samples, whose classes nobody knows", list(wanted))
+    hit = torch.isin(split.labels, torch.tensor(class_numbers(key, wanted, classes), dtype=torch.int64))
+    kept = (~hit if omit else hit).nonzero()[:, 0]
+    if len(kept) == 0:
+        raise must(key, "a list that leaves some samples in the transfer set", list(wanted))
+    return split.select(kept)
+
+
+def class_numbers(key: str, wanted: Sequence[Any], classes: Sequence[str]) -> list[int]:
+    """The numbers of the `wanted` classes (names or numbers), sorted; ConfigError for what is neither."""
     chosen = set()
     for each in wanted:
         known = isinstance(each, int) and not isinstance(each, bool) and 0 <= each < len(classes)
@@ -77,11 +86,7 @@ def without_classes(split: Split, key: str, wanted: Sequence[Any], classes: Sequ
             shown = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
             raise must(key, f"a list of classes ({shown}) or their numbers", each)
         chosen.add(classes.index(str(each)) if str(each) in classes else int(each))
-    hit = torch.isin(split.labels, torch.tensor(sorted(chosen), dtype=torch.int64))
-    kept = (~hit if omit else hit).nonzero()[:, 0]
-    if len(kept) == 0:
-        raise must(key, "a list that leaves some samples in the transfer set", list(wanted))
-    return split.select(kept)
+    return sorted(chosen)
 
 
 def fraction_of(split: Split, fraction: float, seed: int, classes: Sequence[str]) -> Split:

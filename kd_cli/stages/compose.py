@@ -72,7 +72,7 @@ def owner(name: str) -> Iterator[None]:
     try:
         yield
     except KdError as error:
-        if str(error).startswith(("train.", "model", "augment.", "path ")):
+        if str(error).startswith(("train.", "model", "augment.", "dataset.", "path ")):
             raise type(error)(f"{name}.{error}") from error
         raise
 

@@ -8,6 +8,8 @@ from kd_cli.errors import must
 from kd_cli.evaluation import Evaluation
 from kd_cli.gap import gap_recovered
 from kd_cli.progress import log
+from kd_cli.report import ROLES
+from kd_cli.stages.bias_correction import check_correction, obtain_corrected
 from kd_cli.stages.compose import owner
 from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.population import peers_of, train_together
@@ -25,6 +27,7 @@ def main(cfg: DictConfig) -> None:
     with owner("student"):
         student = build.model()
         build.recipe.check(student, dataset.validation)
+    check_correction(run, student)
     source, teacher_network = prepare(run)
     transfer = transfer_set(cfg.transfer, dataset, source.online)
     build.check(transfer)
@@ -41,6 +44,10 @@ def main(cfg: DictConfig) -> None:
     train_together(run, "students", plans)
     names = {"teacher": teacher.name, "student": obtain_student(run, "student", student, plans[0])}
     models = {"teacher": teacher.network, "student": student}
+    about: dict[str, Any] = {role: {} for role in ROLES}
+    if cfg.bias_correction is not None:
+        corrected = obtain_corrected(run, student, plans[0], transfer.named)
+        models["corrected"], names["corrected"], about["corrected"] = corrected
     note = None
     if cfg.baseline:
         split = transfer.split
@@ -62,12 +69,14 @@ def main(cfg: DictConfig) -> None:
     reference: Evaluation | None = None
     for role, model in models.items():
         determined_by = teacher.identity if role == "teacher" else names[role]
-        evaluation = run.evaluate(model, determined_by, reference if role == "student" else None)
-        result[role] = {**evaluation.figures, "artifact": names[role]}
+        evaluation = run.evaluate(model, determined_by, reference if role in ("student", "corrected") else None)
+        result[role] = {**evaluation.figures, "artifact": names[role], **about[role]}
         if role == "teacher":
             reference = evaluation
     result |= recovered(result)
-    run.finish(result | {"note": note, "environment": run.environment(run.precision["student"])})
+    if transfer.named:
+        result["named_classes"] = [dataset.classes[k] for k in transfer.named]
+    run.finish(result | {"note": note, "environment": run.environment(run.precision["student"]) | transfer.environment})
 
 
 def recovered(result: dict[str, Any]) -> dict[str, Any]:

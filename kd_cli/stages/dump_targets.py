@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> None:
     room(run, transfer)
     run.accept()
     obtain_targets(run, obtain(run, source, network), transfer)
-    run.finish({"environment": run.environment("32")})
+    run.finish({"environment": run.environment("32") | transfer.environment})
 
 
 def room(run: Run, transfer: TransferSet) -> None:

@@ -136,8 +136,13 @@ def _same_data(cfg: DictConfig, job: Path) -> bool:
     from kd_cli.stages.run import dataset_of  # imports torch
 
     with suppress(KdError, KeyError, TypeError):
-        then = (run_folder.read(job) or {})["environment"]["dataset_fingerprint"]
-        return bool(dataset_of(cfg, may_download=False).fingerprint == then)
+        then = (run_folder.read(job) or {})["environment"]
+        if dataset_of(cfg.dataset, may_download=False).fingerprint != then["dataset_fingerprint"]:
+            return False
+        foreign = OmegaConf.select(cfg, "transfer.dataset")
+        if foreign is not None:
+            now = dataset_of(foreign, "transfer.dataset", may_download=False).fingerprint
+            return bool(now == then["transfer_fingerprint"])
     return True
 
 

@@ -20,7 +20,7 @@ import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
 from kd_cli.device import find_device, take_turns
-from kd_cli.errors import ArtifactError
+from kd_cli.errors import ArtifactError, must
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
 from kd_cli.stages.compose import instantiate, plain
@@ -42,13 +42,13 @@ def shared(key: Any, make: Callable[[], Value]) -> Value:
     return value
 
 
-def dataset_of(cfg: DictConfig, may_download: bool = True) -> Dataset:
-    """The data set that a job is about."""
-    node = plain(cfg.dataset)
-    content = {key: value for key, value in node.items() if key != "download"}
+def dataset_of(config: DictConfig, key: str = "dataset", may_download: bool = True) -> Dataset:
+    """The data set that the node `key` describes."""
+    node = plain(config)
+    content = {name: value for name, value in node.items() if name != "download"}
     if "download" in node and not may_download:
         node = {**content, "download": False}
-    dataset: Dataset = shared(["dataset", content], lambda: instantiate(OmegaConf.create(node), "dataset"))
+    dataset: Dataset = shared(["dataset", content], lambda: instantiate(OmegaConf.create(node), key))
     return dataset
 
 
@@ -66,7 +66,10 @@ class Run:
         self.stages: dict[str, dict[str, Any]] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.folder = Path(HydraConfig.get().runtime.output_dir)
-        self.dataset = dataset_of(cfg)
+        self.dataset = dataset_of(cfg.dataset)
+        if len(self.dataset.test) == 0:
+            hint = f"As a transfer set, unlabelled: dataset@transfer.dataset={self.dataset.name}."
+            raise must("dataset", "one with labels and test images", self.dataset.name, hint)
 
     def evaluate(self, model: nn.Module, identity: Any, reference: Evaluation | None = None) -> Evaluation:
         """The figures on the test split of a model that `identity` determines; the student's beside its teacher's."""

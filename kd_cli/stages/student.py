@@ -41,7 +41,12 @@ class Builder:
         """ConfigError where the hard term has no labels to learn from."""
         if self.cfg.hard_weight > 0 and not transfer.split.labelled:
             labels = self.cfg.transfer.labels
-            found = "sort the images into transfer/<class>/" if labels == "all" else "set transfer.labels=all"
+            if labels != "all":
+                found = "set transfer.labels=all"
+            elif self.cfg.transfer.dataset is not None:
+                found = f"choose a transfer.dataset with labels of the classes of dataset={self.dataset.name}"
+            else:
+                found = "sort the images into transfer/<class>/"
             hint = f"Set hard_weight=0, or {found}."
             raise must("hard_weight", "0 for a transfer set without labels", self.cfg.hard_weight, hint)
 

@@ -18,7 +18,9 @@ from kd_cli.gap import gap_interval, gap_recovered
 from kd_cli.progress import console
 from kd_cli.report import ROLES, show_sweep
 
-FIGURES = ("errors", "accuracy", "nll", "ece", "agreement", "artifact")
+FIGURES = ("errors", "accuracy", "nll", "ece", "agreement", "artifact", "selected_on")
+WORDS = ("artifact", "selected_on")
+COMPARED = ("teacher", "student", "baseline")  # in the gap
 
 
 def jobs_of(folder: Path) -> list[Path]:
@@ -73,7 +75,7 @@ def _row(name: str, result: dict[str, Any]) -> dict[str, Any]:
         for figure in FIGURES:
             if figure in result.get(role, {}):
                 value = result[role][figure]
-                row[f"{role}_{figure}"] = value if figure == "artifact" or value is None else float(value)
+                row[f"{role}_{figure}"] = value if figure in WORDS or value is None else float(value)
         if f"{role}_errors" in row:
             row[f"{role}_errors"] = int(row[f"{role}_errors"])
     row["gap_recovered"] = None if result.get("gap_recovered") is None else float(result["gap_recovered"])
@@ -84,7 +86,7 @@ def _row(name: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _distinct(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Equal jobs, and jobs that made the same three models, count once, whatever their folders are called."""
+    """Equal jobs, and jobs that made the same models, count once, whatever their folders are called."""
     seen: dict[Any, dict[str, Any]] = {}
     for job in jobs:
         models = tuple(job.get(f"{role}_artifact") for role in ROLES)
@@ -125,8 +127,10 @@ def _groups(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 errors = [member[f"{role}_errors"] for member in members]
                 row[f"{role}_errors_mean"] = statistics.mean(errors)
                 row[f"{role}_errors_std"] = statistics.stdev(errors) if len(errors) > 1 else None
-        if all(f"{role}_errors" in member for member in members for role in ROLES):
-            teacher, student, baseline = ([int(member[f"{role}_errors"]) for member in members] for role in ROLES)
+            if f"{role}_selected_on" in members[0]:
+                row[f"{role}_selected_on"] = members[0][f"{role}_selected_on"]
+        if all(f"{role}_errors" in member for member in members for role in COMPARED):
+            teacher, student, baseline = ([int(member[f"{role}_errors"]) for member in members] for role in COMPARED)
             row["gap_recovered"] = gap_recovered(teacher, student, baseline)
             row["gap_interval"] = gap_interval(teacher, student, baseline)
             if len(members) > 1:

@@ -4,26 +4,33 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from kd_cli.augment import Augment
-from kd_cli.datasets.splits import fraction_of, with_labels, without_classes
+from kd_cli.datasets.splits import class_numbers, fraction_of, with_labels, without_classes
 from kd_cli.errors import must
 from kd_cli.mixing import Mix
 from kd_cli.soft_targets import Storage, not_stated
 from kd_cli.stages.compose import identity_of, instantiate, owner, plain
-from kd_cli.types import Dataset, Split
+from kd_cli.stages.run import dataset_of
+from kd_cli.types import UNLABELLED, Dataset, Split
 
 
 @dataclass(frozen=True)
 class TransferSet:
-    """`views` is the number of stored views, or None where every epoch has a view of its own (an online teacher)."""
+    """`views` is the number of stored views, or None where every epoch has a view of its own (an online teacher);
+    `named` are the numbers of the classes that `transfer.omit_classes` or `transfer.only_classes` names; `environment`
+    is what result.json says of another data set's content.
+    """
 
     split: Split
     augment: Augment | Mix | None
     seed: int
     views: int | None
     identity: dict[str, Any]  # of images and views; labels are not the teacher's business
+    named: list[int]
+    environment: dict[str, str]
 
 
 def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet:
@@ -38,24 +45,52 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
         raise must("transfer.views", "1 where transfer.augment is null", views, hint)
     if online and views > 1:
         raise must("transfer.views", "1 with teacher.online=true, where each epoch has a view of its own", views)
-    split = with_labels(_chosen(cfg, dataset), cfg.labels, cfg.seed)
+    everything, environment = dataset.transfer, {}
+    if cfg.dataset is not None:
+        foreign = _foreign(cfg.dataset, dataset)
+        everything, environment = foreign.transfer, {"transfer_fingerprint": foreign.fingerprint}
+        if foreign.classes != dataset.classes:  # a class is known by its name: these labels mean nothing here
+            everything = everything.with_labels(torch.full_like(everything.labels, UNLABELLED))
+    split, named = _chosen(cfg, everything, dataset.classes)
+    split = with_labels(split, cfg.labels, cfg.seed)
     identity: dict[str, Any] = {"images": split.images.digest}
     if augment is not None:
         identity |= {"augment": identity_of(cfg.augment), "seed": cfg.seed, "views": None if online else views}
-    return TransferSet(split, augment, cfg.seed, None if online and augment is not None else views, identity)
+    stored = None if online and augment is not None else views
+    return TransferSet(split, augment, cfg.seed, stored, identity, named, environment)
 
 
-def _chosen(cfg: DictConfig, dataset: Dataset) -> Split:
-    """The samples that `transfer.omit_classes`, `transfer.only_classes` and `transfer.fraction` leave."""
-    split, filters = dataset.transfer, ("omit_classes", "only_classes")
+def _foreign(node: DictConfig, dataset: Dataset) -> Dataset:
+    """The data set `transfer.dataset`; ConfigError unless its images have the shape of the data set's."""
+    with owner("transfer"):
+        foreign = dataset_of(node, "transfer.dataset")
+    if foreign.input_shape != dataset.input_shape:
+        channels, height, width = dataset.input_shape
+        fitting = {"channels": channels, "height": height, "width": width, "size": height}
+        keys = [f"transfer.dataset.{key}={value}" for key, value in fitting.items() if node.get(key, value) != value]
+        raise must(
+            "transfer.dataset",
+            f"one with images of {list(dataset.input_shape)}, as dataset={dataset.name} has",
+            list(foreign.input_shape),
+            f"Set {' '.join(keys)}." if keys else "Choose another.",
+        )
+    return foreign
+
+
+def _chosen(cfg: DictConfig, split: Split, classes: tuple[str, ...]) -> tuple[Split, list[int]]:
+    """The samples that `transfer.omit_classes`, `transfer.only_classes` and `transfer.fraction` leave, and the classes
+    that the first two name.
+    """
+    filters, named = ("omit_classes", "only_classes"), []
     asked = {name: plain(cfg[name]) for name in filters if cfg[name] is not None}
     if len(asked) > 1:
         raise must("transfer.only_classes", "null where transfer.omit_classes is set", asked["only_classes"])
     for name, wanted in asked.items():
         if not isinstance(wanted, list):
             raise must(f"transfer.{name}", "a list of classes, or null", wanted, f"Write 'transfer.{name}=[{wanted}]'.")
-        split = without_classes(split, f"transfer.{name}", wanted, dataset.classes, name == "omit_classes")
-    return fraction_of(split, cfg.fraction, cfg.seed, dataset.classes)
+        split = without_classes(split, f"transfer.{name}", wanted, classes, name == "omit_classes")
+        named = class_numbers(f"transfer.{name}", wanted, classes)
+    return fraction_of(split, cfg.fraction, cfg.seed, classes), named
 
 
 def storage(cfg: DictConfig, classes: int) -> Storage:

@@ -1,0 +1,44 @@
+"""Gaussian noise instead of images: the transfer set that knows nothing, the lower bound of any other."""
+
+import torch
+
+from kd_cli.datasets.resident import Resident
+from kd_cli.datasets.splits import fingerprint, whole
+from kd_cli.errors import must
+from kd_cli.types import UNLABELLED, Dataset
+
+LARGEST = 1 << 31  # bytes
+
+
+def noise(
+    samples: int = 10_000,
+    channels: int = 1,
+    height: int = 28,
+    width: int = 28,
+    mean: float = 0.5,
+    std: float = 0.25,
+    seed: int = 0,
+) -> Dataset:
+    """Unlabelled images whose pixels are drawn from a normal distribution, in units of the pixels' range [0, 1] and cut
+    off at its ends. There are no classes and no test images: it serves as `transfer.dataset` alone.
+    """
+    sizes = {"samples": samples, "channels": channels, "height": height, "width": width}
+    for key, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise must(f"dataset.{key}", "a whole number ≥ 1", value)
+    if samples * channels * height * width > LARGEST:
+        raise must("dataset.samples", f"such that the images take at most {LARGEST >> 30} GiB", samples)
+    for key, number, rule in (("mean", mean, "between 0 and 1"), ("std", std, "> 0 and ≤ 1")):
+        real = isinstance(number, int | float) and not isinstance(number, bool)
+        if not real or not 0 <= number <= 1 or (key == "std" and number == 0):
+            raise must(f"dataset.{key}", rule, number)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise must("dataset.seed", "a whole number ≥ 0", seed)
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.empty(samples, channels, height, width, dtype=torch.uint8)
+    for block in pixels.split(1024):
+        drawn = torch.randn(block.shape, generator=generator)
+        block.copy_(drawn.mul_(std * 255).add_(mean * 255).round_().clamp_(0, 255))
+    split = whole(Resident(pixels), torch.full((samples,), UNLABELLED))
+    nothing = split.select(torch.empty(0, dtype=torch.int64))
+    return Dataset("noise", nothing, None, split, nothing, (), (channels, height, width), fingerprint(split))
