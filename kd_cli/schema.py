@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+BUDGETS = ("short", "full")
 DTYPES = ("float16", "float32")
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 KNOWN = {  # others have a _target_ that refuses
@@ -80,6 +81,7 @@ class Distill(DumpTargets):
     hard_weight: float = 0.1
     seed: int = 0
     baseline: bool = True
+    budget: str = "full"  # of an experiment, which says what it makes of it: ${budget:<short>,<full>}
 
 
 @dataclass
@@ -147,6 +149,18 @@ def register() -> None:
         store.store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("kd_command", lambda name: str(name).replace("_", "-"), replace=True)
     OmegaConf.register_new_resolver("kd_hex", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("budget", _budget, replace=True)
+    OmegaConf.register_new_resolver("same_steps", _same_steps, replace=True)
+
+
+def _budget(short: Any, full: Any, *, _root_: DictConfig) -> Any:
+    """`${budget:10,40}` is 10 with budget=short, else 40."""
+    return short if OmegaConf.select(_root_, "budget") == "short" else full
+
+
+def _same_steps(epochs: int, fraction: float) -> int:
+    """How many epochs of this fraction of a transfer set show as many samples as `epochs` of all of it."""
+    return round(epochs / fraction)
 
 
 def slug(text: str) -> str:
@@ -174,6 +188,7 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must("output_dir", "the name of a folder", "")
     _choice("device", DEVICES, values.get("device"))
     _choice("precision", PRECISIONS, values.get("precision"))
+    _choice("budget", BUDGETS, values.get("budget"))
     if "targets" in values:
         _choice("targets.dtype", DTYPES, cfg.targets.dtype)
     if "checkpoint" in values:

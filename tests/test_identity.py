@@ -109,6 +109,7 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "precision": ("32", STUDENTS),
     "seed": (1, STUDENTS),
     "baseline": (False, NOTHING),
+    "budget": ("short", NOTHING),  # the epochs that an experiment makes of it do
     "device": ("cpu", NOTHING),
     "compile": (True, NOTHING),
     "output_dir": ("elsewhere", NOTHING),

@@ -18,7 +18,7 @@ from kd_cli.gap import gap_interval, gap_recovered
 from kd_cli.progress import console
 from kd_cli.report import ROLES, show_sweep
 
-FIGURES = ("errors", "accuracy", "nll", "ece", "agreement", "artifact")
+FIGURES = ("errors", "accuracy", "train_accuracy", "nll", "ece", "agreement", "artifact")
 
 
 def jobs_of(folder: Path) -> list[Path]:
