@@ -61,7 +61,12 @@ def run(experiment: Experiment, mnist: str, results: Results) -> bool:
     """Runs its command lines in turn; False as soon as one fails."""
     for step in experiment.steps:
         say(f"$ {step.shown(results.budget)}")
-        process = subprocess.Popen(step.line(mnist, results))
+        try:
+            line = step.line(mnist, results)
+        except LookupError as error:
+            say(str(error))
+            return False
+        process = subprocess.Popen(line)
         try:
             status = process.wait()
         except KeyboardInterrupt:  # kd has the signal too, and writes down where it stands

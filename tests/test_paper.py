@@ -227,6 +227,13 @@ def test_a_failing_experiment_does_not_stop_the_others(
     assert capfd.readouterr().err.count("is complete, and not run again") == 2
 
 
+def test_an_experiment_that_wants_the_teachers_says_so(tmp_path: Path) -> None:
+    done = paper(f"--output={tmp_path}", f"--page={tmp_path / 'paper.md'}", "--only=regularisers")
+    assert done.returncode == 1
+    assert "teachers_mnist must have run before: its teacher is wanted." in done.stderr.splitlines()
+    assert done.stderr.splitlines()[-1] == "Failed: regularisers. The same command runs what is missing."
+
+
 @pytest.mark.slow
 def test_a_chain_is_taught_by_the_students_of_the_sweep_before(tiny_mnist: Path, tmp_path: Path) -> None:
     place = (f"--mnist={tiny_mnist}", f"--output={tmp_path / 'outputs'}", f"--page={tmp_path / 'docs' / 'paper.md'}")

@@ -128,7 +128,7 @@ def test_an_experiment_says_what_it_makes_of_the_budget(budget: tuple[str, ...],
     assert config("experiment=temperature_by_width", *budget, "student.train.epochs=3").student.train.epochs == 3
 
 
-@pytest.mark.parametrize(("fraction", "epochs"), [("1.0", 4), ("0.1", 40), ("0.003", 1333)])
+@pytest.mark.parametrize(("fraction", "epochs"), [("1.0", 5), ("0.1", 50), ("0.003", 1667)])
 def test_a_part_of_the_transfer_set_is_shown_for_as_many_steps_as_the_whole(fraction: str, epochs: int) -> None:
     cfg = config("experiment=regularisers", "budget=short", f"transfer.fraction={fraction}", "seed=2")
     assert (cfg.student.train.epochs, cfg.transfer.seed) == (epochs, 2)

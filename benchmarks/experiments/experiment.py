@@ -55,7 +55,7 @@ def _same(found: Any, wanted: Any) -> bool:
 class Step:
     """One command line. A sweep's folder is `<sweep>_<budget>`, so that budgets do not mix.
 
-    `teacher_of`: the sweep whose teacher is taken from the store as it is.
+    `teacher_of`: the sweep whose teacher of seed 0 is taken from the store as it is.
     """
 
     sweep: str
@@ -69,10 +69,13 @@ class Step:
         return " ".join(word if "<" in word else shlex.quote(word) for word in [*self.command, *words])
 
     def line(self, mnist: str, results: Results) -> list[str]:
-        """As it is run."""
+        """As it is run; LookupError before the sweep that has its teacher."""
         teacher = ""
         if self.teacher_of:
-            teacher = str(results.output / results.jobs(self.teacher_of)[0]["teacher_artifact"])
+            found = results.jobs(self.teacher_of, {"teacher.seed": 0})
+            if not found:
+                raise LookupError(f"{self.teacher_of} must have run before: its teacher is wanted.")
+            teacher = str(results.output / found[0]["teacher_artifact"])
         program, *rest = self.command
         words = self._words(mnist, teacher, results.budget)
         if program == "python":
