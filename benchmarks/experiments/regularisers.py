@@ -88,9 +88,9 @@ def _draw(path: Path, fractions: list[float], curves: dict[str, list[Runs]]) -> 
 
 EXPERIMENT = Experiment(
     name=PLAIN,
-    about="Hinton, Vinyals and Dean (2015), section 6 and table 5, on MNIST instead of speech, 2 × 300 units. The teacher "
-    "saw all 60,000 images, student and baseline a stratified part of 59,000, drawn anew for each seed; by the other "
-    "1,000 the epoch is chosen where a training is stopped early. Every training shows as many images.",
+    about="Hinton, Vinyals and Dean (2015), section 6 and table 5, on MNIST instead of speech, 2 × 300 units. "
+    "The teacher saw all 60,000 images, student and baseline a stratified part of 59,000, drawn anew for each seed; by "
+    "the other 1,000 the epoch is chosen where a training is stopped early. Every training shows as many images.",
     steps=(
         sweep(PLAIN, teacher_of="teachers_mnist"),
         sweep(PLAIN, "student.train.select=best_validation", name=EARLY, teacher_of="teachers_mnist"),
