@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 ARGS ?=
 # Where MNIST lies (the four IDX files, or torchvision's layout); downloaded there if it is absent.
 MNIST ?= data
-# How long students are trained by `make reproduce`: short (at most 20 minutes an experiment on 2 cores) or full.
+# How long `make reproduce` trains students: short (meant for 20 minutes an experiment, at most, on 2 cores) or full.
 BUDGET ?= short
 OUTPUT ?= outputs
 BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIST) small_student.py dump.py stored_targets.py \

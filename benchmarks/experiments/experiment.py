@@ -107,7 +107,9 @@ class Findings:
 
 @dataclass(frozen=True)
 class Experiment:
-    """`minutes` by budget, on one thread of a 2-core AMD EPYC; a budget that is absent does not run it."""
+    """`minutes` by budget: an estimate for one thread of a 2-core AMD EPYC, with the teachers in the store. A budget
+    that is absent does not run it.
+    """
 
     name: str
     about: str

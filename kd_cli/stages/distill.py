@@ -66,7 +66,7 @@ def main(cfg: DictConfig) -> None:
         result[role] = {**evaluation.figures, "artifact": names[role]}
         if role == "teacher":
             reference = evaluation
-        else:
+        if role in ("student", "baseline"):
             result[role]["train_accuracy"] = train_accuracy(run.root / names[role], build.recipe)
     result |= recovered(result)
     run.finish(result | {"note": note, "environment": run.environment(run.precision["student"])})
