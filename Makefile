@@ -7,13 +7,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 ARGS ?=
 # Where MNIST lies (the four IDX files, or torchvision's layout); downloaded there if it is absent.
 MNIST ?= data
-SEEDS ?= 0,1,2
+# How long `make reproduce` trains students: short (meant for 20 minutes an experiment, at most, on 2 cores) or full.
+BUDGET ?= short
+OUTPUT ?= outputs
 BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIST) small_student.py dump.py stored_targets.py \
 	augmentation.py population.py growth.py \
 	sweep.py,--mnist,$(MNIST) verification.py,--mnist,$(MNIST)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup distill sweep bench test faults check fix reproduce clean
+.PHONY: help setup distill sweep teachers reproduce bench test faults check fix clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,9 +28,11 @@ distill: $(VENV)/.installed ## teacher, soft targets, student and baseline on th
 sweep: $(VENV)/.installed ## four temperatures by three seeds, in one table; ARGS="…" adds overrides
 	$(BIN)/kd sweep temperature=1,2,4,8 seed=0,1,2 $(ARGS)
 
-reproduce: $(VENV)/.installed ## the paper's MNIST experiment with and without views; MNIST=<folder> SEEDS=0,1,2
-	$(BIN)/kd sweep experiment=hinton_mnist dataset.root=$(MNIST) seed=$(SEEDS) 'teacher.seed=$${seed}' sweep.name=hinton_mnist
-	$(BIN)/kd sweep experiment=hinton_mnist_views dataset.root=$(MNIST) seed=$(SEEDS) 'teacher.seed=$${seed}' sweep.name=hinton_mnist_views
+teachers: $(VENV)/.installed ## the five strong teachers on MNIST that the experiments share, an hour; MNIST=<folder>
+	$(BIN)/kd train-teacher --multirun experiment=teachers_mnist dataset.root=$(MNIST) output_dir=$(OUTPUT)
+
+reproduce: $(VENV)/.installed-paper ## all experiments into docs/paper.md; MNIST=<folder> BUDGET=short|full ARGS="--only …"
+	$(BIN)/python benchmarks/paper.py --mnist $(MNIST) --output $(OUTPUT) --budget $(BUDGET) $(ARGS)
 
 bench: $(VENV)/.installed ## what is claimed to be fast or small, measured; MNIST=<folder>; writes benchmarks/RESULTS.md
 	@set -o pipefail; { printf '# Measured\n\n`make bench MNIST=<folder>`, %s\n' "$$(date +%F)"; for words in $(BENCHMARKS); do \
@@ -62,6 +66,10 @@ $(BIN)/python:
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
+
+$(VENV)/.installed-paper: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[paper]'
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

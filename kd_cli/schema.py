@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+BUDGETS = ("short", "full")
 DTYPES = ("float16", "float32")
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 KNOWN = {  # others have a _target_ that refuses
@@ -82,6 +83,7 @@ class Distill(DumpTargets):
     seed: int = 0
     baseline: bool = True
     bias_correction: str | None = None
+    budget: str = "full"  # of an experiment, which says what it makes of it: ${budget:<short>,<full>}
 
 
 @dataclass
@@ -149,6 +151,18 @@ def register() -> None:
         store.store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("kd_command", lambda name: str(name).replace("_", "-"), replace=True)
     OmegaConf.register_new_resolver("kd_hex", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("budget", _budget, replace=True)
+    OmegaConf.register_new_resolver("same_steps", _same_steps, replace=True)
+
+
+def _budget(short: Any, full: Any, *, _root_: DictConfig) -> Any:
+    """`${budget:10,40}` is 10 with budget=short, else 40."""
+    return short if OmegaConf.select(_root_, "budget") == "short" else full
+
+
+def _same_steps(epochs: int, fraction: float) -> int:
+    """How many epochs of this fraction of a transfer set show as many samples as `epochs` of all of it."""
+    return round(epochs / fraction)
 
 
 def slug(text: str) -> str:
@@ -180,6 +194,7 @@ def check(command: str, cfg: DictConfig) -> None:
     if values.get("bias_correction") == "oracle" and not _filters(values.get("transfer")):
         hint = "It shifts the classes that these name."
         raise must("bias_correction", "prior or null without transfer.omit_classes or only_classes", "oracle", hint)
+    _choice("budget", BUDGETS, values.get("budget"))
     if "targets" in values:
         _choice("targets.dtype", DTYPES, cfg.targets.dtype)
     if "checkpoint" in values:

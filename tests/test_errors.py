@@ -133,6 +133,7 @@ WITHOUT_TORCH = [
     ),
     ("device=gpu", "device must be one of auto, cpu, cuda, mps, got 'gpu'."),
     ("precision=16", "precision must be one of auto, 32, bf16-mixed, 16-mixed, got '16'."),
+    ("budget=medium", "budget must be one of short, full, got 'medium'."),
     ("baseline=perhaps", "baseline must be true or false, got 'perhaps'."),
     ("compile=perhaps", "compile must be true or false, got 'perhaps'."),
     ("teacher=artifact", "teacher.path must be given: teacher.path=…"),

@@ -112,6 +112,7 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "seed": (1, STUDENTS),
     "baseline": (False, NOTHING),
     "bias_correction": ("prior", NOTHING),  # the corrected student is one more
+    "budget": ("short", NOTHING),  # the epochs that an experiment makes of it do
     "device": ("cpu", NOTHING),
     "compile": (True, NOTHING),
     "output_dir": ("elsewhere", NOTHING),

@@ -118,3 +118,17 @@ def test_a_sweep_is_named_by_what_changes_its_result() -> None:
     assert _sweep_name(["temperature=1,4", "seed=0,2"]) != name
     assert _sweep_name(["temperature=1,4", "precision=bf16-mixed"]) != _sweep_name(["temperature=1,4"])
     assert _sweep_name(["temperature=1,4", "sweep.name=mine"]) == []
+
+
+@pytest.mark.parametrize(("budget", "epochs"), [((), 40), (("budget=full",), 40), (("budget=short",), 10)])
+def test_an_experiment_says_what_it_makes_of_the_budget(budget: tuple[str, ...], epochs: int) -> None:
+    cfg = config("experiment=temperature_by_width", *budget)
+    schema.check("distill", cfg)
+    assert cfg.student.train.epochs == epochs
+    assert config("experiment=temperature_by_width", *budget, "student.train.epochs=3").student.train.epochs == 3
+
+
+@pytest.mark.parametrize(("fraction", "epochs"), [("1.0", 5), ("0.1", 50), ("0.003", 1667)])
+def test_a_part_of_the_transfer_set_is_shown_for_as_many_steps_as_the_whole(fraction: str, epochs: int) -> None:
+    cfg = config("experiment=regularisers", "budget=short", f"transfer.fraction={fraction}", "seed=2")
+    assert (cfg.student.train.epochs, cfg.transfer.seed) == (epochs, 2)

@@ -94,6 +94,9 @@ def test_every_model_has_every_figure(role: str, first: tuple[Path, Outcome]) ->
     assert sum(entry["errors"] for entry in figures["per_class"].values()) == figures["errors"]
     assert sum(entry["n"] for entry in figures["per_class"].values()) == 599
     assert ("agreement" in figures, "kl_to_teacher" in figures) == ((role == "student"),) * 2
+    if role != "teacher":
+        history = (first[0] / "outputs" / figures["artifact"] / "history.jsonl").read_text().splitlines()
+        assert figures["train_accuracy"] == json.loads(history[-1])["train_accuracy"]
     # (inputs, units, positions) of each layer: the teacher's convolutions run at 8 × 8 and 4 × 4 positions
     convolutional = [(9, 32, 64), (9 * 32, 64, 16), (256, 128, 1), (128, 10, 1)]
     layers = convolutional if role == "teacher" else [(64, 64, 1), (64, 10, 1)]
@@ -272,6 +275,8 @@ def test_a_transfer_set_without_labels(again: Callable[..., dict[str, Any]]) -> 
     assert {"teacher", "soft_targets"} <= cached(result), "labels are not the teacher's business"
     assert result["note"] == "The transfer set has no labels: the baseline was trained on the training split."
     assert result["stages"]["baseline"]["cached"], "it is the same baseline"
+    assert result["student"]["train_accuracy"] is None
+    assert result["baseline"]["train_accuracy"] > 0.5
 
 
 def test_a_note_is_told(first: tuple[Path, Outcome]) -> None:
@@ -485,6 +490,8 @@ def test_the_best_epoch_by_validation_is_kept_where_asked_for(tmp_path: Path) ->
     figures = json.loads(judged.out)
     assert figures["n"] == 120
     assert figures["accuracy"] == pytest.approx(best)
+    kept = next(record for record in records if record["validation_accuracy"] == best)
+    assert result["student"]["train_accuracy"] == kept["train_accuracy"]
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])

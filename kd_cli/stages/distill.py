@@ -14,7 +14,7 @@ from kd_cli.stages.compose import owner
 from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.population import peers_of, train_together
 from kd_cli.stages.run import Run
-from kd_cli.stages.student import Builder, obtain_student
+from kd_cli.stages.student import Builder, obtain_student, train_accuracy
 from kd_cli.stages.train_teacher import obtain, prepare
 from kd_cli.stages.transfer import transfer_set
 
@@ -73,6 +73,8 @@ def main(cfg: DictConfig) -> None:
         result[role] = {**evaluation.figures, "artifact": names[role], **about[role]}
         if role == "teacher":
             reference = evaluation
+        if role in ("student", "baseline"):
+            result[role]["train_accuracy"] = train_accuracy(run.root / names[role], build.recipe)
     result |= recovered(result)
     if transfer.named:
         result["named_classes"] = [dataset.classes[k] for k in transfer.named]

@@ -1,12 +1,15 @@
 """The student and its baseline: what determines them, and the one way in which both are trained or found."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from kd_cli.checkpoint import HISTORY
 from kd_cli.datasets.splits import fingerprint
 from kd_cli.engine import Batches, Objective, Recipe, Targets, derive
 from kd_cli.errors import must
@@ -94,6 +97,18 @@ def obtain_student(run: Run, role: str, model: nn.Module, plan: Plan) -> str:
         model.to(run.device).eval()
         done(artifact, cached)
     return run.name(artifact.folder)
+
+
+def train_accuracy(folder: Path, recipe: Recipe) -> float | None:
+    """The share of labelled samples that the epoch got right whose weights were kept, counted in its steps.
+
+    None where the transfer set has no labels.
+    """
+    epochs: list[dict[str, float]] = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
+    kept = epochs[-1]
+    if recipe.select == "best_validation":
+        kept = max(epochs, key=lambda epoch: epoch["validation_accuracy"])  # the first of the best
+    return kept.get("train_accuracy")
 
 
 def student_identity(

@@ -18,7 +18,7 @@ from kd_cli.gap import gap_interval, gap_recovered
 from kd_cli.progress import console
 from kd_cli.report import ROLES, show_sweep
 
-FIGURES = ("errors", "accuracy", "nll", "ece", "agreement", "artifact", "selected_on")
+FIGURES = ("errors", "accuracy", "train_accuracy", "nll", "ece", "agreement", "artifact", "selected_on")
 WORDS = ("artifact", "selected_on")
 COMPARED = ("teacher", "student", "baseline")  # in the gap
 
