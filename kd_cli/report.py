@@ -1,5 +1,7 @@
 """What a person is told at the end: one table, and one sentence that says whether distilling helped."""
 
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,26 @@ def table(result: dict[str, Any]) -> Table:
     """The models side by side, a column each."""
     environment = result["environment"]
     title = f"{environment['device']}, {environment['threads']} threads, precision {environment['precision']}"
-    return _columns(title, {role: column(result[role]) for role in ROLES if role in result})
+    columns = {role: column(result[role]) for role in ROLES if role in result}
+    if members := result.get("teacher", {}).get("members"):
+        columns = {"member": _member(members, columns["teacher"])} | columns
+    return _columns(title, columns)
+
+
+def _member(members: list[dict[str, Any]], headings: Iterable[str]) -> dict[str, str]:
+    """The single member of an ensemble: mean ± standard deviation over its members."""
+    cells = dict.fromkeys(headings, "–")
+    forms = {
+        "test errors": ("errors", ".1f"),
+        "accuracy": ("accuracy", ".2%"),
+        "NLL": ("nll", ".4f"),
+        "ECE": ("ece", ".4f"),
+    }
+    for heading, (name, form) in forms.items():
+        values = [float(member[name]) for member in members]
+        spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+        cells[heading] = f"{statistics.mean(values):{form}}{spread}"
+    return cells
 
 
 def _columns(title: str, columns: dict[str, dict[str, str]]) -> Table:
