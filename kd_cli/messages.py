@@ -78,7 +78,7 @@ def _unknown_key(key: str, command: str, overrides: list[str], configs: Path) ->
     typed = next((word for word in overrides if word.lstrip("+~").startswith(f"{key}=")), f"{key}=")
     parent, _, leaf = key.rpartition(".")
     said = f"{key} must be a key of kd {command.replace('_', '-')}, got {typed!r}."
-    if re.match(r"teacher\.members?\b", key):
+    if key in ("teacher.member", "teacher.members"):
         return f"{said} Choose it with teacher=ensemble."
     if leaf in GROUPS and parent:
         return f"{said} To choose a file of configs/{leaf}/, write {leaf}@{key}={typed.partition('=')[2]}."

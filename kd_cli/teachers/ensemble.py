@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ class Ensemble(Source):
 
     member: Source
     size: int = 5
-    members: Mapping[str, Source] = field(default_factory=dict)
+    members: Mapping[str, Source] | None = None
     combine: str = "arithmetic"
     weights: Sequence[float] | None = None
     seed: int = 0
@@ -33,13 +33,13 @@ class Ensemble(Source):
                 raise must(f"teacher.{key}", f"a whole number ≥ {least}", value)
         if self.combine not in RULES:
             raise must("teacher.combine", f"one of {', '.join(RULES)}", self.combine)
-        for name, member in self.members.items():
+        for name, member in (self.members or {}).items():
             if not isinstance(member, Single):
                 raise must(f"teacher.members.{name}", "one network", type(member).__name__)
         if not self.members and not isinstance(self.member, Trained):
             hint = "Others are listed: 'teacher.members=[outputs/teachers/<id>,outputs/teachers/<id>]'."
             raise must("teacher.member", "a teacher that kd trains, from a seed", type(self.member).__name__, hint)
-        count = len(self.members) or self.size
+        count = len(self.members or ()) or self.size
         if self.weights is not None and not _fit(self.weights, count):
             raise must("teacher.weights", f"null or a list of {count} numbers ≥ 0, not all of them 0", self.weights)
 
