@@ -21,6 +21,7 @@ TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "
 HYDRAS_VALUE_ERRORS = ("Config group override", "Only one of --run", "The --resolve flag")
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 SHELLS = ("bash", "zsh", "fish")
+CHOSEN = {"teacher.member": "teacher", "teacher.generalist": "teacher", "transfer.dataset": "dataset"}  # by their group
 
 
 def main() -> None:
@@ -97,8 +98,9 @@ def _hydra(name: str, words: list[str]) -> int:
     job.Outcome.error, job.Sweep.folder = None, None
     sys.path.append(os.getcwd())  # a console script lacks it, and a person's own my_models.py can be a _target_
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
+    typed = [word for word in words if _is_override(word)]
+    words = _ordered([new for word in words for new in _spelt(word)])
     overrides = [word for word in words if _is_override(word)]
-    words = _ordered(words)
     if nameless := [word for word in overrides if not word.lstrip("+~").partition("=")[0].strip()]:
         _say(f"An argument must be key=value, got {nameless[0]!r}.")
         return 2
@@ -131,7 +133,7 @@ def _hydra(name: str, words: list[str]) -> int:
         elif isinstance(error, KdError):
             _say(str(error))
         elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith(HYDRAS_VALUE_ERRORS):
-            _say(translate(error, name, overrides, CONFIGS))
+            _say(translate(error, name, typed, CONFIGS))
         elif isinstance(error, OSError):
             _say(f"output_dir must be a folder that can be written and has room, got an error: {error}.")
         else:
@@ -161,6 +163,24 @@ def _sweep_name(overrides: list[str]) -> list[str]:
 
     settings = sorted(word for word in overrides if re.split(r"[./@=]", word.lstrip("+~"))[0] not in EXECUTION)
     return [f"sweep.name=s{hashlib.sha256(repr(settings).encode()).hexdigest()[:10]}"]
+
+
+def _spelt(word: str) -> list[str]:
+    """`teacher.member=mlp_1200` and `teacher.members=[cnn,outputs/teachers/<id>]` as Hydra has them: it would take what
+    stands for a file of configs/ as a string. A word with a `/` is a folder.
+    """
+    key, _, value = word.partition("=")
+    if key in CHOSEN and re.fullmatch(r"[\w,-]+", value) and value != "null":
+        return [f"{CHOSEN[key]}@{word}"]
+    found = re.fullmatch(r"teacher\.members=\[(.+)\]", word)
+    names = [name.strip().strip("'\"") for name in found.group(1).split(",")] if found else []
+    if not names or not all(re.fullmatch(r"[^][{}'\"]+", name) for name in names):
+        return [word]
+    new = []
+    for k, name in enumerate(names):
+        place = f"teacher.members.{k}"
+        new += [f"+teacher@{place}=artifact", f"{place}.path='{name}'"] if "/" in name else [f"+teacher@{place}={name}"]
+    return new
 
 
 def _is_override(word: str) -> bool:

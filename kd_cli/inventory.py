@@ -100,8 +100,10 @@ def _names_of(artifact: Artifact) -> list[str]:
     """What an artifact was made from: a student's soft targets, their teacher."""
     identity = artifact.manifest["identity"]
     targets = identity.get("targets")
-    stored = targets.get("stored") if isinstance(targets, dict) else None
-    return [*([f"soft_targets/{digest_of(stored)[:16]}"] if stored else []), str(artifact.manifest.get("teacher", ""))]
+    whole = targets if isinstance(targets, dict) else {}
+    several = [whole, *(whole.get("members") or [])]  # an ensemble's members have their own
+    stored = [each["stored"] for each in several if isinstance(each, dict) and each.get("stored")]
+    return [*(f"soft_targets/{digest_of(each)[:16]}" for each in stored), str(artifact.manifest.get("teacher", ""))]
 
 
 def _names_in(result: Path) -> list[str]:
@@ -120,3 +122,6 @@ def _artifacts_in(content: Any) -> Iterator[str]:
                 yield value
             else:
                 yield from _artifacts_in(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _artifacts_in(value)

@@ -30,7 +30,7 @@ def translate(error: BaseException, command: str, overrides: list[str], configs:
         key = named.group(1) if named else "a value"
         return str(must(key, KINDS.get(kind, kind), value, QUOTE if "seed" in key else ""))
     if found := re.search(r"Could not (?:override|delete from config\.?) '?([^'\s]+)'?", text):
-        return _unknown_key(found.group(1).rstrip("."), command, overrides, configs)
+        return _unknown_key(found.group(1).rstrip(".").removeprefix("teacher@"), command, overrides, configs)
     if found := re.search(r"(?:Error parsing override '|LexerNoViableAltException: )(.*?)'?\n", text):
         hint = "Quote values that hold special characters: 'key=\"a value\"'."
         return str(must("An argument", "key=value", found.group(1), hint))
@@ -43,6 +43,12 @@ def translate(error: BaseException, command: str, overrides: list[str], configs:
     if "Config group override must be" in text:
         empty = ", ".join(word for word in overrides if word.endswith(("=null", "=[]", "=")))
         return f"A config group must be given a choice, got {empty or 'none'}."
+    if found := re.search(r"Cannot merge DictConfig with ListConfig\s+full_key: (\S+)", text):
+        key, hint = found.group(1), ""
+        if key == "teacher.members":
+            hint = "A list of teachers is written 'teacher.members=[mlp_1200,cnn,outputs/teachers/<id>]'."
+        got = next((word.partition("=")[2] for word in overrides if word.startswith(f"{key}=")), "a list")
+        return str(must(key, "a mapping", got, hint))
     if "is not a ListConfig" in text and (found := re.search(r"override ([^=\s]+)=(.*)", text)):
         return str(must(found.group(1), "a list", found.group(2), f"Write '{found.group(1)}=[{found.group(2)}]'."))
     if "sweep override" in text or "Ambiguous value for argument" in text:
@@ -72,6 +78,8 @@ def _unknown_key(key: str, command: str, overrides: list[str], configs: Path) ->
     typed = next((word for word in overrides if word.lstrip("+~").startswith(f"{key}=")), f"{key}=")
     parent, _, leaf = key.rpartition(".")
     said = f"{key} must be a key of kd {command.replace('_', '-')}, got {typed!r}."
+    if key in ("teacher.member", "teacher.members"):
+        return f"{said} Choose it with teacher=ensemble."
     if leaf in GROUPS and parent:
         return f"{said} To choose a file of configs/{leaf}/, write {leaf}@{key}={typed.partition('=')[2]}."
     known = _known_keys(command, [word for word in overrides if word != typed], configs)

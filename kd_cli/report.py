@@ -1,6 +1,7 @@
 """What a person is told at the end: one table, and one sentence that says whether distilling helped."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,30 @@ def table(result: dict[str, Any]) -> Table:
     environment = result["environment"]
     title = f"{environment['device']}, {environment['threads']} threads, precision {environment['precision']}"
     named, present = result.get("named_classes", [])[:MOST_CLASSES], [role for role in ROLES if role in result]
-    return _columns(title, {_heading(role, result[role]): column(result[role], named) for role in present})
+    columns = {_heading(role, result[role]): column(result[role], named) for role in present}
+    if members := result.get("teacher", {}).get("members"):
+        columns = {"member": _member(members, columns["teacher"])} | columns
+    return _columns(title, columns)
 
 
 def _heading(role: str, figures: dict[str, Any]) -> str:
     return f"{role} ({ON_TEST})" if figures.get("selected_on") == "test" else role
+
+
+def _member(members: list[dict[str, Any]], headings: Iterable[str]) -> dict[str, str]:
+    """The single member of an ensemble: mean ± standard deviation over its members."""
+    cells = dict.fromkeys(headings, "–")
+    forms = {
+        "test errors": ("errors", ".1f"),
+        "accuracy": ("accuracy", ".2%"),
+        "NLL": ("nll", ".4f"),
+        "ECE": ("ece", ".4f"),
+    }
+    for heading, (name, form) in forms.items():
+        values = [float(member[name]) for member in members]
+        spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+        cells[heading] = f"{statistics.mean(values):{form}}{spread}"
+    return cells
 
 
 def _columns(title: str, columns: dict[str, dict[str, str]]) -> Table:

@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,14 @@ KNOWN = {  # others have a _target_ that refuses
 }
 BIAS_CORRECTIONS = ("prior", "oracle")
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json"), "list": ("table", "json", "csv")}
-GROUPS = ("dataset", "model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
+GROUPS = (
+    "dataset",
+    "teacher",
+    "model",
+    "augment",
+    "optimizer",
+    "scheduler",
+)  # groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
 
 
@@ -242,10 +249,24 @@ def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:
         raise must(key, f"one of {', '.join(choices)}", value)
 
 
+def members(teacher: Mapping[Any, Any]) -> list[str]:
+    """The keys below `teacher` of the teachers that it is made of."""
+    several = teacher.get("members") or {}
+    if not isinstance(several, Mapping) or not all(isinstance(name, str) and name for name in several):
+        hint = "Write 'teacher.members=[mlp_1200,cnn]', or /teacher@members.<name>: <choice> in the defaults of a YAML."
+        raise must("teacher.members", "a mapping of names to teachers", several, hint)
+    return [f"members.{name}" for name in several] or (["member"] if "member" in teacher else [])
+
+
 def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
     """Paths that hold a mapping, each with the config group that fills it."""
-    for top in ("dataset", "teacher", "student", "transfer", "objective"):
-        node = values.get(top)
+    nodes = {top: values.get(top) for top in ("dataset", "teacher", "student", "transfer", "objective")}
+    teacher: Any = nodes["teacher"]
+    for path in members(teacher) if isinstance(teacher, dict) else ():
+        yield f"teacher.{path}", "teacher"
+        kind, _, name = path.partition(".")
+        nodes[f"teacher.{path}"] = teacher[kind][name] if name else teacher[kind]
+    for top, node in nodes.items():
         if not isinstance(node, dict):
             continue
         if not node:

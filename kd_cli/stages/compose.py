@@ -74,6 +74,8 @@ def owner(name: str) -> Iterator[None]:
     except KdError as error:
         if str(error).startswith(("train.", "model", "augment.", "dataset.", "path ")):
             raise type(error)(f"{name}.{error}") from error
+        if name.startswith("teacher.") and str(error).startswith("teacher.") and not str(error).startswith(name):
+            raise type(error)(name + str(error).removeprefix("teacher")) from error  # a member's source says teacher
         raise
 
 

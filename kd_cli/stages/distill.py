@@ -15,7 +15,7 @@ from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.population import peers_of, train_together
 from kd_cli.stages.run import Run
 from kd_cli.stages.student import Builder, obtain_student, train_accuracy
-from kd_cli.stages.train_teacher import obtain, prepare
+from kd_cli.stages.train_teacher import obtain, of_members, prepare
 from kd_cli.stages.transfer import transfer_set
 
 
@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> None:
     builders = [build, *peers_of(run, transfer)]
     plans = [builder.student(run, transfer, targets, targets_identity) for builder in builders]
     train_together(run, "students", plans)
-    names = {"teacher": teacher.name, "student": obtain_student(run, "student", student, plans[0])}
+    names: dict[str, Any] = {"teacher": teacher.name, "student": obtain_student(run, "student", student, plans[0])}
     models = {"teacher": teacher.network, "student": student}
     about: dict[str, Any] = {role: {} for role in ROLES}
     if cfg.bias_correction is not None:
@@ -73,6 +73,7 @@ def main(cfg: DictConfig) -> None:
         result[role] = {**evaluation.figures, "artifact": names[role], **about[role]}
         if role == "teacher":
             reference = evaluation
+            result[role] |= of_members(run, teacher)
         if role in ("student", "baseline"):
             result[role]["train_accuracy"] = train_accuracy(run.root / names[role], build.recipe)
     result |= recovered(result)

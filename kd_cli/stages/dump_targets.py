@@ -24,6 +24,7 @@ from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
 from kd_cli.stages.run import Run
 from kd_cli.stages.train_teacher import Teacher, obtain, prepare
 from kd_cli.stages.transfer import TransferSet, storage, transfer_set
+from kd_cli.teachers.ensemble import Members
 from kd_cli.types import UNLABELLED
 
 VERSION = 2  # raised whenever kd computes other logits from the same teacher and transfer set
@@ -50,11 +51,39 @@ def room(run: Run, transfer: TransferSet) -> None:
 
 def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[Targets, dict[str, Any]]:
     """What answers with the teacher's logits in each step, and its identity."""
+    split, temperature = transfer.split, run.cfg.get("temperature") or 1.0
     if teacher.online:
         flops = step_flops(teacher.network, run.dataset.input_shape, run.cfg.student.train.batch_size)
         asked = str(run.cfg.precision)
-        ask = partial(_ask, teacher, run.device, chosen_precision(asked, run.device, flops))
-        return ask, {"online": teacher.identity, "precision": asked}
+        network, identity = teacher.network, teacher.identity
+        if isinstance(network, Members):
+            identity = identity | network.combination.identity(temperature)
+            network = Members(list(network.networks), network.combination, temperature)
+        ask = partial(_ask, network, run.device, chosen_precision(asked, run.device, flops))
+        return ask, {"online": identity, "precision": asked}
+    targets: Targets
+    if isinstance(teacher.network, Members):
+        combination = teacher.network.combination
+        stored = [_stored(run, each, transfer, f"soft_targets_{name}") for name, each in teacher.members.items()]
+        members = [answers for answers, _ in stored]
+        identity = {"members": [of for _, of in stored], **combination.identity(temperature)}
+
+        def targets(positions: Tensor, view: int, images: Tensor) -> Tensor:
+            return combination([answers(positions, view, images) for answers in members], temperature)
+    else:
+        targets, identity = _stored(run, teacher, transfer, "soft_targets")
+    labelled = (split.labels != UNLABELLED).nonzero()[:, 0]
+    if len(labelled):
+        blocks = labelled.split(EVALUATION_BATCH)
+        wrong = sum(metrics.errors(targets(block, 0, torch.empty(0)).cpu(), split.labels[block]) for block in blocks)
+        log.info(
+            "soft targets: the teacher is right on %.2f %% of the labelled samples", 100 - 100 * wrong / len(labelled)
+        )
+    return targets, identity
+
+
+def _stored(run: Run, teacher: Teacher, transfer: TransferSet, stage: str) -> tuple[SoftTargets, dict[str, Any]]:
+    """The logits of a teacher of one network, dumped now or found in the store, and their identity."""
     split, views, classes = transfer.split, transfer.views or 1, len(run.dataset.classes)
     stored_as = storage(run.cfg, classes)
     identity = targets_identity(teacher.identity, transfer, stored_as)
@@ -65,7 +94,7 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
         about = {"samples": len(split), "views": views, "classes": classes, "temperatures": temperatures}
         return {**how, **about, "teacher": teacher.name}
 
-    with run.stage("soft_targets") as done:
+    with run.stage(stage) as done:
         found = run.store.find("soft_targets", identity)
         artifact = found or run.store.write("soft_targets", identity, fill)
         stored = SoftTargets(artifact, run.device, run.cfg.get("temperature"))
@@ -74,13 +103,6 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
         ask = partial(predict, teacher.network, split, run.device, transfer.augment, transfer.seed)
         stored.check(split, ask)
         done(artifact, found is not None)
-    labelled = (split.labels != UNLABELLED).nonzero()[:, 0]
-    if len(labelled):
-        blocks = labelled.split(EVALUATION_BATCH)
-        wrong = sum(metrics.errors(stored(block, 0, torch.empty(0)).cpu(), split.labels[block]) for block in blocks)
-        log.info(
-            "soft targets: the teacher is right on %.2f %% of the labelled samples", 100 - 100 * wrong / len(labelled)
-        )
     return stored, {"stored": identity}  # not its content: what the same command computes again may differ in last bits
 
 
@@ -164,8 +186,8 @@ def _threads(number: int) -> Iterator[None]:
 
 @torch.inference_mode()
 def _ask(
-    teacher: Teacher, device: torch.device, precision: str, positions: Tensor, view: int, images: Tensor
+    network: nn.Module, device: torch.device, precision: str, positions: Tensor, view: int, images: Tensor
 ) -> Tensor:
     with autocast(device, precision):
-        logits: Tensor = teacher.network(images)
+        logits: Tensor = network(images)
     return logits.float()

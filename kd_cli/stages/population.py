@@ -38,6 +38,8 @@ def refuse(configs: Sequence[DictConfig]) -> None:
             raise must("transfer.augment", "without mixtures in a population", type(augment).__name__, ALONE)
         if cfg.targets.top_k is not None:
             raise must("targets.top_k", "null in a population", cfg.targets.top_k, ALONE)
+        if cfg.teacher.get("combine") == "arithmetic":  # its logits are others at each temperature
+            raise must("teacher.combine", "geometric in a population", "arithmetic", ALONE)
         with owner("student"):
             check(model, builder.objective, builder.recipe)
         return

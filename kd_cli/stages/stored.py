@@ -171,6 +171,8 @@ def model_folder(path: Path) -> Path:
     try:
         content = json.loads(result.read_text())
         named = next(content[m]["artifact"] for m in ("student", "teacher") if isinstance(content.get(m), dict))
+        if named is None:  # an ensemble is no artifact itself
+            raise KeyError("artifact")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, StopIteration) as error:
         raise ArtifactError(
             f"path must be a finished run, got {str(path)!r}, whose result.json names no model."

@@ -78,6 +78,8 @@ def _row(name: str, result: dict[str, Any]) -> dict[str, Any]:
                 row[f"{role}_{figure}"] = value if figure in WORDS or value is None else float(value)
         if f"{role}_errors" in row:
             row[f"{role}_errors"] = int(row[f"{role}_errors"])
+    if members := result.get("teacher", {}).get("members"):
+        row["member_errors"] = statistics.mean(float(member["errors"]) for member in members)
     row["gap_recovered"] = None if result.get("gap_recovered") is None else float(result["gap_recovered"])
     row["config"] = result.get("config")
     if "error" in result:
@@ -102,6 +104,7 @@ def _settings(jobs: list[dict[str, Any]]) -> list[str]:
         "status",
         "error",
         "config",
+        "member_errors",
         "gap_recovered",
         "seed",
         "teacher.seed",

@@ -1,24 +1,26 @@
 """Stage 1: a teacher, trained now or found in the store, or taken from elsewhere."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from kd_cli import schema
 from kd_cli.datasets.splits import fingerprint
 from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError
-from kd_cli.evaluation import evaluate
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load, load_weights
 from kd_cli.stages.training import train_and_store
-from kd_cli.teachers.source import Source
+from kd_cli.teachers.ensemble import Ensemble, Members
+from kd_cli.teachers.source import Single, Source
 from kd_cli.teachers.trained import Trained
 from kd_cli.types import Dataset
 
@@ -27,12 +29,15 @@ VERSION = 2  # raised whenever kd trains another teacher from the same config
 
 @dataclass(frozen=True)
 class Teacher:
-    """The teacher of a run, ready to be asked. `identity` determines what it says."""
+    """The teacher of a run, ready to be asked. `identity` determines what it says. An ensemble has `members`, by their
+    names, and is no artifact itself.
+    """
 
     network: nn.Module
     identity: dict[str, Any]
-    name: str
+    name: str | None
     online: bool
+    members: Mapping[str, "Teacher"] = field(default_factory=dict)
 
 
 def main(cfg: DictConfig) -> None:
@@ -41,56 +46,96 @@ def main(cfg: DictConfig) -> None:
     source, network = prepare(run)
     run.accept()
     teacher = obtain(run, source, network)
-    figures = evaluate(teacher.network, run.dataset.test, run.dataset.classes, run.device).figures
+    figures = {**run.evaluate(teacher.network, teacher.identity).figures, "artifact": teacher.name}
+    precisions = dict.fromkeys(run.precision.values())
     run.finish(
         {
-            "teacher": {**figures, "artifact": teacher.name},
-            "environment": run.environment(run.precision.get("teacher", "32")),
+            "teacher": figures | of_members(run, teacher),
+            "environment": run.environment(", ".join(precisions) or "32"),
         }
     )
 
 
 def prepare(run: Run) -> tuple[Source, nn.Module]:
     """The source and its network: a wrong config is refused here, before any work."""
+    for part in schema.members(run.cfg.teacher):  # each by itself first: a refusal then names its key
+        with owner(f"teacher.{part}"):
+            instantiate(OmegaConf.select(run.cfg.teacher, part), f"teacher.{part}")
+    with owner("teacher"):
+        source: Single | Ensemble = instantiate(run.cfg.teacher, "teacher")
+    if isinstance(source, Ensemble):
+        networks = [_network(run, member, f"teacher.{part}") for part, member in source.sources().values()]
+        return source, Members(networks, source.combination())
+    return source, _network(run, source, "teacher")
+
+
+def _network(run: Run, source: Single, key: str) -> nn.Module:
     trusted = list(run.cfg.trusted_modules)
 
     def loader(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         loaded = load(path, trusted)
         return loaded.model, {"classes": loaded.classes, "input_shape": loaded.input_shape}
 
-    with owner("teacher"):
-        source: Source = instantiate(run.cfg.teacher, "teacher")
     torch.manual_seed(derive(source.seed if isinstance(source, Trained) else 0, "initialisation"))
-    network = build_network(lambda: source.network(run.dataset, loader), "teacher", run.dataset)
+    network = build_network(lambda: source.network(run.dataset, loader), key, run.dataset)
     if isinstance(source, Trained):
-        with owner("teacher"):
+        with owner(key):
             source.train.check(network, run.dataset.validation)
-    return source, network
+    return network
 
 
 def obtain(run: Run, source: Source, network: nn.Module) -> Teacher:
-    """The teacher: trained, if the store does not hold it, or as it was given."""
-    with run.stage("teacher") as done:
-        name = _train(run, source, network, done) if isinstance(source, Trained) else str(run.cfg.teacher.path)
+    """The teacher, or each member: trained, if the store does not hold it, or as it was given."""
+    if isinstance(source, Ensemble) and isinstance(network, Members):
+        members = {
+            name: _obtain(run, member, each, OmegaConf.select(run.cfg.teacher, part), f"teacher_{name}")
+            for (name, (part, member)), each in zip(source.sources().items(), network.networks, strict=True)
+        }
+        network.eval()
+        identity = {"members": [each.identity for each in members.values()], **network.combination.identity(1.0)}
+        return Teacher(network, identity, None, source.online, members)
+    return _obtain(run, source, network, run.cfg.teacher, "teacher")
+
+
+def _obtain(run: Run, source: Source, network: nn.Module, node: DictConfig, stage: str) -> Teacher:
+    with run.stage(stage) as done:
+        name = _train(run, source, network, node, stage, done) if isinstance(source, Trained) else str(node.path)
     network.to(run.device).eval().requires_grad_(False)
     identity: dict[str, Any] = {"weights": _digest(network)}
-    if "model" in run.cfg.teacher:
-        identity |= {"model": identity_of(run.cfg.teacher.model)}
+    if "model" in node:
+        identity |= {"model": identity_of(node.model)}
     return Teacher(network, identity, name, source.online)
 
 
-def _train(run: Run, source: Trained, network: nn.Module, done: Any) -> str:
+def of_members(run: Run, teacher: Teacher) -> dict[str, Any]:
+    """What result.json says of an ensemble's members, each judged by itself; nothing for another teacher."""
+    kept = ("errors", "n", "accuracy", "nll", "ece")
+    rows = []
+    for member in teacher.members.values():
+        figures = run.evaluate(member.network, member.identity).figures
+        rows.append({"artifact": member.name, **{key: figures[key] for key in kept}})
+    return {"members": rows} if rows else {}
+
+
+def _train(run: Run, source: Trained, network: nn.Module, node: DictConfig, stage: str, done: Any) -> str:
     train = run.dataset.train
     if train.labelled < len(train):
         raise DataError(f"{run.dataset.name}: {len(train) - train.labelled} training images have no label.")
-    node = run.cfg.teacher
     identity = teacher_identity(node, source, run.dataset)
     artifact = run.store.find("teachers", identity)
     cached = artifact is not None
     if artifact is None:
         batches = Batches(train, source.train.batch_size, source.seed, run.device, source.augment, source.seed)
         artifact = train_and_store(
-            run, "teachers", identity, "teacher", network, node.model, batches, CrossEntropy(), source.train
+            run,
+            "teachers",
+            identity,
+            stage.replace("_", " "),
+            network,
+            node.model,
+            batches,
+            CrossEntropy(),
+            source.train,
         )
     load_weights(network, artifact)
     done(artifact, cached)

@@ -7,12 +7,12 @@ from pathlib import Path
 from torch import nn
 
 from kd_cli.errors import ArtifactError
-from kd_cli.teachers.source import Loader, Source
+from kd_cli.teachers.source import Loader, Single
 from kd_cli.types import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored(Source):
+class Stored(Single):
     """`path` is a folder below `teachers/` or `students/`, or a run folder."""
 
     path: str

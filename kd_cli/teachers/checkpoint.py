@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd_cli.errors import ArtifactError, must
-from kd_cli.teachers.source import Loader, Source
+from kd_cli.teachers.source import Loader, Single
 from kd_cli.types import Dataset
 
 
@@ -31,7 +31,7 @@ class _Selected(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint(Source):
+class Checkpoint(Single):
     """`classes` names the checkpoint's outputs in their order; without it they are the data set's classes."""
 
     model: Callable[..., nn.Module]

@@ -1,4 +1,4 @@
-"""What every teacher has: a network that gives logits, and whether it is asked anew in every step."""
+"""What every teacher has: networks that give logits, and whether they are asked anew in every step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Loader = Callable[[Path], tuple[nn.Module, dict[str, Any]]]  # folder → a stor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(ABC):
+class Source:
     """A teacher. With `online` it runs on the student's own augmented batch, instead of once over stored views."""
 
     online: bool = False
@@ -23,6 +23,10 @@ class Source(ABC):
     def __post_init__(self) -> None:
         if not isinstance(self.online, bool):
             raise must("teacher.online", "true or false", self.online)
+
+
+class Single(Source, ABC):
+    """A teacher of one network."""
 
     @abstractmethod
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:

@@ -9,12 +9,12 @@ from kd_cli.augment import Augment
 from kd_cli.engine import Recipe
 from kd_cli.errors import must
 from kd_cli.mixing import Mix
-from kd_cli.teachers.source import Loader, Source
+from kd_cli.teachers.source import Loader, Single
 from kd_cli.types import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Source):
+class Trained(Single):
     """`seed` governs initialisation, order, dropout and augmentation."""
 
     model: Callable[..., nn.Module]
