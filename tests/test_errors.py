@@ -115,16 +115,11 @@ WITHOUT_TORCH = [
         "teacher.augment.degrees must be between 0 and 180, got 200.",
     ),
     (
-        "transfer.dataset=digits",
-        "transfer.dataset must be a mapping, got 'digits'. "
-        "To choose a file of configs/dataset/, write dataset@transfer.dataset=digits.",
-    ),
-    (
         "transfer.dataset.size=28",
         "transfer.dataset.size must be a key of kd distill, got 'transfer.dataset.size=28'. "
         "Did you mean 'transfer.dataset'?",
     ),
-    ("dataset@transfer.dataset=mnits", f"dataset must be one of {DATASETS}, got 'mnits'. Did you mean 'mnist'?"),
+    ("transfer.dataset=mnits", f"dataset must be one of {DATASETS}, got 'mnits'. Did you mean 'mnist'?"),
     ("bias_correction=priors", "bias_correction must be one of prior, oracle, got 'priors'."),
     (
         "bias_correction=oracle",
@@ -210,7 +205,7 @@ WITH_TORCH = [
     (
         "dataset=noise",
         "dataset must be one with labels and test images, got 'noise'. "
-        "As a transfer set, unlabelled: dataset@transfer.dataset=noise.",
+        "As a transfer set, unlabelled: transfer.dataset=noise.",
     ),
     (
         "dataset@transfer.dataset=noise",

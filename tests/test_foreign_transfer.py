@@ -133,6 +133,6 @@ def test_noise_is_no_data_set_to_be_evaluated_on(command: str, tmp_path: Path) -
     assert (done.status, done.out) == (1, "")
     assert done.err == (
         "dataset must be one with labels and test images, got 'noise'. "
-        "As a transfer set, unlabelled: dataset@transfer.dataset=noise.\n"
+        "As a transfer set, unlabelled: transfer.dataset=noise.\n"
     )
     assert not (tmp_path / "outputs").exists()

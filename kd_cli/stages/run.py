@@ -68,7 +68,7 @@ class Run:
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.dataset = dataset_of(cfg.dataset)
         if len(self.dataset.test) == 0:
-            hint = f"As a transfer set, unlabelled: dataset@transfer.dataset={self.dataset.name}."
+            hint = f"As a transfer set, unlabelled: transfer.dataset={self.dataset.name}."
             raise must("dataset", "one with labels and test images", self.dataset.name, hint)
 
     def evaluate(self, model: nn.Module, identity: Any, reference: Evaluation | None = None) -> Evaluation:
