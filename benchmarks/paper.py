@@ -26,10 +26,15 @@ class Log:
 
     def __init__(self, results: Results) -> None:
         self._path = results.output / f"paper_{results.budget}.json"
-        self.known: dict[str, dict[str, Any]] = json.loads(self._path.read_text()) if self._path.is_file() else {}
+        self.known = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        known: dict[str, dict[str, Any]] = json.loads(self._path.read_text()) if self._path.is_file() else {}
+        return known
 
     def add(self, name: str, seconds: float, complete: bool) -> None:
         """Counts the time until an experiment was complete; finding it complete again costs nothing that matters."""
+        self.known = self._read()  # another experiment may have ended meanwhile, in a process of its own
         before = self.known.get(name, {"seconds": 0.0, "complete": False})
         if before["complete"]:
             return
