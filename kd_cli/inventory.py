@@ -101,7 +101,8 @@ def _names_of(artifact: Artifact) -> list[str]:
     identity = artifact.manifest["identity"]
     targets = identity.get("targets")
     whole = targets if isinstance(targets, dict) else {}
-    several = [whole, *(whole.get("members") or [])]  # an ensemble's members have their own
+    members = whole.get("members")  # an ensemble's, each with its own
+    several = [whole, *(members if isinstance(members, list) else [])]
     stored = [each["stored"] for each in several if isinstance(each, dict) and each.get("stored")]
     return [*(f"soft_targets/{digest_of(each)[:16]}" for each in stored), str(artifact.manifest.get("teacher", ""))]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from running import Outcome, files_below, inside
+from running import Outcome, files_below, inside, seal
 from safetensors.torch import load_file
 
 from kd_cli.cli import _spelt
@@ -175,6 +175,19 @@ def test_nothing_that_an_ensemble_uses_is_cleaned_away(first: tuple[Path, Outcom
     inside("clean", "yes=true", cwd=tmp_path)
     left = {row["artifact"] for row in json.loads(inside("list", "format=json", cwd=tmp_path).out)}
     assert left == {member["artifact"] for member in result["teacher"]["members"]}
+
+
+@pytest.mark.parametrize("targets", [{"members": 3}, {"members": [3, {"stored": None}]}, {"members": None}, [1]])
+def test_a_manifest_that_says_nonsense_of_members_is_listed(
+    targets: Any, first: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    shutil.copytree(first[0] / "outputs", tmp_path / "outputs")
+    folder = tmp_path / "outputs" / first[1].result["student"]["artifact"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    seal(folder, manifest | {"identity": manifest["identity"] | {"targets": targets}})
+    done = inside("list", "format=json", cwd=tmp_path)
+    assert (done.status, done.err) == (0, "")
+    assert first[1].result["student"]["artifact"] in [row["artifact"] for row in json.loads(done.out)]
 
 
 # Unlike members, stored members.
