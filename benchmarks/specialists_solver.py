@@ -1,4 +1,4 @@
-"""How long the specialists' combined answer takes: 10,000 cases × 1,000 classes × 20 specialists, all of them active."""
+"""Seconds for the combined answer of a generalist and specialists: 10,000 cases × 1,000 classes × 20 specialists."""
 
 import argparse
 import time
@@ -9,6 +9,7 @@ from kd_cli.solver import combine
 
 
 def main() -> None:
+    """Prints one line for each spread of the logits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--classes", type=int, default=1_000)

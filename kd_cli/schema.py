@@ -23,7 +23,7 @@ KNOWN = {  # others have a _target_ that refuses
     "targets": ("dtype", "top_k", "temperatures"),
 }
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json"), "list": ("table", "json", "csv")}
-GROUPS = ("model", "augment", "optimizer", "scheduler")  # config groups that fill a mapping inside another
+GROUPS = ("model", "augment", "optimizer", "scheduler", "teacher")  # config groups that fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
 
 
@@ -192,10 +192,10 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
     if "seed" in values:
         _seed("seed", cfg.seed)
-    for top in ("teacher", "transfer", "dataset"):
-        node = values.get(top)
-        if isinstance(node, dict) and "seed" in node:
-            _seed(f"{top}.seed", OmegaConf.select(cfg, f"{top}.seed"))
+    for top in ("teacher", "teacher.generalist", "transfer", "dataset"):
+        node = OmegaConf.select(cfg, top)
+        if isinstance(node, DictConfig) and "seed" in node:
+            _seed(f"{top}.seed", node.seed)
 
 
 def _seed(key: str, value: Any) -> None:
@@ -218,8 +218,11 @@ def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:
 
 def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
     """Paths that hold a mapping, each with the config group that fills it."""
-    for top in ("dataset", "teacher", "student", "transfer", "objective"):
-        node = values.get(top)
+    nodes = {top: values.get(top) for top in ("dataset", "teacher", "student", "transfer", "objective")}
+    if isinstance(nodes["teacher"], dict) and "generalist" in nodes["teacher"]:
+        yield "teacher.generalist", "teacher"
+        nodes["teacher.generalist"] = nodes["teacher"]["generalist"]
+    for top, node in nodes.items():
         if not isinstance(node, dict):
             continue
         if not node:

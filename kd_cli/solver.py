@@ -1,8 +1,8 @@
 """What a generalist and its specialists say together (Hinton, Vinyals and Dean 2015, section 5.3).
 
-For each case q minimises KL(p_g ‖ q) + Σ_m KL(p_m ‖ q) over the active specialists m (equation 5), where q's probability of
-m's dustbin is Q_m, the sum of q outside its classes S_m. The paper descends along the gradient of q's logits for every case.
-But with a_c = p_g,c + Σ_{m: c ∈ S_m} p_m,c, and d_m what m says of its dustbin, that is to maximise
+For each case q minimises KL(p_g ‖ q) + Σ_m KL(p_m ‖ q) over the active specialists m (equation 5), where q's
+probability of m's dustbin is Q_m, the sum of q outside its classes S_m. The paper descends along the gradient of q's
+logits. But with a_c = p_g,c + Σ_{m: c ∈ S_m} p_m,c, and d_m what m says of its dustbin, that is to maximise
 
     Σ_c a_c log q_c + Σ_m d_m log Q_m,    with the solution    q_c = a_c / D_c,    D_c = 1 + M − Σ_{m: c ∉ S_m} λ_m,
 
@@ -10,9 +10,9 @@ one multiplier λ_m = d_m / Q_m for each of the M active specialists. They minim
 
     −Σ_c a_c log D_c − Σ_m d_m log λ_m:
 
-M unknowns in place of all classes, found by a damped Newton method in some ten steps, for all cases at a time. Three steps of
-expectation maximisation, which share each dustbin out among the classes outside as q has them, give it its start. Where no
-specialist counts, and for a single one, the first of them is the solution already.
+M unknowns in place of all classes, found by a damped Newton method in some ten steps, for all cases at a time. Three
+steps of expectation maximisation, which share each dustbin out among the classes outside as q has them, give it its
+start. Where no specialist counts, and for a single one, the first of them is the solution already.
 """
 
 import torch
@@ -39,7 +39,7 @@ def combine(generalist: Tensor, specialists: Tensor, sets: Tensor, active: Tenso
     sets = sets.to(there)
     outside = torch.ones(len(sets), generalist.shape[1], dtype=torch.float64, device=there).scatter_(1, sets, 0)
     blocks = zip(generalist.split(BLOCK), specialists.split(BLOCK), active.split(BLOCK), strict=True)
-    return torch.cat([_combine(*(part.to(there) for part in block), sets, outside) for block in blocks])
+    return torch.cat([_combine(g.to(there), s.to(there), a.to(there), sets, outside) for g, s, a in blocks])
 
 
 def _combine(generalist: Tensor, specialists: Tensor, active: Tensor, sets: Tensor, outside: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.population import peers_of, train_together
 from kd_cli.stages.run import Run
 from kd_cli.stages.student import Builder, obtain_student
+from kd_cli.stages.train_specialists import specialists_figures
 from kd_cli.stages.train_teacher import obtain, prepare
 from kd_cli.stages.transfer import transfer_set
 
@@ -66,6 +67,7 @@ def main(cfg: DictConfig) -> None:
         result[role] = {**evaluation.figures, "artifact": names[role]}
         if role == "teacher":
             reference = evaluation
+            result[role] |= specialists_figures(run, model, evaluation.logits)
     result |= recovered(result)
     run.finish(result | {"note": note, "environment": run.environment(run.precision["student"])})
 
