@@ -20,5 +20,5 @@ def confusable_sets(probabilities: Tensor, clusters: int, classes_each: int, see
         torch.from_numpy(found.cluster_centers_), columns, compute_mode="donot_use_mm_for_euclid_dist"
     )
     nearest = distances.argsort(dim=1, stable=True)[:, :classes_each].sort(1).values
-    sets: Tensor = nearest.unique(dim=0)  # type: ignore[no-untyped-call]
+    sets: Tensor = nearest.unique(dim=0)
     return sets

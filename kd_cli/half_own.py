@@ -1,4 +1,4 @@
-"""The training examples of a specialist: half of its own classes, half of all others (Hinton et al. 2015, section 5.2)."""
+"""The training examples of a specialist: half of them of its own classes (Hinton et al. 2015, section 5.2)."""
 
 import math
 

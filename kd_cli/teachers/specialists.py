@@ -30,9 +30,6 @@ class Specialists(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.generalist, Source) or isinstance(self.generalist, Specialists):
-            hint = "To choose one, write teacher@teacher.generalist=mlp_1200."
-            raise must("teacher.generalist", "a teacher without specialists", type(self.generalist).__name__, hint)
         for key, least in (("specialists", 1), ("classes_each", 1), ("top_n", 1), ("seed", 0)):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
