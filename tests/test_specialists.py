@@ -216,7 +216,9 @@ def test_a_run_says_what_the_specialists_gain(first: dict[str, Any], folder: Pat
 
 
 def test_a_second_run_finds_everything(first: dict[str, Any], folder: Path) -> None:
-    again = inside(*TINY, cwd=folder).result
+    done = inside(*TINY, cwd=folder)
+    again = done.result
+    assert "test errors by the number of specialists that know" in done.err
     assert artifacts(again) == artifacts(first)
     assert cached(again) == set(again["stages"])
     assert again["teacher"]["covering"] == first["teacher"]["covering"]

@@ -14,7 +14,7 @@ from kd_cli.errors import must
 from kd_cli.types import Dataset, Split
 
 SIDE = 12  # pixels
-GROUP, CLASS, NOISE = 14.0, 8.0, 20.0  # standard deviations of what a pixel owes to group, class and chance, of 255
+GROUP, CLASS, NOISE = 14.0, 4.0, 20.0  # standard deviations of what a pixel owes to group, class and chance, of 255
 FACTORS = 8  # directions in which the classes of a group differ
 TRAIN, TEST = 200, 50  # samples of each class
 

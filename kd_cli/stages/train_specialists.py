@@ -24,14 +24,14 @@ from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load, load_weights
 from kd_cli.stages.training import train_and_store
-from kd_cli.teachers.specialists import Specialists as Source
+from kd_cli.teachers.specialists import Specialists as Asked
 from kd_cli.types import Dataset
 
 VERSION = 1  # raised whenever kd trains other specialists from the same config, or combines them otherwise
 DUSTBIN = "dustbin"
 
 
-def check_specialists(run: Run, source: Source, generalist: nn.Module) -> None:
+def check_specialists(run: Run, source: Asked, generalist: nn.Module) -> None:
     """Refuses before any work what would be refused once the generalist is trained."""
     dataset = run.dataset
     if dataset.train.labelled < len(dataset.train):
@@ -45,7 +45,7 @@ def check_specialists(run: Run, source: Source, generalist: nn.Module) -> None:
         source.train.check(network, seen.validation)
 
 
-def obtain_specialists(run: Run, source: Source, generalist: nn.Module, identity: dict[str, Any]) -> Specialists:
+def obtain_specialists(run: Run, source: Asked, generalist: nn.Module, identity: dict[str, Any]) -> Specialists:
     """Generalist and specialists as one network, each specialist trained, if the store does not hold it.
 
     The classes are clustered by what the generalist, which `identity` determines, predicts for the data set's transfer
@@ -64,7 +64,7 @@ def obtain_specialists(run: Run, source: Source, generalist: nn.Module, identity
 
 
 def _obtain(
-    run: Run, source: Source, generalist: nn.Module, identity: dict[str, Any], own: Tensor, title: str
+    run: Run, source: Asked, generalist: nn.Module, identity: dict[str, Any], own: Tensor, title: str
 ) -> nn.Module:
     """The specialist for the classes `own`. Its identity is theirs, and not its place among the others."""
     seen, node = _seen_by(run.dataset, own), _node(run)
