@@ -19,6 +19,8 @@ def show(result: dict[str, Any], in_sweep: bool) -> None:
     """Prints table and sentence to standard error; in a sweep, which has a table of its own, the sentence alone."""
     if any(role in result for role in ROLES) and not in_sweep:
         console.print(table(result))
+        if "covering" in result.get("teacher", {}):
+            console.print(covering_table(result["teacher"]))
     if result.get("note"):
         console.print(result["note"], highlight=False)
     if "student" in result:
@@ -56,6 +58,18 @@ def _member(members: list[dict[str, Any]], headings: Iterable[str]) -> dict[str,
         spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
         cells[heading] = f"{statistics.mean(values):{form}}{spread}"
     return cells
+
+
+def covering_table(teacher: dict[str, Any]) -> Table:
+    """What the specialists gain over the generalist, by how many of them know the correct class."""
+    drawn = Table(title="test errors by the number of specialists that know the correct class", title_justify="left")
+    for name in ("specialists", "n", "generalist", "combined", "gain"):
+        drawn.add_column(name, justify="right")
+    everything = {"specialists": "all", "generalist_errors": teacher["generalist"]["errors"]}
+    for row in (*teacher["covering"], teacher | everything):
+        fewer = row["generalist_errors"] - row["errors"]
+        drawn.add_row(*(str(row[k]) for k in ("specialists", "n", "generalist_errors", "errors")), f"{fewer:+d}")
+    return drawn
 
 
 def _columns(title: str, columns: dict[str, dict[str, str]]) -> Table:

@@ -25,14 +25,7 @@ KNOWN = {  # others have a _target_ that refuses
 }
 BIAS_CORRECTIONS = ("prior", "oracle")
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json"), "list": ("table", "json", "csv")}
-GROUPS = (
-    "dataset",
-    "teacher",
-    "model",
-    "augment",
-    "optimizer",
-    "scheduler",
-)  # groups that fill a mapping inside another
+GROUPS = ("dataset", "teacher", "model", "augment", "optimizer", "scheduler")  # fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
 
 
@@ -220,10 +213,10 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
     if "seed" in values:
         _seed("seed", cfg.seed)
-    for top in ("teacher", "transfer", "dataset"):
-        node = values.get(top)
-        if isinstance(node, dict) and "seed" in node:
-            _seed(f"{top}.seed", OmegaConf.select(cfg, f"{top}.seed"))
+    for top in ("teacher", "teacher.generalist", "transfer", "dataset"):
+        node = OmegaConf.select(cfg, top)
+        if isinstance(node, DictConfig) and "seed" in node:
+            _seed(f"{top}.seed", node.seed)
 
 
 def _filters(transfer: Any) -> bool:
@@ -255,7 +248,7 @@ def members(teacher: Mapping[Any, Any]) -> list[str]:
     if not isinstance(several, Mapping) or not all(isinstance(name, str) and name for name in several):
         hint = "Write 'teacher.members=[mlp_1200,cnn]', or /teacher@members.<name>: <choice> in the defaults of a YAML."
         raise must("teacher.members", "a mapping of names to teachers", several, hint)
-    return [f"members.{name}" for name in several] or (["member"] if "member" in teacher else [])
+    return [f"members.{name}" for name in several] or [key for key in ("member", "generalist") if key in teacher]
 
 
 def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:

@@ -19,9 +19,11 @@ from kd_cli.cli import CONFIGS, commands
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import whole
 from kd_cli.engine import Recipe
+from kd_cli.models.specialists import Specialist
 from kd_cli.stages import job  # registers the schemas and resolvers
 from kd_cli.stages.compose import instantiate
 from kd_cli.teachers.source import Source
+from kd_cli.teachers.specialists import Specialists
 from kd_cli.teachers.trained import Trained
 from kd_cli.views import show
 
@@ -194,15 +196,29 @@ def network_of(model: Any, shape: tuple[int, int, int]) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in names("teacher") if name not in ("artifact", "checkpoint", "ensemble")]
-)
+NOT_TRAINED = ("artifact", "checkpoint", "ensemble", "specialists")  # or not by a recipe for one network
+
+
+@pytest.mark.parametrize("name", [name for name in names("teacher") if name not in NOT_TRAINED])
 def test_every_teacher_is_built(name: str) -> None:
     cfg = composed("distill", f"teacher={name}")
     offline(cfg, "teacher.model")
     source = instantiate(cfg.teacher, "teacher")
     assert isinstance(source, Trained)
     source.train.check(network_of(source.model, shape_of("teacher", name)), None)
+
+
+@pytest.mark.parametrize("generalist", [name for name in names("teacher") if name not in NOT_TRAINED])
+def test_every_trained_teacher_can_have_specialists(generalist: str) -> None:
+    cfg = composed("distill", "teacher=specialists", f"teacher@teacher.generalist={generalist}")
+    schema.check("distill", cfg)
+    offline(cfg, "teacher.generalist.model")
+    source = instantiate(cfg.teacher, "teacher")
+    assert isinstance(source, Specialists)
+    assert isinstance(source.generalist, Trained)
+    source.check(classes=10)
+    build, shape = source.generalist.model, shape_of("teacher", generalist)
+    Specialist(5, shape, build).start_from(network_of(build, shape), [0, 2, 3, 6], 7)
 
 
 @pytest.mark.parametrize("name", names("student"))
@@ -219,7 +235,7 @@ def test_the_students_precision_follows_the_key_that_people_type_the_teachers_is
     for name in names("student"):
         cfg = composed("distill", f"student={name}", f"precision={precision}")
         assert str(cfg.student.train.precision) == precision
-    for name in set(names("teacher")) - {"artifact", "checkpoint", "ensemble"}:
+    for name in set(names("teacher")) - set(NOT_TRAINED):
         own = composed("distill", f"teacher={name}").teacher.train.precision
         assert composed("distill", f"teacher={name}", f"precision={precision}").teacher.train.precision == own
 

@@ -23,7 +23,7 @@ def choices(group: str) -> str:
 
 
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
-DATASETS = "cifar10, cifar100, digits, fashion_mnist, image_folder, mnist, noise"
+DATASETS = "cifar10, cifar100, confusable, digits, fashion_mnist, image_folder, mnist, noise"
 IDX = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
 RULE = "a fraction below 1, a count below 1198 (the size of the training split), or 0"
 

@@ -15,6 +15,7 @@ from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.population import peers_of, train_together
 from kd_cli.stages.run import Run
 from kd_cli.stages.student import Builder, obtain_student, train_accuracy
+from kd_cli.stages.train_specialists import specialists_figures
 from kd_cli.stages.train_teacher import obtain, of_members, prepare
 from kd_cli.stages.transfer import transfer_set
 
@@ -73,7 +74,7 @@ def main(cfg: DictConfig) -> None:
         result[role] = {**evaluation.figures, "artifact": names[role], **about[role]}
         if role == "teacher":
             reference = evaluation
-            result[role] |= of_members(run, teacher)
+            result[role] |= of_members(run, teacher) | specialists_figures(run, model, evaluation.logits)
         if role in ("student", "baseline"):
             result[role]["train_accuracy"] = train_accuracy(run.root / names[role], build.recipe)
     result |= recovered(result)

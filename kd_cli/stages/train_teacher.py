@@ -18,9 +18,12 @@ from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load, load_weights
+from kd_cli.stages.train_specialists import VERSION as COMBINED
+from kd_cli.stages.train_specialists import check_specialists, obtain_specialists, specialists_figures
 from kd_cli.stages.training import train_and_store
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.source import Single, Source
+from kd_cli.teachers.specialists import Specialists
 from kd_cli.teachers.trained import Trained
 from kd_cli.types import Dataset
 
@@ -30,7 +33,7 @@ VERSION = 2  # raised whenever kd trains another teacher from the same config
 @dataclass(frozen=True)
 class Teacher:
     """The teacher of a run, ready to be asked. `identity` determines what it says. An ensemble has `members`, by their
-    names, and is no artifact itself.
+    names; of several artifacts, none is its `name`.
     """
 
     network: nn.Module
@@ -46,11 +49,12 @@ def main(cfg: DictConfig) -> None:
     source, network = prepare(run)
     run.accept()
     teacher = obtain(run, source, network)
-    figures = {**run.evaluate(teacher.network, teacher.identity).figures, "artifact": teacher.name}
+    evaluation = run.evaluate(teacher.network, teacher.identity)
+    more = of_members(run, teacher) | specialists_figures(run, teacher.network, evaluation.logits)
     precisions = dict.fromkeys(run.precision.values())
     run.finish(
         {
-            "teacher": figures | of_members(run, teacher),
+            "teacher": {**evaluation.figures, **more, "artifact": teacher.name},
             "environment": run.environment(", ".join(precisions) or "32"),
         }
     )
@@ -62,10 +66,14 @@ def prepare(run: Run) -> tuple[Source, nn.Module]:
         with owner(f"teacher.{part}"):
             instantiate(OmegaConf.select(run.cfg.teacher, part), f"teacher.{part}")
     with owner("teacher"):
-        source: Single | Ensemble = instantiate(run.cfg.teacher, "teacher")
+        source: Single | Ensemble | Specialists = instantiate(run.cfg.teacher, "teacher")
     if isinstance(source, Ensemble):
         networks = [_network(run, member, f"teacher.{part}") for part, member in source.sources().values()]
         return source, Members(networks, source.combination())
+    if isinstance(source, Specialists):
+        generalist = _network(run, source.generalist, "teacher.generalist")
+        check_specialists(run, source, generalist)
+        return source, generalist
     return source, _network(run, source, "teacher")
 
 
@@ -85,7 +93,7 @@ def _network(run: Run, source: Single, key: str) -> nn.Module:
 
 
 def obtain(run: Run, source: Source, network: nn.Module) -> Teacher:
-    """The teacher, or each member: trained, if the store does not hold it, or as it was given."""
+    """The teacher, or each part of it: trained, if the store does not hold it, or as it was given."""
     if isinstance(source, Ensemble) and isinstance(network, Members):
         members = {
             name: _obtain(run, member, each, OmegaConf.select(run.cfg.teacher, part), f"teacher_{name}")
@@ -94,6 +102,12 @@ def obtain(run: Run, source: Source, network: nn.Module) -> Teacher:
         network.eval()
         identity = {"members": [each.identity for each in members.values()], **network.combination.identity(1.0)}
         return Teacher(network, identity, None, source.online, members)
+    if isinstance(source, Specialists):
+        generalist = _obtain(run, source.generalist, network, run.cfg.teacher.generalist, "generalist")
+        combined = obtain_specialists(run, source, generalist.network, generalist.identity)
+        combined.to(run.device).eval().requires_grad_(False)
+        about = {"weights": _digest(combined), "top_n": source.top_n, "combined": COMBINED}
+        return Teacher(combined, generalist.identity | about, None, source.online)
     return _obtain(run, source, network, run.cfg.teacher, "teacher")
 
 
