@@ -42,6 +42,16 @@ class Results:
                 found[int(job["teacher.seed"] if job.get("seed") is None else job["seed"])] = float(job[figure])
         return found
 
+    def looked_up(self, sweep: str, *keys: str) -> Runs:
+        """A figure that the summary leaves out, from each job's result.json: `student`, `per_class`, `3`, `errors`."""
+        found = {}
+        for job in self.jobs(sweep):
+            value = json.loads((self.folder(sweep) / job["job"] / "result.json").read_text())
+            for key in keys:
+                value = value[key]
+            found[int(job["seed"])] = float(value)
+        return found
+
 
 def _same(found: Any, wanted: Any) -> bool:
     """An override is kept as it was typed: '1.0' is 1."""
