@@ -289,13 +289,8 @@ GROUPS = ("teacher=specialists", *TINY[2:5])
         ),
         (
             "teacher@teacher.generalist=specialists",
-            "teacher.generalist must be a single network, got 'kd_cli.teachers.specialists.Specialists'. "
-            "To choose one, write teacher@teacher.generalist=mlp_1200.",
-        ),
-        (
-            "teacher.generalist=mlp_1200",
-            "teacher.generalist must be a mapping, got 'mlp_1200'. To choose a file of configs/teacher/, write "
-            "teacher@teacher.generalist=mlp_1200.",
+            "teacher.generalist must be a single network, got 'Specialists'. "
+            "To choose one, write teacher.generalist=mlp_1200.",
         ),
         (
             "teacher.generalist.model=cnn",

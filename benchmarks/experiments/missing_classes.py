@@ -68,7 +68,7 @@ MISSING_THREES = Experiment(
     name=THREES,
     about="Hinton, Vinyals and Dean (2015), section 3: a student that never sees a 3.",
     steps=STEPS[THREES],
-    minutes={"short": 15, "full": 15},
+    minutes={"short": 6, "full": 20},
     findings=threes,
 )
 ONLY_SEVENS_AND_EIGHTS = Experiment(
@@ -82,6 +82,6 @@ BLACK_BOX = Experiment(
     name="black_box",
     about="The teacher can be asked, but there are no labels, and other images than its own.",
     steps=tuple(sweep(name, *SEEDS) for name in BLACK_BOXES),
-    minutes={"short": 20, "full": 20},
+    minutes={"short": 6, "full": 20},
     findings=black_box,
 )

@@ -134,7 +134,7 @@ def _node(run: Run) -> dict[str, Any]:
     elif "path" in generalist:
         network = load(Path(generalist["path"]), list(run.cfg.trusted_modules)).config["model"]
     else:
-        hint = "To choose one, write teacher@teacher.generalist=mlp_1200."
+        hint = "To choose one, write teacher.generalist=mlp_1200."
         raise must("teacher.generalist", "a single network", generalist.get("_target_"), hint)
     return {
         "_target_": "kd_cli.models.specialists.Specialist",
