@@ -12,7 +12,7 @@ BUDGET ?= short
 OUTPUT ?= outputs
 BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIST) small_student.py dump.py stored_targets.py \
 	augmentation.py population.py growth.py \
-	sweep.py,--mnist,$(MNIST) verification.py,--mnist,$(MNIST)
+	specialists_solver.py sweep.py,--mnist,$(MNIST) verification.py,--mnist,$(MNIST)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup distill sweep teachers reproduce bench test faults check fix clean

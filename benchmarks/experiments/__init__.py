@@ -8,7 +8,7 @@ from experiments import (
     logit_matching,
     missing_classes,
     regularisers,
-    specialists_mnist,
+    specialists,
     teachers_mnist,
     temperature_by_width,
 )
@@ -22,7 +22,8 @@ EXPERIMENTS = (
     logit_matching.EXPERIMENT,
     ensemble_mnist.EXPERIMENT,
     regularisers.EXPERIMENT,
-    specialists_mnist.EXPERIMENT,
+    specialists.ON_MNIST,
+    specialists.ON_CONFUSABLE,
     assistant_chain.EXPERIMENT,
     born_again.EXPERIMENT,
     missing_classes.BLACK_BOX,

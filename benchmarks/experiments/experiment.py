@@ -42,14 +42,18 @@ class Results:
                 found[int(job["teacher.seed"] if job.get("seed") is None else job["seed"])] = float(job[figure])
         return found
 
+    def each(self, sweep: str) -> list[dict[str, Any]]:
+        """result.json of each of its completed jobs."""
+        return [json.loads((self.folder(sweep) / job["job"] / "result.json").read_text()) for job in self.jobs(sweep)]
+
     def looked_up(self, sweep: str, *keys: str) -> Runs:
         """A figure that the summary leaves out, from each job's result.json: `student`, `per_class`, `3`, `errors`."""
         found = {}
-        for job in self.jobs(sweep):
-            value = json.loads((self.folder(sweep) / job["job"] / "result.json").read_text())
+        for result in self.each(sweep):
+            value: Any = result
             for key in keys:
                 value = value[key]
-            found[int(job["seed"])] = float(value)
+            found[int(result["seed"])] = float(value)
         return found
 
 
@@ -65,13 +69,14 @@ def _same(found: Any, wanted: Any) -> bool:
 class Step:
     """One command line. A sweep's folder is `<sweep>_<budget>`, so that budgets do not mix.
 
-    `teacher_of`: the sweep whose teacher of seed 0 is taken from the store as it is.
+    `teacher_of`: the sweep whose teacher of seed 0 is taken from the store as it is. `on_mnist`: it wants its folder.
     """
 
     sweep: str
     words: tuple[str, ...]
     command: tuple[str, ...] = ("kd", "sweep")
     teacher_of: str | None = None
+    on_mnist: bool = True
 
     def shown(self, budget: str) -> str:
         """As a person would type it."""
@@ -95,15 +100,16 @@ class Step:
     def _words(self, mnist: str, teacher: str, budget: str) -> list[str]:
         if self.command[0] == "python":
             return [f"--mnist={mnist}", f"--budget={budget}"]
-        words = [*self.words, f"dataset.root={mnist}", f"sweep.name={self.sweep}_{budget}"]
+        words = [*self.words, *([f"dataset.root={mnist}"] if self.on_mnist else [])]
+        words.append(f"sweep.name={self.sweep}_{budget}")
         if self.command[1] == "sweep":
             words.append(f"budget={budget}")
         return words + (["teacher=artifact", f"teacher.path={teacher}"] if self.teacher_of else [])
 
 
-def sweep(experiment: str, *words: str, name: str | None = None, teacher_of: str | None = None) -> Step:
+def sweep(experiment: str, *words: str, name: str | None = None, **more: Any) -> Step:
     """`kd sweep experiment=<experiment> <words>`."""
-    return Step(name or experiment, (f"experiment={experiment}", *words), teacher_of=teacher_of)
+    return Step(name or experiment, (f"experiment={experiment}", *words), **more)
 
 
 @dataclass(frozen=True)
