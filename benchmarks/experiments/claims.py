@@ -39,8 +39,8 @@ def spread(values: Iterable[float], form: str = ".1f") -> str:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean, by Student's t; all numbers for a single value."""
-    if len(values) < 2:
+    """The 95 % interval of the mean, by Student's t; all numbers for a single value, or for one that comes again."""
+    if len(set(values)) < 2:
         return -math.inf, math.inf
     mean = statistics.mean(values)
     half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
@@ -95,7 +95,7 @@ def _paired(text: str, paper: str, one: Runs, other: Runs, form: str, judge: Cal
     low, high = interval(differences)
     measured = f"{spread((one[s] for s in seeds), form)} against {spread((other[s] for s in seeds), form)}"
     measured += f": difference {statistics.mean(differences):{form}}"
-    if len(seeds) > 1:
+    if math.isfinite(low):
         measured += f" [{low:{form}}, {high:{form}}]"
     return Claim(text, paper, measured, _names(seeds), _of_several(judge(low, high), len(seeds)))
 

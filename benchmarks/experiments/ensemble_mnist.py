@@ -1,6 +1,6 @@
 """Five big nets as one teacher."""
 
-from experiments.claims import agrees, smaller
+from experiments.claims import Runs, agrees, smaller
 from experiments.experiment import Experiment, Findings, Results, sweep
 
 NAME = "ensemble_mnist"
@@ -8,10 +8,13 @@ NAME = "ensemble_mnist"
 
 def findings(results: Results) -> Findings:
     """The ensemble beside its members, and its student beside the student of a single one."""
-    ensemble, members = results.runs(NAME, "teacher_errors"), results.runs(NAME, "member_errors")
+    ensemble = results.runs(NAME, "teacher_errors")
+    members: Runs = {}  # the same in each job
+    for result in results.each(NAME):
+        members = {k: float(member["errors"]) for k, member in enumerate(result["teacher"]["members"])}
+    whole = {k: ensemble[min(ensemble)] for k in members}
     student, alone = results.runs(NAME, "student_errors"), results.runs(NAME, "baseline_errors")
     single = results.runs("temperature_by_width", "student_errors", {"student": "mlp_800", "temperature": 20})
-    speech = "61.1 against 58.9 % right"
     closed = {
         seed: 100 * (alone[seed] - student[seed]) / (alone[seed] - ensemble[seed])
         for seed in student
@@ -22,10 +25,9 @@ def findings(results: Results) -> Findings:
         smaller(text, speech, student, alone),
         agrees("… share of the gap between the net alone and the ensemble, %", 86, closed),
         smaller("… fewer errors than the student of one net, trained as long", "–", student, single),
-        smaller(
-            "Five nets make fewer errors than one of them on average", "61.1 against 58.9 % right", ensemble, members
-        ),
-    ]
+        smaller("Five nets make fewer errors than one of them (not over seeds: over the five)",
+                "61.1 against 58.9 % right", whole, members),
+    ]  # fmt: skip
     return Findings(claims, [])
 
 
