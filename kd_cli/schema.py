@@ -221,7 +221,7 @@ def check(command: str, cfg: DictConfig) -> None:
 
 def _filters(transfer: Any) -> bool:
     chosen = transfer if isinstance(transfer, dict) else {}
-    return any(chosen.get(key) is not None for key in ("omit_classes", "only_classes"))
+    return any(chosen.get(key) for key in ("omit_classes", "only_classes"))
 
 
 def _seed(key: str, value: Any) -> None:

@@ -208,7 +208,7 @@ def test_unlike_and_stored_members(first: tuple[Path, Outcome], tmp_path: Path) 
         result["teacher"]["members"][0]["errors"],
         result["student"]["errors"],
     ]
-    assert done["teacher"]["members"][1]["artifact"] == student
+    assert done["teacher"]["members"][1]["artifact"] == result["student"]["artifact"]
     assert made(inside("distill", *words, cwd=tmp_path).result) == {"teacher_1"}
 
 

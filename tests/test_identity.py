@@ -64,7 +64,7 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "teacher.augment.triangular": (False, TAUGHT),
     "teacher.seed": (1, TAUGHT),
     "teacher.online": (True, ("targets", "student", "baseline")),  # it stores none, and each epoch has views of its own
-    "transfer.dataset": ({"_target_": "kd_cli.datasets.digits.digits", "validation": 500}, LATER),
+    "transfer.dataset": ({"_target_": "kd_cli.datasets.noise.noise", "samples": 64, "height": 8, "width": 8}, LATER),
     "transfer.labels": (0.5, STUDENTS),
     "transfer.fraction": (0.5, LATER),
     "transfer.omit_classes": ([3], LATER),

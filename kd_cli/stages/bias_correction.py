@@ -21,14 +21,16 @@ VERSION = 1  # raised whenever kd finds another bias for the same student
 SPLIT = {"prior": "train", "oracle": "test"}  # what a rule looks at
 
 
-def check_correction(run: Run, student: nn.Module) -> None:
-    """ConfigError where `bias_correction` asks for what this student or this data set cannot have."""
+def check_correction(run: Run, student: nn.Module, named: list[int]) -> None:
+    """ConfigError where `bias_correction` asks for what this student, data set or transfer set cannot have."""
     rule, dataset = run.cfg.bias_correction, run.dataset
     if rule is None:
         return
     if output_bias(student, torch.zeros(2, *dataset.input_shape), len(dataset.classes)) is None:
         hint = "Choose a student whose last layer has one."
         raise must("bias_correction", "null for a student without an output bias", rule, hint)
+    if rule == "oracle" and len(named) == len(dataset.classes):
+        raise must("bias_correction", "prior or null where every class is named: one shift of all is none", rule)
     counts = dataset.train.labels.bincount(minlength=len(dataset.classes))
     if rule == "prior" and not counts.all():
         empty = ", ".join(dataset.classes[k] for k in (counts == 0).nonzero()[:10, 0].tolist())

@@ -28,10 +28,10 @@ def main(cfg: DictConfig) -> None:
     with owner("student"):
         student = build.model()
         build.recipe.check(student, dataset.validation)
-    check_correction(run, student)
     source, teacher_network = prepare(run)
     transfer = transfer_set(cfg.transfer, dataset, source.online)
     build.check(transfer)
+    check_correction(run, student, transfer.named)
     if not source.online:
         room(run, transfer)
     elif cfg.targets.top_k is not None:

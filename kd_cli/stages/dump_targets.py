@@ -103,7 +103,9 @@ def _stored(run: Run, teacher: Teacher, transfer: TransferSet, stage: str) -> tu
         ask = partial(predict, teacher.network, split, run.device, transfer.augment, transfer.seed)
         stored.check(split, ask)
         done(artifact, found is not None)
-    return stored, {"stored": identity}  # not its content: what the same command computes again may differ in last bits
+    # Not its content: what the same command computes again may differ in last bits. Of all temperatures that the rest's
+    # mass is stated for, one is read.
+    return stored, {"stored": identity} | ({"read_at": stored.temperature} if stored_as.top_k else {})
 
 
 def targets_identity(teacher: dict[str, Any], transfer: TransferSet, stored_as: Storage) -> dict[str, Any]:

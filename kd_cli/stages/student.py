@@ -43,11 +43,10 @@ class Builder:
     def check(self, transfer: TransferSet) -> None:
         """ConfigError where the hard term has no labels to learn from."""
         if self.cfg.hard_weight > 0 and not transfer.split.labelled:
-            labels = self.cfg.transfer.labels
-            if labels != "all":
-                found = "set transfer.labels=all"
-            elif self.cfg.transfer.dataset is not None:
+            if self.cfg.transfer.dataset is not None:
                 found = f"choose a transfer.dataset with labels of the classes of dataset={self.dataset.name}"
+            elif self.cfg.transfer.labels != "all":
+                found = "set transfer.labels=all"
             else:
                 found = "sort the images into transfer/<class>/"
             hint = f"Set hard_weight=0, or {found}."
@@ -91,7 +90,7 @@ def obtain_student(run: Run, role: str, model: nn.Module, plan: Plan) -> str:
         if artifact is None:
             node, recipe = plan.builder.cfg.student.model, plan.builder.recipe
             artifact = train_and_store(
-                run, "students", plan.identity, role, model, node, plan.batches, plan.objective, recipe
+                run, "students", "student", plan.identity, role, model, node, plan.batches, plan.objective, recipe
             )
         load_weights(model, artifact)
         model.to(run.device).eval()

@@ -95,7 +95,7 @@ def _obtain(
         cached = artifact is not None
         if artifact is None:
             artifact = train_and_store(
-                its, "teachers", about, title, model, node, batches, CrossEntropy(), source.train
+                its, "teachers", "teacher", about, title, model, node, batches, CrossEntropy(), source.train
             )
         load_weights(model, artifact)
         done(artifact, cached)

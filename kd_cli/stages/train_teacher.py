@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from kd_cli.datasets.splits import fingerprint
 from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError
 from kd_cli.objectives.cross_entropy import CrossEntropy
+from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.run import Run
-from kd_cli.stages.stored import load, load_weights
+from kd_cli.stages.stored import load, load_weights, model_folder
 from kd_cli.stages.train_specialists import VERSION as COMBINED
 from kd_cli.stages.train_specialists import check_specialists, obtain_specialists, specialists_figures
 from kd_cli.stages.training import train_and_store
+from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.source import Single, Source
 from kd_cli.teachers.specialists import Specialists
@@ -96,24 +99,33 @@ def obtain(run: Run, source: Source, network: nn.Module) -> Teacher:
     """The teacher, or each part of it: trained, if the store does not hold it, or as it was given."""
     if isinstance(source, Ensemble) and isinstance(network, Members):
         members = {
-            name: _obtain(run, member, each, OmegaConf.select(run.cfg.teacher, part), f"teacher_{name}")
+            name: _obtain(run, member, each, f"teacher.{part}", f"teacher_{name}")
             for (name, (part, member)), each in zip(source.sources().items(), network.networks, strict=True)
         }
         network.eval()
+        for one, other in combinations(members, 2):
+            if members[one].identity == members[other].identity:
+                log.info("members %s and %s are the same network: give one another seed", one, other)
         identity = {"members": [each.identity for each in members.values()], **network.combination.identity(1.0)}
         return Teacher(network, identity, None, source.online, members)
     if isinstance(source, Specialists):
-        generalist = _obtain(run, source.generalist, network, run.cfg.teacher.generalist, "generalist")
+        generalist = _obtain(run, source.generalist, network, "teacher.generalist", "generalist")
         combined = obtain_specialists(run, source, generalist.network, generalist.identity)
         combined.to(run.device).eval().requires_grad_(False)
         about = {"weights": _digest(combined), "top_n": source.top_n, "combined": COMBINED}
         return Teacher(combined, generalist.identity | about, None, source.online)
-    return _obtain(run, source, network, run.cfg.teacher, "teacher")
+    return _obtain(run, source, network, "teacher", "teacher")
 
 
-def _obtain(run: Run, source: Source, network: nn.Module, node: DictConfig, stage: str) -> Teacher:
+def _obtain(run: Run, source: Source, network: nn.Module, key: str, stage: str) -> Teacher:
+    node = OmegaConf.select(run.cfg, key)
     with run.stage(stage) as done:
-        name = _train(run, source, network, node, stage, done) if isinstance(source, Trained) else str(node.path)
+        if isinstance(source, Trained):
+            name = _train(run, source, network, key, stage, done)
+        elif isinstance(source, Stored):
+            name = run.name(model_folder(Path(source.path)))
+        else:
+            name = str(node.path)
     network.to(run.device).eval().requires_grad_(False)
     identity: dict[str, Any] = {"weights": _digest(network)}
     if "model" in node:
@@ -131,10 +143,11 @@ def of_members(run: Run, teacher: Teacher) -> dict[str, Any]:
     return {"members": rows} if rows else {}
 
 
-def _train(run: Run, source: Trained, network: nn.Module, node: DictConfig, stage: str, done: Any) -> str:
+def _train(run: Run, source: Trained, network: nn.Module, key: str, stage: str, done: Any) -> str:
     train = run.dataset.train
     if train.labelled < len(train):
         raise DataError(f"{run.dataset.name}: {len(train) - train.labelled} training images have no label.")
+    node = OmegaConf.select(run.cfg, key)
     identity = teacher_identity(node, source, run.dataset)
     artifact = run.store.find("teachers", identity)
     cached = artifact is not None
@@ -143,6 +156,7 @@ def _train(run: Run, source: Trained, network: nn.Module, node: DictConfig, stag
         artifact = train_and_store(
             run,
             "teachers",
+            key,
             identity,
             stage.replace("_", " "),
             network,

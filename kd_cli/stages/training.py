@@ -20,6 +20,7 @@ from kd_cli.stages.run import Run
 def train_and_store(
     run: Run,
     kind: str,
+    key: str,
     identity: dict[str, Any],
     title: str,
     model: nn.Module,
@@ -28,7 +29,9 @@ def train_and_store(
     objective: Objective,
     recipe: Recipe,
 ) -> Artifact:
-    """Fits `model`, which the config `node` describes, and writes it below `kind`; `title` names it in the progress."""
+    """Fits `model`, which the config `node` describes, and writes it below `kind`. `title` names it in the progress;
+    `key` is where its recipe stands.
+    """
 
     def fill(folder: Path) -> dict[str, Any]:
         steps, every = len(batches), run.cfg.checkpoint
@@ -54,7 +57,6 @@ def train_and_store(
                 raise
             except TrainingError as error:
                 checkpoint.forget()
-                key = "teacher" if kind == "teachers" else "student"
                 raise TrainingError(str(error).replace(" train.", f" {key}.train.")) from error
         return write_model(run, folder, identity, model, node, precision)
 

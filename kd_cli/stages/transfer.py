@@ -74,6 +74,10 @@ def _foreign(node: DictConfig, dataset: Dataset) -> Dataset:
             list(foreign.input_shape),
             f"Set {' '.join(keys)}." if keys else "Choose another.",
         )
+    same = foreign.test.images.digest == dataset.test.images.digest
+    if same and dataset.validation is not None and torch.isin(dataset.validation.index, foreign.transfer.index).any():
+        hint = "Its images set apart for validation would be learnt from. Set transfer.dataset=null."
+        raise must("transfer.dataset", "another data set than dataset", foreign.name, hint)
     return foreign
 
 

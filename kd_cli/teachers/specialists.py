@@ -6,6 +6,7 @@ from kd_cli.augment import Augment
 from kd_cli.engine import Recipe
 from kd_cli.errors import must
 from kd_cli.mixing import Mix
+from kd_cli.teachers.checkpoint import Checkpoint
 from kd_cli.teachers.source import Single, Source
 
 
@@ -30,6 +31,9 @@ class Specialists(Source):
         if not isinstance(self.generalist, Single):
             hint = "To choose one, write teacher.generalist=mlp_1200."
             raise must("teacher.generalist", "a single network", type(self.generalist).__name__, hint)
+        if isinstance(self.generalist, Checkpoint) and self.generalist.classes:
+            hint = "Specialists take over its outputs, which must stand in the data set's order."
+            raise must("teacher.generalist.classes", "null for a generalist", list(self.generalist.classes), hint)
         for key, least in (("specialists", 1), ("classes_each", 1), ("top_n", 1), ("seed", 0)):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
