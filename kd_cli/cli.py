@@ -138,6 +138,7 @@ def _hydra(name: str, words: list[str]) -> int:
             _say(f"output_dir must be a folder that can be written and has room, got an error: {error}.")
         else:
             traceback.print_exc()
+    job.Sweep.shared = None  # also of a sweep that broke off
     return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
 
 
