@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save, save_file
 import kd_cli
 from kd_cli.artifacts import open_artifact
 from kd_cli.errors import ArtifactError
-from kd_cli.models.pretrained import unfetched
+from kd_cli.models.pretrained import torchvision
 from kd_cli.soft_targets import SoftTargets
 
 CPU = torch.device("cpu")
@@ -491,7 +491,7 @@ def test_a_network_of_torchvision_is_filled_with_its_own_weights_alone(name, wei
         pytest.fail("the published weights were fetched")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    network = unfetched(10, (1, 8, 8), name=name, weights=weights)
+    network = torchvision(10, (1, 8, 8), name=name, weights=weights, fetch=False)
     put(student, "model.safetensors", save(network.state_dict()))
     configure(student, model={**TORCHVISION, "name": name, "weights": weights})
     loaded = kd_cli.load(student).model.state_dict()

@@ -10,7 +10,7 @@ from kd_cli.models.cnn import cnn
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.mlp import mlp
 from kd_cli.models.normalise import Normalise
-from kd_cli.models.pretrained import _replace_heads, torchvision, unfetched
+from kd_cli.models.pretrained import _replace_heads, torchvision
 from kd_cli.models.resnet import resnet
 from kd_cli.models.wrn import wrn
 
@@ -312,7 +312,7 @@ def test_without_its_weights_a_published_network_is_the_same(name, weights, monk
     monkeypatch.setattr(WeightsEnum, "get_state_dict", fetched)
     monkeypatch.setattr(nn.Module, "load_state_dict", lambda *args, **kwargs: None)
     with torch.device("meta"):
-        ours = unfetched(7, CIFAR, name=name, weights=weights)
+        ours = torchvision(7, CIFAR, name=name, weights=weights, fetch=False)
         assert not asked
         theirs = torchvision(7, CIFAR, name=name, weights=weights)
     assert len(asked) == 1

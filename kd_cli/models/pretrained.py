@@ -34,38 +34,15 @@ def torchvision(
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    fetch: bool = True,
 ) -> nn.Module:
     """Logits `[N, num_classes]` of `torchvision.models.<name>`.
 
     With `weights` (`DEFAULT` or a name of the model's weights) the inputs are resized and normalised as those weights
     want, and the last layer is replaced unless it already has `num_classes` outputs. `size`, `mean` and `std` override
-    this; without weights the images keep their size.
+    this; without weights the images keep their size. With `fetch` false it is the same network, its weights still to
+    come from elsewhere: nothing is read or downloaded.
     """
-    return _built(num_classes, name, weights, size, mean, std, fetch=True)
-
-
-def unfetched(
-    num_classes: int,
-    input_shape: tuple[int, int, int],
-    name: str = "resnet18",
-    weights: str | None = None,
-    size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> nn.Module:
-    """The network of `torchvision` with weights of its own still to come: nothing is read or downloaded."""
-    return _built(num_classes, name, weights, size, mean, std, fetch=False)
-
-
-def _built(
-    num_classes: int,
-    name: str,
-    weights: str | None,
-    size: int | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    fetch: bool,
-) -> nn.Module:
     from torchvision import models
 
     known = models.list_models(module=models)

@@ -63,12 +63,10 @@ def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
         raise ArtifactError(f"{where} does not describe a stored model: its model is {str(node)[:100]!r}.")
     check_stored(node, trusted_modules, where)
     published = node.get("_target_") == f"{pretrained.__name__}.torchvision"
-    if published:
-        node = {**node, "_target_": f"{pretrained.__name__}.unfetched"}
 
     def build() -> nn.Module:
         model: nn.Module = instantiate(
-            OmegaConf.create({**node, "_partial_": False}),
+            OmegaConf.create({**node, "_partial_": False, **({"fetch": False} if published else {})}),
             "model",
             num_classes=len(classes),
             input_shape=(channels, height, width),
