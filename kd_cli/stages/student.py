@@ -21,7 +21,7 @@ from kd_cli.stages.training import train_and_store
 from kd_cli.stages.transfer import TransferSet
 from kd_cli.types import Dataset, Split
 
-VERSION = 2  # raised whenever kd trains another student from the same config
+VERSION = 3  # raised whenever kd trains another student from the same config
 
 
 class Builder:
@@ -29,6 +29,7 @@ class Builder:
 
     def __init__(self, cfg: DictConfig, dataset: Dataset) -> None:
         self.cfg, self.dataset = cfg, dataset
+        self.seed = derive(cfg.seed, "student")  # of the baseline too: the two are paired
         self.objective: Objective = instantiate(cfg.objective, "objective")
         with owner("student"):
             self.recipe: Recipe = instantiate(cfg.student.train, "student.train")
@@ -36,7 +37,7 @@ class Builder:
 
     def model(self) -> nn.Module:
         """The untrained network: the same weights for the same seed."""
-        torch.manual_seed(derive(self.cfg.seed, "initialisation"))
+        torch.manual_seed(derive(self.seed, "initialisation"))
         arguments = {"num_classes": len(self.dataset.classes), "input_shape": self.dataset.input_shape}
         return build_network(lambda: self._constructor(**arguments), "student", self.dataset)
 
@@ -68,7 +69,7 @@ class Builder:
         cfg, recipe = self.cfg, self.recipe
         identity = {**student_identity(cfg, recipe, self.dataset, transfer, split), **identity}
         views = (transfer.augment, transfer.seed, transfer.views)
-        batches = Batches(split, recipe.batch_size, cfg.seed, run.device, *views, targets)
+        batches = Batches(split, recipe.batch_size, self.seed, run.device, *views, targets)
         return Plan(self, identity, batches, objective)
 
 

@@ -30,7 +30,7 @@ from kd_cli.teachers.specialists import Specialists
 from kd_cli.teachers.trained import Trained
 from kd_cli.types import Dataset
 
-VERSION = 2  # raised whenever kd trains another teacher from the same config
+VERSION = 3  # raised whenever kd trains another teacher from the same config
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _network(run: Run, source: Single, key: str) -> nn.Module:
         loaded = load(path, trusted)
         return loaded.model, {"classes": loaded.classes, "input_shape": loaded.input_shape}
 
-    torch.manual_seed(derive(source.seed if isinstance(source, Trained) else 0, "initialisation"))
+    torch.manual_seed(derive(_seed(source) if isinstance(source, Trained) else 0, "initialisation"))
     network = build_network(lambda: source.network(run.dataset, loader), key, run.dataset)
     if isinstance(source, Trained):
         with owner(key):
@@ -152,7 +152,7 @@ def _train(run: Run, source: Trained, network: nn.Module, key: str, stage: str, 
     artifact = run.store.find("teachers", identity)
     cached = artifact is not None
     if artifact is None:
-        batches = Batches(train, source.train.batch_size, source.seed, run.device, source.augment, source.seed)
+        batches = Batches(train, source.train.batch_size, _seed(source), run.device, source.augment, _seed(source))
         artifact = train_and_store(
             run,
             "teachers",
@@ -185,6 +185,11 @@ def teacher_identity(node: DictConfig, source: Trained, dataset: Dataset) -> dic
     if source.train.select == "best_validation" and dataset.validation is not None:
         identity["validation"] = fingerprint(dataset.validation)
     return identity
+
+
+def _seed(source: Trained) -> int:
+    """What initialisation, order, dropout and augmentation derive from: no student of the same seed draws the same."""
+    return derive(source.seed, "teacher")
 
 
 def _digest(network: nn.Module) -> str:
