@@ -38,10 +38,19 @@ class Checkpoint:
 
 
 @dataclass
+class Normalisation:
+    """The mean and standard deviation of the data set's pixels, of all or of each channel, for the models that ask."""
+
+    mean: list[float] = field(default_factory=lambda: [0.0])
+    std: list[float] = field(default_factory=lambda: [1.0])
+
+
+@dataclass
 class TrainTeacher:
     """Keys of `kd train-teacher`."""
 
     dataset: dict[str, Any] = field(default_factory=dict)
+    normalisation: Normalisation = field(default_factory=Normalisation)
     teacher: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
     compile: bool = False
