@@ -9,6 +9,7 @@
 Each is shown as one message, without a traceback, and ends the command with status 1.
 """
 
+import errno
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -50,3 +51,10 @@ def first_line(error: BaseException) -> str:
     """What fits into a line of an error."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def reason(error: OSError) -> str:
+    """What a file system said, and what helps where it is no fault of the file."""
+    said = error.strerror or first_line(error)
+    many = error.errno in (errno.EMFILE, errno.ENFILE)
+    return f"{said}; `ulimit -n 4096` allows more" if many else said

@@ -13,6 +13,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from kd_cli.top_k import compress, rebuild
 from kd_cli.types import Split
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+OPEN_VIEWS = 8  # mapped at a time: each holds a descriptor, of which a process may have 1,024
 JOIN_PROBES = 256
 JOIN_TOLERANCE = 0.05  # of the logits' size: far above float16 and kernels, far below another image's logits
 
@@ -113,11 +115,16 @@ class SoftTargets:
         shards = sorted(name for name in artifact.manifest["files"] if name.startswith("logits-"))
         self.joined = _mapped(artifact.file("samples.safetensors"))
         _expect(self.folder, self.joined, {"index": [torch.int64], "crc32": [torch.int64]})
-        self.views = [_mapped(self.folder / name) for name in shards]
-        for view in self.views:
+        self.views = [self.folder / name for name in shards]
+        size = 0
+        for path in self.views:
+            view = _mapped(path)
             self._check_shapes(view)
-        if device.type != "cpu" and fits(device, sum(tensor.nbytes for view in self.views for tensor in view.values())):
-            self.views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
+            size += sum(tensor.nbytes for tensor in view.values())
+        self._view: Callable[[int], dict[str, Tensor]] = lru_cache(OPEN_VIEWS)(lambda view: _mapped(self.views[view]))
+        if device.type != "cpu" and fits(device, size):
+            there = [{name: t.to(device) for name, t in _mapped(path).items()} for path in self.views]
+            self._view = there.__getitem__
 
     def __call__(self, positions: Tensor, view: int, images: Tensor) -> Tensor:
         """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""
@@ -140,7 +147,7 @@ class SoftTargets:
             raise ArtifactError(f"{self.folder} holds logits of other shapes than it states. Remove it.")
 
     def _rows(self, positions: Tensor, view: int) -> dict[str, Tensor]:
-        stored = self.views[view]
+        stored = self._view(view)
         there = positions.to(stored["logits"].device)
         return {name: tensor.index_select(0, there).to(self.device) for name, tensor in stored.items()}
 

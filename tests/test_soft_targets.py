@@ -1,4 +1,6 @@
 import json
+import os
+import resource
 import subprocess
 import sys
 from collections import namedtuple
@@ -69,6 +71,27 @@ def test_the_folder_holds_one_file_a_view_and_the_samples(dump, named):
     assert torch.equal(samples["index"], named.split.index)
     assert torch.equal(samples["crc32"], named.split.images.checksums())
     assert all(tensor.dtype == torch.int64 for tensor in samples.values())
+
+
+def test_more_views_than_a_process_may_open_files(dump, named):
+    split, views = named.split, 80
+    artifact = dump(split, views=views)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free_descriptor() + 20, before[1]))
+    try:
+        stored = SoftTargets(artifact, CPU)
+        for view in (*range(views), 3, 0):
+            assert torch.equal(stored(torch.tensor([5, 40]), view, torch.empty(0)), tell(split, view, [5, 40]))
+        stored.check(split, lambda view, positions: tell(split, view, positions))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert len(stored.views) == views
+
+
+def first_free_descriptor() -> int:
+    free = os.dup(0)
+    os.close(free)
+    return free
 
 
 def test_every_step_gets_the_logits_of_its_own_samples_and_view(dump, named):

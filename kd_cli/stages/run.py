@@ -24,7 +24,7 @@ from kd_cli.errors import ArtifactError, must
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
 from kd_cli.screen import as_utf8, override
-from kd_cli.stages.compose import instantiate, plain
+from kd_cli.stages.compose import build_dataset, plain
 from kd_cli.stages.family import strangers
 from kd_cli.stages.job import Sweep, asked
 from kd_cli.types import Dataset
@@ -50,7 +50,7 @@ def dataset_of(config: DictConfig, key: str = "dataset", may_download: bool = Tr
     content = {name: value for name, value in node.items() if name != "download"}
     if "download" in node and not may_download:
         node = {**content, "download": False}
-    dataset: Dataset = shared(["dataset", content], lambda: instantiate(OmegaConf.create(node), key))
+    dataset: Dataset = shared(["dataset", content], lambda: build_dataset(OmegaConf.create(node), key))
     return dataset
 
 
