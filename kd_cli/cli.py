@@ -10,9 +10,8 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
-from kd_cli import __version__
+from kd_cli import __version__, interruption
 from kd_cli.errors import KdError, did_you_mean
 
 PACKAGED = Path(__file__).parent / "configs"
@@ -25,9 +24,8 @@ CHOSEN = {"teacher.member": "teacher", "teacher.generalist": "teacher", "transfe
 
 
 def main() -> None:
-    """Entry point of the `kd` command. A signal to end it is taken as Ctrl-C is; Slurm gives SIGUSR1 as a warning."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, _interrupt)
+    """Entry point of the `kd` command. A signal to end it is taken as Ctrl-C is."""
+    interruption.listen()
     try:
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt as stop:
@@ -117,6 +115,8 @@ def _hydra(name: str, words: list[str]) -> int:
     status = 0
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job.task)()
+        if interruption.Process.struck is not None:  # a launcher's workers have come to rest
+            raise KeyboardInterrupt(interruption.Process.struck)
         if job.Outcome.error is not None:
             raise job.Outcome.error
     except SystemExit as stop:
@@ -128,18 +128,30 @@ def _hydra(name: str, words: list[str]) -> int:
         status = 141
     except Exception as error:
         status = 1
-        if os.environ.get("KD_TRACEBACK"):
+        if interruption.Process.struck is not None:  # of a launcher whose workers were told to end
+            status = _interrupted(KeyboardInterrupt(interruption.Process.struck))
+        elif os.environ.get("KD_TRACEBACK"):
             traceback.print_exc()
         elif isinstance(error, KdError):
             _say(str(error))
         elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith(HYDRAS_VALUE_ERRORS):
             _say(translate(error, name, typed, CONFIGS))
         elif isinstance(error, OSError):
-            _say(f"output_dir must be a folder that can be written and has room, got an error: {error}.")
+            _say(_of_disk(error))
         else:
             traceback.print_exc()
     job.Sweep.shared = None  # also of a sweep that broke off
     return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
+
+
+def _of_disk(error: OSError) -> str:
+    """What to tell of an error outside a job: Hydra makes a run's folder itself."""
+    from kd_cli.disk import reason, refusal
+
+    modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if any(name == "hydra.core.utils" or "_launcher" in name or "_sweeper" in name for name in modules):
+        return str(refusal(Path.cwd(), error))
+    return f"{error.filename or 'A file'} cannot be used: {reason(error)}."
 
 
 def _close_sweep(folder: Path, status: int) -> int:
@@ -151,7 +163,7 @@ def _close_sweep(folder: Path, status: int) -> int:
         return status or 1
     all_completed = summarize(folder)
     print(folder.absolute())
-    if status == 130:
+    if status - 128 in interruption.SIGNALS:
         _say("Interrupted: the same command runs the jobs that are missing or did not complete.")
     return status or (0 if all_completed else 1)
 
@@ -213,17 +225,10 @@ def _complete(rest: list[str]) -> int:
     return _hydra(command.replace("-", "_"), ["-sc", *rest])
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    """Raises what Ctrl-C raises, once: `timeout` and schedulers send their signals twice."""
-    for again in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(again, signal.SIG_IGN)
-    raise KeyboardInterrupt(number)
-
-
 def _interrupted(stop: KeyboardInterrupt) -> int:
     _say(
-        "Interrupted. Finished teachers, soft targets and students are kept, and the checkpoint of an unfinished one: "
-        "the same command goes on from there."
+        "Interrupted. Finished teachers, soft targets and students are kept, and what was written down of an "
+        "unfinished one: the same command goes on from there."
     )
     return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from kd_cli.datasets.splits import assemble
 from kd_cli.errors import DataError, must
+from kd_cli.interruption import unnoticed
 from kd_cli.types import UNLABELLED, Dataset, Split
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
@@ -81,7 +82,9 @@ class ImageFiles:
             num_workers=min(self.workers, _cores()),
             pin_memory=device.type == "cuda",
         )
-        for images in loader:
+        with unnoticed():
+            decoded = iter(loader)
+        for images in decoded:
             yield images.to(device, non_blocking=True)
 
     def checksums(self) -> Tensor:
