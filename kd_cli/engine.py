@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kd_cli.augment import Augment
-from kd_cli.checkpoint import Checkpoint, State
+from kd_cli.checkpoint import Checkpoint
 from kd_cli.device import (
     PRECISIONS,
     autocast,
@@ -31,6 +31,7 @@ from kd_cli.meter import Meter
 from kd_cli.mixing import Mix
 from kd_cli.prediction import predict
 from kd_cli.progress import log
+from kd_cli.state import State
 from kd_cli.stepping import bare_step, keep_compiler_out
 from kd_cli.types import Batch, Split
 from kd_cli.views import show

@@ -4,7 +4,8 @@
     ├── ConfigError      a value that was typed is outside its rule
     ├── DataError        a data set is missing, damaged or does not fit
     ├── ArtifactError    a stored teacher, student or target folder cannot be used
-    └── TrainingError    training itself went wrong (the loss turned NaN)
+    ├── TrainingError    training itself went wrong (the loss turned NaN)
+    └── ForeignError     a file, a service or a device failed in somebody else's code
 
 Each is shown as one message, without a traceback, and ends the command with status 1.
 """
@@ -33,6 +34,10 @@ class ArtifactError(KdError):
 
 class TrainingError(KdError):
     """Training itself went wrong."""
+
+
+class ForeignError(KdError):
+    """A file, a service or a device failed in somebody else's code."""
 
 
 def must(key: str, rule: str, value: Any, hint: str = "") -> ConfigError:

@@ -59,7 +59,7 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset) -
             network = build()
             with torch.no_grad():
                 shape = tuple(network.eval()(torch.zeros(2, *dataset.input_shape)).shape)
-        except KdError:
+        except (KdError, OSError):  # a file or a service that fails is no misfit
             raise
         except Exception as error:  # a network may be anybody's
             raise ConfigError(

@@ -19,7 +19,7 @@ from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.run import Run
-from kd_cli.stages.stored import load, load_weights, model_folder
+from kd_cli.stages.stored import load, model_folder, use_of
 from kd_cli.stages.train_specialists import VERSION as COMBINED
 from kd_cli.stages.train_specialists import check_specialists, obtain_specialists, specialists_figures
 from kd_cli.stages.training import train_and_store
@@ -149,7 +149,8 @@ def _train(run: Run, source: Trained, network: nn.Module, key: str, stage: str, 
         raise DataError(f"{run.dataset.name}: {len(train) - train.labelled} training images have no label.")
     node = OmegaConf.select(run.cfg, key)
     identity = teacher_identity(node, source, run.dataset)
-    artifact = run.store.find("teachers", identity)
+    use = use_of(network)
+    artifact = run.store.find("teachers", identity, use)
     cached = artifact is not None
     if artifact is None:
         batches = Batches(train, source.train.batch_size, _seed(source), run.device, source.augment, _seed(source))
@@ -164,8 +165,8 @@ def _train(run: Run, source: Trained, network: nn.Module, key: str, stage: str, 
             batches,
             CrossEntropy(),
             source.train,
+            use,
         )
-    load_weights(network, artifact)
     done(artifact, cached)
     return run.name(artifact.folder)
 
