@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from kd_cli.artifacts import CHECKPOINT, whole
 from kd_cli.meter import Meter
+from kd_cli.plateau import Plateau
 from kd_cli.progress import log
 
 FILE = f"{CHECKPOINT}safetensors"
@@ -36,7 +37,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Slurm gives the las
 class State:
     """All that the next step depends on. `steps` is the number of steps an epoch, `epoch` that of the epochs done and
     `step` that of the steps done in the next one, whose figures so far `meter` has; `lr` is that of its first step.
-    `best` are the weights with the `fewest` errors on the validation split, where those are kept.
+    `best` are the weights with the `fewest` errors on the validation split, where those are kept; `figures` are those
+    of each epoch done.
     """
 
     model: nn.Module
@@ -50,9 +52,18 @@ class State:
     lr: float = math.nan
     best: dict[str, Tensor] | None = None
     fewest: float = math.inf
+    figures: list[dict[str, float]] = field(default_factory=list)
+
+    def note(self, figures: dict[str, float]) -> None:
+        """What an epoch gave: a schedule may depend on it, and when the training ends."""
+        self.figures.append(figures)
+        if isinstance(self.scheduler, Plateau):
+            self.scheduler.after(figures)
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, copied to the CPU, and plain values. The schedule needs none: it follows from the steps done."""
+        """Tensors, copied to the CPU, and plain values. The schedule needs none: it follows from the steps
+        done and from what the epochs gave.
+        """
         packed = self.optimizer.state_dict()
         slots = {f"{index}/{name}": value for index, of in packed["state"].items() for name, value in of.items()}
         tensors = {
@@ -66,6 +77,7 @@ class State:
             "lr": self.lr,
             "meter": self.meter.pack(),
             "fewest": self.fewest,
+            "figures": self.figures,
             "scaler": self.scaler.state_dict(),
             "slots": {name: value for name, value in slots.items() if not isinstance(value, Tensor)},
             "groups": [
@@ -91,6 +103,8 @@ class State:
         self.scaler.load_state_dict(plain["scaler"])
         for _ in range(self.epoch * self.steps + self.step):
             self.scheduler.step()
+        for figures in plain["figures"]:
+            self.note(figures)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         packed = self.optimizer.state_dict()
         for name, value in (part("optimizer/") | plain["slots"]).items():

@@ -17,14 +17,16 @@ from kd_cli.artifacts import CHECKPOINT, whole
 from kd_cli.batch_size import fastest_batch, out_of_memory
 from kd_cli.device import autocast, chosen_precision, has_convolutions, step_flops
 from kd_cli.engine import Targets
-from kd_cli.errors import ArtifactError, must
+from kd_cli.errors import ArtifactError, KdError, must
 from kd_cli.prediction import EVALUATION_BATCH, predict, predictions
 from kd_cli.progress import log, task
-from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
+from kd_cli.soft_targets import DTYPES, SoftTargets, Storage, check_room, write_targets
+from kd_cli.stages.recipes import check_recipes
 from kd_cli.stages.run import Run
 from kd_cli.stages.train_teacher import Teacher, obtain, prepare
 from kd_cli.stages.transfer import TransferSet, storage, transfer_set
 from kd_cli.teachers.ensemble import Members
+from kd_cli.teachers.sound import check_numbers, check_range
 from kd_cli.types import UNLABELLED
 
 VERSION = 2  # raised whenever kd computes other logits from the same teacher and transfer set
@@ -32,6 +34,7 @@ VERSION = 2  # raised whenever kd computes other logits from the same teacher an
 
 def main(cfg: DictConfig) -> None:
     """`kd dump-targets`."""
+    check_recipes(cfg)
     run = Run(cfg)
     source, network = prepare(run)
     if source.online:
@@ -149,6 +152,8 @@ def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storag
                         for block in rows(view, torch.arange(done, len(split)), how["batch_size"]):
                             done += len(block)
                             progress.move(view + done / len(split))
+                            check_numbers(block, network, "The teacher")
+                            check_range(block, DTYPES[stored_as.dtype])
                             yield block
                     except RuntimeError as error:
                         if not out_of_memory(error) or how["batch_size"] == 1:
@@ -159,7 +164,11 @@ def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storag
                 with whole(checkpoint) as working:
                     working.write_text(json.dumps(how))
 
-            write_targets(folder, of_view, split, views, stored_as)
+            try:
+                write_targets(folder, of_view, split, views, stored_as)
+            except KdError:  # nobody can go on from what cannot be stored
+                checkpoint.unlink(missing_ok=True)
+                raise
     return how
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from kd_cli.artifacts import Artifact
+from kd_cli.batch_statistics import describe, settle
 from kd_cli.checkpoint import HISTORY, Checkpoint
 from kd_cli.engine import Batches, Objective, Recipe, fit
 from kd_cli.errors import TrainingError
@@ -52,13 +53,17 @@ def train_and_store(
                 precision = fit(
                     model, batches, objective, recipe, validation, run.cfg.compile, checkpoint, on_step, on_epoch
                 )
+                about = settle(model, batches, recipe.epochs - 1, recipe.batch_statistics)
             except KeyboardInterrupt:
                 log.info("%s: interrupted, %s", title, f"kept {checkpoint.kept}" if checkpoint.kept else "not kept")
                 raise
             except TrainingError as error:
                 checkpoint.forget()
                 raise TrainingError(str(error).replace(" train.", f" {key}.train.")) from error
-        return write_model(run, folder, identity, model, node, precision)
+        if about is not None and (said := describe(about)):
+            log.info("%s: %s", title, said)
+        notes = write_model(run, folder, identity, model, node, precision)
+        return notes if about is None else {**notes, "batch_statistics": about}
 
     return run.store.write(kind, identity, fill)
 
