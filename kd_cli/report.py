@@ -211,7 +211,8 @@ def show_sweep(
 
 
 def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> Table:
-    varied = [*settings, *(["seed"] if len({job.get("seed") for job in jobs}) > 1 else [])] or ["job"]
+    seeds = dict.fromkeys(key for job in jobs for key in job if key.endswith("seed"))
+    varied = [*settings, *(key for key in seeds if len({str(job.get(key)) for job in jobs}) > 1)] or ["job"]
     drawn = Table(title=title, title_justify="left", caption=_footnote(jobs), caption_justify="left")
     roles = _shown(jobs)
     for name in (*varied, *(f"{role} errors" for role in roles), "gap recovered", "agreement"):

@@ -38,10 +38,19 @@ class Checkpoint:
 
 
 @dataclass
+class Normalisation:
+    """The mean and standard deviation of the data set's pixels, of all or of each channel, for the models that ask."""
+
+    mean: list[float] = field(default_factory=lambda: [0.0])
+    std: list[float] = field(default_factory=lambda: [1.0])
+
+
+@dataclass
 class TrainTeacher:
     """Keys of `kd train-teacher`."""
 
     dataset: dict[str, Any] = field(default_factory=dict)
+    normalisation: Normalisation = field(default_factory=Normalisation)
     teacher: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
     compile: bool = False
@@ -152,12 +161,18 @@ def register() -> None:
     OmegaConf.register_new_resolver("kd_command", lambda name: str(name).replace("_", "-"), replace=True)
     OmegaConf.register_new_resolver("kd_hex", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("budget", _budget, replace=True)
+    OmegaConf.register_new_resolver("plus", _plus, replace=True)
     OmegaConf.register_new_resolver("same_steps", _same_steps, replace=True)
 
 
 def _budget(short: Any, full: Any, *, _root_: DictConfig) -> Any:
     """`${budget:10,40}` is 10 with budget=short, else 40."""
     return short if OmegaConf.select(_root_, "budget") == "short" else full
+
+
+def _plus(key: str, more: int, *, _root_: DictConfig) -> Any:
+    """`${plus:seed,-10}` is the seed less 10: what a job whose seed is another left behind."""
+    return OmegaConf.select(_root_, key) + more
 
 
 def _same_steps(epochs: int, fraction: float) -> int:

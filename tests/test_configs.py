@@ -28,7 +28,9 @@ from kd_cli.teachers.trained import Trained
 from kd_cli.views import show
 
 # What a recipe is for, by the first line of its YAML: the shape of the images and a data set that exists.
-SHAPES = {"digits": (1, 8, 8), "MNIST": (1, 28, 28), "CIFAR": (3, 32, 32), "folders": (3, 64, 64)}
+SHAPES = {
+    "digits": (1, 8, 8), "MNIST": (1, 28, 28), "CIFAR": (3, 32, 32), "folders": (3, 64, 64), "confusable": (1, 12, 12)
+}  # fmt: skip
 
 
 def names(group: str) -> list[str]:
@@ -61,8 +63,8 @@ def offline(cfg: DictConfig, key: str) -> None:
 
 def test_every_file_is_found_by_this_module() -> None:
     groups = {path.parent.name for path in CONFIGS.glob("*/*.yaml")}
-    recipes = {"teacher", "student", "model", "objective", "optimizer", "scheduler", "train", "augment"}
-    covered = recipes | {"dataset", "experiment"}
+    covered = {"dataset", "normalisation", "teacher", "student", "model", "recipe", "objective", "optimizer"}
+    covered |= {"scheduler", "augment", "experiment", "train"}
     assert groups == covered
     assert {path.parent.parent.name for path in CONFIGS.glob("*/*/*.yaml")} == {"hydra"}
 
@@ -175,24 +177,117 @@ def test_a_recipe_states_every_key_that_recipes_have(group: str, name: str) -> N
     assert train is None or set(train) - {"_target_"} == set(inspect.signature(Recipe).parameters)
 
 
-@pytest.mark.parametrize("group", ["teacher", "student"])
-def test_an_overriding_key_of_a_recipe_stands_in_the_file_that_it_overrides(group: str) -> None:
-    """`model: {dropuot: 0.5}` in a recipe would be merged without a word."""
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_no_file_sets_keys_of_what_another_choice_may_replace(path: Path) -> None:
+    """A recipe's `model: {mean: …}` would be merged into whatever model is chosen instead, and so would a rate."""
+    content = yaml.safe_load(path.read_text())
+    replaceable = ("model", "optimizer", "scheduler", "augment", "objective")
+    assert [p for p, value in places(content) if p.rpartition(".")[2] in replaceable and isinstance(value, dict)] == []
+
+
+def places(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if value is not None and key != "defaults":
+                yield f"{prefix}{key}", value
+                yield from places(value, f"{prefix}{key}.")
+
+
+def own_keys(group: str, name: str) -> set[str]:
+    content = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
+    bases = [default for default in content.pop("defaults", []) if isinstance(default, str) and default != "_self_"]
+    return set(content).union(*(own_keys(group, base) for base in bases))
+
+
+@pytest.mark.parametrize("recipe", names("student"))
+@pytest.mark.parametrize("model", ["cnn", "mlp_64", "resnet20", "wrn_16_2", "torchvision_resnet18"])
+def test_a_model_has_its_own_keys_and_no_other_under_any_students_recipe(recipe: str, model: str) -> None:
+    cfg = composed("distill", f"student={recipe}", f"model@student.model={model}")
+    assert set(cfg.student.model) == own_keys("model", model)
+    alone = composed("distill", f"model@student.model={model}")
+    assert cfg.student.model == alone.student.model
+
+
+@pytest.mark.parametrize("recipe", ["cnn", "cnn_digits", "mlp_1200", "resnet56", "wrn_40_2", "resnet18", "resnet50"])
+def test_a_model_has_its_own_keys_and_no_other_under_any_teachers_recipe(recipe: str) -> None:
+    for model in names("model"):
+        cfg = composed("train_teacher", f"teacher={recipe}", f"model@teacher.model={model}")
+        assert set(cfg.teacher.model) == own_keys("model", model)
+        assert check_arguments(OmegaConf.to_container(cfg.teacher.model, resolve=True)) == 1
+
+
+@pytest.mark.parametrize("recipe", names("recipe"))
+@pytest.mark.parametrize("group", ["optimizer", "scheduler"])
+def test_another_optimizer_or_scheduler_has_its_own_values_under_any_recipe(recipe: str, group: str) -> None:
     for name in names(group):
-        recipe = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
-        chosen = {}
-        for default in recipe.get("defaults", []):
-            if isinstance(default, dict):
-                ((key, value),) = default.items()
-                chosen[key.partition("@")[2]] = (key.partition("@")[0].strip("/"), value)
-        for place, (folder, value) in chosen.items():
-            if value in (None, "???") or folder == "train":  # whose keys are but the rest of a recipe's
-                continue
-            base = yaml.safe_load((CONFIGS / folder / f"{value}.yaml").read_text())
-            node: Any = recipe
-            for part in place.split("."):
-                node = node.get(part, {}) if isinstance(node, dict) else {}
-            assert set(node) <= set(base), f"{group}/{name}.yaml: {place}"
+        words = f"recipe@student.train={recipe}", f"{group}@student.train.{group}={name}"
+        node = composed("distill", *words).student.train[group]
+        assert set(node) == own_keys(group, name)
+        assert node == composed("distill", words[1]).student.train[group]
+        check_arguments(OmegaConf.to_container(node, resolve=True))
+
+
+@pytest.mark.parametrize("recipe", names("recipe"))
+def test_a_recipe_can_be_chosen_by_its_name_and_stays_a_recipe(recipe: str) -> None:
+    cfg = composed("distill", f"recipe@student.train={recipe}", f"recipe@teacher.train={recipe}", "precision=32")
+    assert isinstance(instantiate(cfg.student.train, "student.train"), Recipe)
+    assert (cfg.student.train.precision, cfg.teacher.train.precision) == ("32", "auto")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "mean", "std"),
+    [
+        ("digits", [0.0], [1.0]),
+        ("image_folder", [0.0], [1.0]),
+        ("mnist", [0.1307], [0.3081]),
+        ("fashion_mnist", [0.2860], [0.3530]),
+        ("cifar10", [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+        ("cifar100", [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
+    ],
+)
+def test_normalisation_is_the_data_sets(dataset: str, mean: list[float], std: list[float]) -> None:
+    words = (f"dataset={dataset}", "student=resnet20", "teacher=mlp_1200", "transfer.dataset=null")
+    cfg = OmegaConf.to_container(composed("distill", *words), resolve=True)
+    assert isinstance(cfg, dict)
+    for role in ("student", "teacher"):
+        assert (cfg[role]["model"]["mean"], cfg[role]["model"]["std"]) == (mean, std)
+    typed = composed("distill", *words, "normalisation.mean=[0.5]", "student.model.std=[2]")
+    assert (typed.student.model.mean, typed.teacher.model.mean) == ([0.5], [0.5])
+    assert (typed.student.model.std, typed.teacher.model.std) == ([2], std)
+
+
+def test_what_the_shipped_defaults_are_trained_by() -> None:
+    """Stored artifacts are found by these values."""
+    cfg = OmegaConf.to_container(
+        composed("distill", "dataset=mnist", "teacher=mlp_1200", "student=mlp_800"), resolve=True
+    )
+    assert isinstance(cfg, dict)
+    cosine = {"_target_": "kd_cli.schedules.cosine", "_partial_": True, "warmup": 0.05}
+    sgd = {"_target_": "torch.optim.SGD", "_partial_": True, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
+    recipe = {"_target_": "kd_cli.engine.Recipe", "precision": "auto", "select": "last", "max_norm": None, "clip": None}
+    recipe |= {"accumulate": 1, "patience": None, "class_weights": None, "batch_statistics": "auto", "start_from": None}
+    mlp = {"_target_": "kd_cli.models.mlp.mlp", "_partial_": True, "input_dropout": 0.0}
+    assert cfg["teacher"]["model"] == {
+        **mlp, "widths": [1200, 1200], "dropout": 0.5, "mean": [0.1307], "std": [0.3081]
+    }  # fmt: skip
+    assert cfg["teacher"]["train"] == {
+        **recipe, "epochs": 120, "batch_size": 512, "max_norm": 2.0, "optimizer": {**sgd, "lr": 0.1}, "scheduler": cosine
+    }  # fmt: skip
+    assert cfg["student"]["model"] == {**mlp, "widths": [800, 800], "dropout": 0.0, "mean": [0.0], "std": [1.0]}
+    assert cfg["student"]["train"] == {
+        **recipe, "epochs": 40, "batch_size": 256, "clip": 1.0, "optimizer": {**sgd, "lr": 0.2},
+        "scheduler": {**cosine, "warmup": 0.1},
+    }  # fmt: skip
+    cfg = OmegaConf.to_container(composed("distill"), resolve=True)
+    assert isinstance(cfg, dict)
+    assert cfg["teacher"]["model"]["dropout"] == 0.5
+    assert cfg["teacher"]["train"] == {
+        **recipe, "epochs": 40, "batch_size": 64, "optimizer": {**sgd, "lr": 0.1}, "scheduler": cosine
+    }  # fmt: skip
+    assert cfg["student"]["train"] == {
+        **recipe, "epochs": 100, "batch_size": 64, "clip": 1.0, "scheduler": cosine,
+        "optimizer": {**sgd, "lr": 0.3, "weight_decay": 0.0003},
+    }  # fmt: skip
 
 
 def network_of(model: Any, shape: tuple[int, int, int]) -> nn.Module:

@@ -381,7 +381,7 @@ E = "teacher=ensemble "
             "got 'outputs/teachers/0'.",
         ),
         (
-            E + "teacher.members=[cnn_digits,wrn_40_2]",
+            E + "teacher.members=[cnn_digits,wrn_40_2] normalisation.mean=[0.5071,0.4867,0.4408]",
             "teacher.members.1.model.mean must be one number, or one for each of 1 channel(s), "
             "got [0.5071, 0.4867, 0.4408].",
         ),

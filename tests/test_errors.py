@@ -168,7 +168,7 @@ WITH_TORCH = [
     ("teacher.model.dropout=1", "teacher.model.dropout must be ≥ 0 and < 1, got 1."),
     ("student.model.std=[0]", "student.model.std must be > 0, got [0]."),
     (
-        "student=resnet20",
+        "student=resnet20 normalisation.mean=[0.5071,0.4867,0.4408]",
         "student.model.mean must be one number, or one for each of 1 channel(s), got [0.5071, 0.4867, 0.4408].",
     ),
     ("teacher.online=maybe", "teacher.online must be true or false, got 'maybe'."),

@@ -196,3 +196,43 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_any_work(tmp_pat
     assert message in done.err
     assert "Traceback" not in done.err
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("recipe", ["wrn_16_2", "cnn_small", "resnet18", "mlp_800"])
+def test_a_model_of_my_own_inherits_no_key_of_the_recipes_model(recipe: str, tmp_path: Path) -> None:
+    own(tmp_path, f"own_under_{recipe}")
+    (tmp_path / "my_configs" / "model").mkdir()
+    (tmp_path / "my_configs" / "model" / "flat.yaml").write_text(
+        f"_target_: own_under_{recipe}.flat\n_partial_: true\n"
+    )
+    words = ("--config-dir", "my_configs", f"student={recipe}", "model@student.model=flat", *TINY, "baseline=false")
+    done = inside("distill", *words, cwd=tmp_path)
+    assert done.status == 0, done.err
+    made_for = {"wrn_16_2": "wrn", "cnn_small": "cnn", "resnet18": "torchvision.resnet", "mlp_800": "mlp"}[recipe]
+    said = [line for line in done.err.splitlines() if line.startswith("student.model is of the family")]
+    assert said == [
+        f"student.model is of the family own_under_{recipe}.flat, and trained by the recipe of student={recipe}, "
+        f"which was made for {made_for}: its epochs, optimizer and learning rate may not suit"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model@teacher.model=resnet8", "teacher.model.widths=[4,4,8,8]"], "the recipe of teacher=cnn_digits, which"),
+        (["model@teacher.model=cnn_small"], None),
+        (["model@teacher.model=cnn_small", "teacher.model.widths=[8]"], None),
+        (
+            ["teacher=ensemble", "teacher.size=1", "teacher.member=cnn_digits", "model@teacher.member.model=mlp_30"],
+            "teacher.member.model is of the family mlp, and trained by the recipe of teacher.member=cnn_digits, which was",
+        ),
+    ],
+)
+def test_a_teacher_of_another_family_than_its_recipe_is_said(
+    words: list[str], said: str | None, tmp_path: Path
+) -> None:
+    key = "teacher.member.train.epochs=1" if "teacher=ensemble" in words else "teacher.train.epochs=1"
+    done = inside("train-teacher", *words, key, cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert ("is of the family" in done.err) == (said is not None)
+    assert (said or "") in done.err

@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from kd_cli import schema
 from kd_cli.cli import CONFIGS, _is_override, _ordered, _sweep_name
@@ -132,3 +132,8 @@ def test_an_experiment_says_what_it_makes_of_the_budget(budget: tuple[str, ...],
 def test_a_part_of_the_transfer_set_is_shown_for_as_many_steps_as_the_whole(fraction: str, epochs: int) -> None:
     cfg = config("experiment=regularisers", "budget=short", f"transfer.fraction={fraction}", "seed=2")
     assert (cfg.student.train.epochs, cfg.transfer.seed) == (epochs, 2)
+
+
+def test_plus_adds_to_a_seed() -> None:
+    cfg = OmegaConf.create({"seed": 12, "before": "seed-${plus:seed,-10}"})
+    assert cfg.before == "seed-2"

@@ -639,3 +639,25 @@ def test_an_artifact_that_does_not_say_how_it_was_computed_is_refused(
     done = inside("distill", *TINY, cwd=tmp_path)
     assert done.status == 1
     assert done.err.splitlines()[-1] == f"{folder} does not say how it was computed. Remove it."
+
+
+# The three models draw independently.
+
+
+@pytest.mark.parametrize("rate", [1e-30, 0.1])  # the weights stay the initial ones, or the order of samples counts too
+def test_no_student_draws_what_a_teacher_of_its_network_recipe_and_seed_drew(rate: float, tmp_path: Path) -> None:
+    same = ("model@teacher.model=mlp_64", "teacher.model.widths=[32]", "teacher.train=${student.train}")
+    words = (*same, "student.model.widths=[32]", "student.train.epochs=2", f"student.train.optimizer.lr={rate}")
+    result = inside("distill", *words, "soft_weight=0", "hard_weight=1", cwd=tmp_path).result
+    teacher, student, baseline = (
+        load_file(tmp_path / "outputs" / result[role]["artifact"] / "model.safetensors")
+        for role in ("teacher", "student", "baseline")
+    )
+    matrices = [name for name, value in teacher.items() if value.ndim == 2]
+    assert len(matrices) == 2
+    for name in matrices:
+        alone, taught = baseline[name].flatten(), teacher[name].flatten()
+        assert not torch.equal(alone, taught)
+        if rate < 1e-9:
+            assert torch.equal(alone, student[name].flatten())  # these two are paired
+            assert abs(torch.corrcoef(torch.stack([alone, taught]))[0, 1]) < 0.2

@@ -319,3 +319,23 @@ def test_a_sweep_over_an_unknown_choice_names_it(tmp_path: Path) -> None:
     assert refused.err.startswith("student must be one of ")
     assert "got 'mlp_46'. Did you mean 'mlp_64'?" in refused.err
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    "key", ["teacher.generalist.seed", "+teacher.members.0.seed", "transfer.dataset.seed", "my_seed"]
+)
+def test_jobs_that_differ_in_any_key_that_ends_in_seed_are_one_group(key: str, tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        job = tmp_path / f"job-{seed}"
+        job.mkdir()
+        figures = {
+            role: {"errors": 10 + seed, "artifact": f"students/{role}{seed}"} for role in ("student", "baseline")
+        }
+        result = {"status": "completed", "overrides": [f"{key}={seed}"], "temperature": 4.0, "seed": 0, **figures}
+        (job / "result.json").write_text(json.dumps(result))
+    done = inside("summarize", f"sweep={tmp_path}", cwd=tmp_path)
+    assert done.status == 0, done.err
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["settings"], [group["n"] for group in summary["groups"]]) == ([], [3])
+    assert summary["groups"][0]["student_errors_mean"] == 11
+    assert key.lstrip("+") in done.out.replace("\n", ""), "the table says which seed a job had"

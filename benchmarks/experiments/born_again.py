@@ -4,6 +4,9 @@ from experiments.claims import smaller, spread
 from experiments.experiment import Experiment, Findings, Results, Step, sweep
 
 GENERATIONS = 3
+SEEDS = range(
+    3
+)  # of generation 0; 10 more for each next one, as a student of the same seed begins from the same weights
 
 
 def _name(generation: int) -> str:
@@ -13,13 +16,17 @@ def _name(generation: int) -> str:
 def _step(generation: int) -> Step:
     if generation == 0:
         return sweep("born_again", "soft_weight=0", "hard_weight=1", name=_name(0))
-    path = f"teacher.path=${{output_dir}}/sweeps/{_name(generation - 1)}_${{budget}}/seed-${{seed}}"
-    return sweep("born_again", "teacher=artifact", path, name=_name(generation))
+    seeds = ",".join(str(10 * generation + seed) for seed in SEEDS)
+    path = f"teacher.path=${{output_dir}}/sweeps/{_name(generation - 1)}_${{budget}}/seed-${{plus:seed,-10}}"
+    return sweep("born_again", f"seed={seeds}", "teacher=artifact", path, name=_name(generation))
 
 
 def findings(results: Results) -> Findings:
     """Each generation against the first."""
-    errors = [results.runs(_name(each), "student_errors") for each in range(GENERATIONS + 1)]
+    errors = [
+        {seed - 10 * each: wrong for seed, wrong in results.runs(_name(each), "student_errors").items()}
+        for each in range(GENERATIONS + 1)
+    ]
     text, paper = "2 × 800: generation {} makes fewer errors than generation 0", "students outperform their teachers"
     claims = [smaller(text.format(each), paper, errors[each], errors[0]) for each in range(1, GENERATIONS + 1)]
     lines = ["| generation | test errors |", "|---|---|"]

@@ -24,6 +24,7 @@ from kd_cli.errors import ArtifactError, must
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
 from kd_cli.stages.compose import instantiate, plain
+from kd_cli.stages.family import strangers
 from kd_cli.stages.job import Sweep, asked
 from kd_cli.types import Dataset
 
@@ -83,6 +84,8 @@ class Run:
     def accept(self) -> None:
         """Everything that was typed has been checked: from now on a failure is a failed run, not a wrong input."""
         run_folder.begin(self.folder, asked(self.cfg))
+        for sentence in strangers(self.cfg):
+            log.info(sentence)
 
     def finish(self, result: dict[str, Any]) -> None:
         """The run has done all that was asked."""

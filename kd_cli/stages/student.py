@@ -33,6 +33,7 @@ class Builder:
 
     def __init__(self, cfg: DictConfig, dataset: Dataset) -> None:
         self.cfg, self.dataset = cfg, dataset
+        self.seed = derive(cfg.seed, "student")  # of the baseline too: the two are paired
         self.objective: Objective = instantiate(cfg.objective, "objective")
         with owner("student"):
             self.recipe: Recipe = instantiate(cfg.student.train, "student.train")
@@ -40,7 +41,7 @@ class Builder:
 
     def model(self, role: str = "student") -> nn.Module:
         """The network before its training: the same weights for the same seed, or those it is to start from."""
-        torch.manual_seed(derive(self.cfg.seed, "initialisation"))
+        torch.manual_seed(derive(self.seed, "initialisation"))
         arguments = {"num_classes": len(self.dataset.classes), "input_shape": self.dataset.input_shape}
         network = build_network(lambda: self._constructor(**arguments), "student", self.dataset)
         with owner("student"):
@@ -100,7 +101,7 @@ class Builder:
         with owner("student"):
             weights = class_weights(self.recipe.class_weights, split, self.dataset.classes)
         views = (transfer.augment, transfer.seed, transfer.views)
-        return Batches(split, self.recipe.batch_size, self.cfg.seed, run.device, *views, targets, weights)
+        return Batches(split, self.recipe.batch_size, self.seed, run.device, *views, targets, weights)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def _distinct(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _settings(jobs: list[dict[str, Any]]) -> list[str]:
-    """The overrides in which the jobs differ, seeds left out."""
+    """The overrides in which the jobs differ, seeds (every key that ends so) left out."""
     figures = {f"{role}_{figure}" for role in ROLES for figure in FIGURES}
     other = {
         "job",
@@ -106,12 +106,8 @@ def _settings(jobs: list[dict[str, Any]]) -> list[str]:
         "config",
         "member_errors",
         "gap_recovered",
-        "seed",
-        "teacher.seed",
-        "transfer.seed",
-        "dataset.seed",
     } | figures
-    keys = dict.fromkeys(key for job in jobs for key in job if key not in other)
+    keys = dict.fromkeys(key for job in jobs for key in job if key not in other and not key.endswith("seed"))
     return [key for key in keys if len({str(job.get(key)) for job in jobs}) > 1]
 
 

@@ -14,7 +14,7 @@ from kd_cli import metrics
 from kd_cli.clustering import confusable_sets
 from kd_cli.covering import conditional, covering
 from kd_cli.datasets.splits import fingerprint
-from kd_cli.engine import Batches
+from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError, must
 from kd_cli.half_own import HalfOwn, relabelled
 from kd_cli.models.specialists import Specialist, Specialists
@@ -77,7 +77,8 @@ def _obtain(
                           ("any other class", seen.train.labels.max() < len(own))):  # fmt: skip
         if missing:
             raise DataError(f"{seen.name}: {title} has no training images of {kind}.")
-    batches = HalfOwn(seen.train, len(own), source.train.batch_size, source.seed, run.device, source.augment)
+    seed = derive(source.seed, "specialist")
+    batches = HalfOwn(seen.train, len(own), source.train.batch_size, seed, run.device, source.augment)
     model = _untrained(_constructor(node), generalist, own, seen, run.dataset.classes)
     model.correction[-1] = batches.over_sampling
     about = {

@@ -92,7 +92,7 @@ def _network(run: Run, source: Single, key: str) -> nn.Module:
         loaded = load(path, trusted)
         return loaded.model, {"classes": loaded.classes, "input_shape": loaded.input_shape}
 
-    torch.manual_seed(derive(source.seed if isinstance(source, Trained) else 0, "initialisation"))
+    torch.manual_seed(derive(_seed(source) if isinstance(source, Trained) else 0, "initialisation"))
     network = build_network(lambda: source.network(run.dataset, loader), key, run.dataset)
     check_teacher(network, run.dataset.transfer, run.device, key)
     if isinstance(source, Trained):
@@ -113,7 +113,7 @@ def _batches(run: Run, source: Trained) -> Batches:
     if train.labelled < len(train):
         raise DataError(f"{run.dataset.name}: {len(train) - train.labelled} training images have no label.")
     weights = class_weights(source.train.class_weights, train, run.dataset.classes)
-    recipe, seed = source.train, source.seed
+    recipe, seed = source.train, _seed(source)
     return Batches(train, recipe.batch_size, seed, run.device, source.augment, seed, class_weights=weights)
 
 
@@ -206,6 +206,11 @@ def teacher_identity(node: DictConfig, source: Trained, dataset: Dataset) -> dic
     if source.train.sees_validation and dataset.validation is not None:
         identity["validation"] = fingerprint(dataset.validation)
     return identity
+
+
+def _seed(source: Trained) -> int:
+    """What initialisation, order, dropout and augmentation derive from: no student of the same seed draws the same."""
+    return derive(source.seed, "teacher")
 
 
 def _digest(network: nn.Module) -> str:
