@@ -2,12 +2,10 @@
 
 import copy
 import hashlib
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -36,7 +34,7 @@ from kd_cli.patience import check_patience, exhausted
 from kd_cli.plateau import Plateau
 from kd_cli.prediction import predict
 from kd_cli.progress import log
-from kd_cli.stepping import bare_step, keep_compiler_out
+from kd_cli.stepping import bare_step, fused, keep_compiler_out, wants_closure
 from kd_cli.types import Batch, Split
 from kd_cli.views import show
 
@@ -289,26 +287,8 @@ def fit(
     return precision
 
 
-def wants_closure(optimizer: Optimizer) -> bool:
-    """Whether a step must be given a function that computes the loss anew, as LBFGS wants it."""
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
-
-
 def _watches_validation(scheduler: LRScheduler) -> bool:
     return isinstance(scheduler, Plateau) and scheduler.watch == "validation"
-
-
-def fused(optimizer: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
-    """The optimizer with torch's fused kernels, where it has them and nothing else was asked for."""
-    asked = getattr(optimizer, "keywords", {})
-    try:
-        known = inspect.signature(optimizer).parameters
-    except (TypeError, ValueError):  # arguments that it does not take: calling it says which
-        return optimizer
-    if "fused" not in known or any(asked.get(key) is not None for key in ("fused", "foreach")):
-        return optimizer
-    return partial(optimizer, fused=True)
 
 
 @torch.no_grad()

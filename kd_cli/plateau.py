@@ -39,7 +39,7 @@ class Plateau(ReduceLROnPlateau):
         mode: Any = WATCHED[watch][1]
         super().__init__(optimizer, mode, factor=factor, patience=patience, threshold=threshold)
 
-    def step(self, *_: Any) -> None:  # type: ignore[override]  # torch's own takes what `after` gives it
+    def step(self, *_: Any) -> None:
         """Nothing: a step of training does not move it."""
 
     def after(self, figures: dict[str, float]) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from kd_cli.device import autocast, chosen_precision, float32_kernels, step_flops, threads_for
-from kd_cli.engine import Batches, Objective, Recipe, derive, fused
+from kd_cli.engine import Batches, Objective, Recipe, derive
 from kd_cli.errors import must
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import Normalise
@@ -27,7 +27,7 @@ from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.plateau import Plateau
 from kd_cli.prediction import predict
-from kd_cli.stepping import bare_step
+from kd_cli.stepping import bare_step, fused
 from kd_cli.types import UNLABELLED, Batch, Split
 
 FIRST, THEN = (Normalise, nn.Flatten), (nn.Linear, nn.ReLU, Dropout)  # what the stack knows how to compute

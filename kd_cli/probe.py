@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kd_cli.accumulation import parts_of
 from kd_cli.batch_size import out_of_memory
@@ -65,11 +65,28 @@ def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: s
     check_logits(logits, n, classes)
     if not logits.requires_grad:
         raise ConfigError("model must be a network whose logits depend on what it learns, got logits without gradient.")
-    loss = objective(logits.float(), batch)["loss"]
     try:
+        loss = _loss(objective, logits.float(), batch)
         loss.backward()
+    except KdError:
+        raise
     except Exception as error:
         raise _failed(where, n, error) from error
+
+
+def _loss(objective: Objective, logits: Tensor, batch: Batch) -> Tensor:
+    """The loss that an objective gives; ConfigError where it gives none, for it may be anybody's."""
+    rule = "one that gives named terms, `loss` among them, which is one number that depends on the logits"
+    try:
+        loss = objective(logits, batch)["loss"]
+    except KdError:
+        raise
+    except Exception as error:
+        raise _refused("objective", rule, error) from error
+    if not isinstance(loss, Tensor) or loss.ndim > 0 or not loss.requires_grad:
+        got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)[:100]
+        raise ConfigError(f"objective must be {rule}, got {got}.")
+    return loss
 
 
 def _failed(rule: str, n: int, error: Exception) -> ConfigError:

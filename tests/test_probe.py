@@ -91,14 +91,14 @@ def test_the_smaller_last_batch_is_tried_too(few) -> None:
             raise ValueError("too few")
         return logits
 
-    with pytest.raises(ConfigError, match="trained on 22 images .* too few"):
+    with pytest.raises(ConfigError, match=r"trained on 22 images .* too few"):
         try_out(Net(few_fail), few)  # 150 = 4 × 32 + 22
 
 
 def test_a_network_that_has_nothing_to_learn_is_refused(few) -> None:
-    with pytest.raises(ConfigError, match="^model must be .* got one whose 4 parameters are all frozen"):
+    with pytest.raises(ConfigError, match=r"^model must be .* got one whose 4 parameters are all frozen"):
         try_out(frozen(), few)
-    with pytest.raises(ConfigError, match="^model must be .* got one without parameters"):
+    with pytest.raises(ConfigError, match=r"^model must be .* got one without parameters"):
         try_out(nn.Flatten(), few)
 
 
@@ -111,6 +111,22 @@ def test_an_optimizer_that_cannot_make_a_step_is_refused(few, optimizer) -> None
 def test_arguments_that_an_optimizer_does_not_take_are_named(few) -> None:
     with pytest.raises(ConfigError, match=r"^train\.optimizer must be one that torch accepts, .*'momentum'"):
         try_out(Net(), few, optimizer=partial(torch.optim.Adam, momentum=0.9))
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        (lambda logits, batch: {"soft": logits.mean()}, "got an error: KeyError: 'loss'"),
+        (lambda logits, batch: {"loss": logits.mean(1)}, r"got a tensor \[32\]"),
+        (lambda logits, batch: {"loss": 0.0}, "got 0.0"),
+        (lambda logits, batch: {"loss": torch.zeros(())}, r"got a tensor \[\]"),
+        (lambda logits, batch: {"loss": logits.sum() / batch.nothing}, "AttributeError"),
+    ],
+)
+def test_an_objective_that_gives_no_loss_is_named(few, objective, said) -> None:
+    recipe = Recipe(1, 32, partial(torch.optim.SGD, lr=0.1), constant)
+    with pytest.raises(ConfigError, match=f"^objective must be one that gives named terms.*{said}"):
+        probe(Net(), Batches(few, 32, 0, CPU), objective, recipe, 10, taught=True)
 
 
 def test_it_leaves_no_trace(few) -> None:
