@@ -24,7 +24,7 @@ class Table:
 def hardware(threads: int) -> str:
     """Processor, threads and versions in one line."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.is_file() else None
+    found = re.search(r"model name\s*:\s*(.+)", info.read_text("utf-8")) if info.is_file() else None
     processor = found[1] if found else platform.processor() or platform.machine()
     capability = torch.backends.cpu.get_cpu_capability()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
@@ -33,5 +33,5 @@ def hardware(threads: int) -> str:
 
 def own_memory() -> float:
     """RssAnon of this process in MB; pages of mapped files do not count."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000

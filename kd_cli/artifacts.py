@@ -202,11 +202,11 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            who = owner.read_text() if owner.is_file() else "another process"
+            who = owner.read_text("utf-8") if owner.is_file() else "another process"
             log.info("%s/%s is being made by %s: waiting for it", folder.parent.name, folder.name, who)
             lock.acquire()
         try:
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
         finally:
             owner.unlink(missing_ok=True)
@@ -230,7 +230,7 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
         }
         created = datetime.now(UTC).isoformat(timespec="seconds")
         manifest = {**about, "files": files, "created": created, **notes}
-        (work / MANIFEST).write_text(sealed(manifest))
+        (work / MANIFEST).write_text(sealed(manifest), encoding="utf-8")
         for path in (*work.iterdir(), work):
             _sync(path)
         for path in _checkpoints(work):  # last of all: without them, an attempt that dies is begun anew

@@ -182,7 +182,7 @@ class Checkpoint:
                     state.restore(tensors, plain)
                     history, self.kept = plain["history"], self._place(state)
                     log.info("%s: going on %s", self.title, self.kept)
-        (self.folder / HISTORY).write_text(history)
+        (self.folder / HISTORY).write_text(history, encoding="utf-8")
 
     def _place(self, state: State) -> str:
         if state.step == 0:
@@ -201,7 +201,7 @@ class Checkpoint:
 
     def _write(self, state: State) -> None:
         tensors, plain = state.pack()
-        plain |= {"environment": self.environment, "history": (self.folder / HISTORY).read_text()}
+        plain |= {"environment": self.environment, "history": (self.folder / HISTORY).read_text("utf-8")}
         try:
             text = json.dumps(plain)
         except TypeError as error:  # an optimizer may be anybody's

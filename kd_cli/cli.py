@@ -9,24 +9,29 @@ import re
 import signal
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from kd_cli import __version__
 from kd_cli.errors import KdError, did_you_mean
+from kd_cli.screen import answer, answer_path, prepare, quoting, say
 
 PACKAGED = Path(__file__).parent / "configs"
 CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
 TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c"}
 HYDRAS_VALUE_ERRORS = ("Config group override", "Only one of --run", "The --resolve flag")
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
+SHOWS_ALONE = SHOWS - {"--multirun", "-m"}  # and runs nothing
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks the second
 SHELLS = ("bash", "zsh", "fish")
 CHOSEN = {"teacher.member": "teacher", "teacher.generalist": "teacher", "transfer.dataset": "dataset"}  # by their group
 
 
 def main() -> None:
     """Entry point of the `kd` command. A signal to end it is taken as Ctrl-C is; Slurm gives SIGUSR1 as a warning."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    prepare()
+    for number in ENDING:
         signal.signal(number, _interrupt)
     try:
         sys.exit(run(sys.argv[1:]))
@@ -38,21 +43,21 @@ def run(words: list[str]) -> int:
     """Runs one command line; returns the exit status."""
     command, *rest = words or ["--help"]
     if command in ("--help", "-h", "help"):
-        print(usage())
+        answer(usage())
         return 0
     if command == "--version":
-        print(f"kd {__version__}")
+        answer(f"kd {__version__}")
         return 0
     if command == "completion":
         if len(rest) != 1 or rest[0] not in SHELLS:
-            _say(f"kd completion must be given one of {', '.join(SHELLS)}, got {' '.join(rest) or 'nothing'}.")
+            say(f"kd completion must be given one of {', '.join(SHELLS)}, got {' '.join(rest) or 'nothing'}.")
             return 2
         return _hydra("distill", ["-sc", f"install={rest[0]}"])
     if command in ("-sc", "--shell-completion"):
         return _complete(rest)
     if command not in commands():
         hint = did_you_mean(command, list(commands()))
-        _say(f"The command must be one of {', '.join(commands())}, got {command!r}. {hint or 'See kd --help.'}")
+        say(f"The command must be one of {', '.join(commands())}, got {command!r}. {hint or 'See kd --help.'}")
         return 2
     return _hydra(command.replace("-", "_"), rest)
 
@@ -61,7 +66,7 @@ def commands() -> dict[str, str]:
     """Every command with its help, the first line of its YAML."""
     found = {}
     for path in sorted(CONFIGS.glob("*.yaml")):
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             found[path.stem.replace("_", "-")] = file.readline().removeprefix("#").strip()
     return found
 
@@ -88,6 +93,11 @@ def usage() -> str:
 
 def _hydra(name: str, words: list[str]) -> int:
     """Runs Hydra's entry point with `configs/<name>.yaml`; every error becomes one message and a status here."""
+    try:
+        sys.path.append(os.getcwd())  # a console script lacks it, and a person's own my_models.py can be a _target_
+    except FileNotFoundError:
+        say("The folder that kd is started in must exist, but it was removed. Change to another one: cd <folder>.")
+        return 1
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -96,16 +106,15 @@ def _hydra(name: str, words: list[str]) -> int:
     from kd_cli.stages import job
 
     job.Outcome.error, job.Sweep.folder = None, None
-    sys.path.append(os.getcwd())  # a console script lacks it, and a person's own my_models.py can be a _target_
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
     typed = [word for word in words if _is_override(word)]
     words = _ordered([new for word in words for new in _spelt(word)])
     overrides = [word for word in words if _is_override(word)]
     if nameless := [word for word in overrides if not word.lstrip("+~").partition("=")[0].strip()]:
-        _say(f"An argument must be key=value, got {nameless[0]!r}.")
+        say(f"An argument must be key=value, got {nameless[0]!r}.")
         return 2
     if {"--multirun", "-m"} & set(words) and name in job.ANSWERS:
-        _say(f"kd {name} answers one question at a time: leave out --multirun.")
+        say(f"kd {name} answers one question at a time: leave out --multirun.")
         return 2
     if name == "sweep" or {"--multirun", "-m"} & set(words):
         named = _sweep_name(overrides)
@@ -116,7 +125,8 @@ def _hydra(name: str, words: list[str]) -> int:
     sys.argv = ["kd", *words, "--config-name", name]
     status = 0
     try:
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job.task)()
+        with quoting() if SHOWS_ALONE & set(words) or "-sc" in words else nullcontext():
+            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job.task)()
         if job.Outcome.error is not None:
             raise job.Outcome.error
     except SystemExit as stop:
@@ -129,15 +139,15 @@ def _hydra(name: str, words: list[str]) -> int:
     except Exception as error:
         status = 1
         if os.environ.get("KD_TRACEBACK"):
-            traceback.print_exc()
+            say(traceback.format_exc().rstrip())
         elif isinstance(error, KdError):
-            _say(str(error))
+            say(re.sub(r"\n(?! )", "\n  ", str(error)))  # no line of it looks like another message
         elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith(HYDRAS_VALUE_ERRORS):
-            _say(translate(error, name, typed, CONFIGS))
+            say(translate(error, name, typed, CONFIGS))
         elif isinstance(error, OSError):
-            _say(f"output_dir must be a folder that can be written and has room, got an error: {error}.")
+            say(f"output_dir must be a folder that can be written and has room, got an error: {error}.")
         else:
-            traceback.print_exc()
+            say(traceback.format_exc().rstrip())
     job.Sweep.shared = None  # also of a sweep that broke off
     return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
 
@@ -150,9 +160,9 @@ def _close_sweep(folder: Path, status: int) -> int:
         forget(folder, folder.parent.parent)
         return status or 1
     all_completed = summarize(folder)
-    print(folder.absolute())
+    answer_path(folder.absolute())
     if status == 130:
-        _say("Interrupted: the same command runs the jobs that are missing or did not complete.")
+        say("Interrupted: the same command runs the jobs that are missing or did not complete.")
     return status or (0 if all_completed else 1)
 
 
@@ -171,6 +181,9 @@ def _spelt(word: str) -> list[str]:
     stands for a file of configs/ as a string. A word with a `/` is a folder.
     """
     key, _, value = word.partition("=")
+    if not value.isascii() and not set(value) & set("'\"[]{}()$\\"):  # Hydra wants letters that are not ASCII quoted
+        parts = [part if part.isascii() else f"'{part}'" for part in value.split(",")]
+        word = f"{key}={','.join(parts)}"
     if key in CHOSEN and re.fullmatch(r"[\w,-]+", value) and value != "null":
         return [f"{CHOSEN[key]}@{word}"]
     found = re.fullmatch(r"teacher\.members=\[(.+)\]", word)
@@ -205,7 +218,7 @@ def _complete(rest: list[str]) -> int:
     program, _, after = line.partition(" ")
     command, space, arguments = after.lstrip().partition(" ")
     if not space:
-        print(" ".join(name for name in [*commands(), "completion"] if name.startswith(command)))
+        answer(" ".join(name for name in [*commands(), "completion"] if name.startswith(command)))
         return 0
     if command not in commands():
         return 0
@@ -215,18 +228,14 @@ def _complete(rest: list[str]) -> int:
 
 def _interrupt(number: int, frame: Any) -> None:
     """Raises what Ctrl-C raises, once: `timeout` and schedulers send their signals twice."""
-    for again in (signal.SIGTERM, signal.SIGUSR1):
+    for again in ENDING:
         signal.signal(again, signal.SIG_IGN)
     raise KeyboardInterrupt(number)
 
 
 def _interrupted(stop: KeyboardInterrupt) -> int:
-    _say(
+    say(
         "Interrupted. Finished teachers, soft targets and students are kept, and the checkpoint of an unfinished one: "
         "the same command goes on from there."
     )
     return 128 + (stop.args[0] if stop.args else signal.SIGINT)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)

@@ -71,7 +71,7 @@ def native_bf16(device: torch.device) -> bool:
 def _cpu_words() -> set[str]:
     """Vendor and features of the processor, as Linux names them; nothing elsewhere."""
     info = Path("/proc/cpuinfo")
-    return set(re.findall(r"\w+", info.read_text().partition("\n\n")[0])) if info.is_file() else set()
+    return set(re.findall(r"\w+", info.read_text("utf-8", "replace").partition("\n\n")[0])) if info.is_file() else set()
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

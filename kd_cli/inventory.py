@@ -76,7 +76,7 @@ def _entry(kind: str, folder: Path) -> tuple[Entry, Artifact | None]:
     try:
         artifact = read_artifact(folder)
         created = datetime.fromisoformat(str(artifact.manifest["created"]))
-        title = "".join(letter for letter in _title(artifact.manifest) if letter.isprintable())[:100]
+        title = _title(artifact.manifest)[:100]
     except (ArtifactError, ValueError, KeyError, TypeError, AttributeError):
         return Entry(kind, folder, "damaged", "", changed), None
     return Entry(kind, folder, "complete", title, created if created.tzinfo else changed), artifact
@@ -110,7 +110,7 @@ def _names_of(artifact: Artifact) -> list[str]:
 def _names_in(result: Path) -> list[str]:
     """Every artifact that a run's result names, however the run ended."""
     try:
-        content = json.loads(result.read_text())
+        content = json.loads(result.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return []
     return list(_artifacts_in(content))

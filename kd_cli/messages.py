@@ -1,6 +1,7 @@
 """Hydra's own refusals in the house form: which key, which rule, which value, and what to do."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kd_cli.errors import did_you_mean, must
 from kd_cli.schema import GROUPS, QUOTE
+from kd_cli.screen import override
 
 KINDS = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
 
@@ -50,9 +52,10 @@ def translate(error: BaseException, command: str, overrides: list[str], configs:
         got = next((word.partition("=")[2] for word in overrides if word.startswith(f"{key}=")), "a list")
         return str(must(key, "a mapping", got, hint))
     if "is not a ListConfig" in text and (found := re.search(r"override ([^=\s]+)=(.*)", text)):
-        return str(must(found.group(1), "a list", found.group(2), f"Write '{found.group(1)}=[{found.group(2)}]'."))
+        key, value = found.groups()
+        return str(must(key, "a list", value, f"Write {shlex.quote(f'{key}=[{value}]')}."))
     if "sweep override" in text or "Ambiguous value for argument" in text:
-        return f"Several values for a key make a sweep. Write kd sweep {' '.join(overrides)}."
+        return f"Several values for a key make a sweep. Write kd sweep {shlex.join(overrides)}."
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found.group(1)} must be given: {found.group(1)}=…"
     return "\n".join(line for line in text.splitlines() if line and "hydra.cc" not in line)
@@ -81,7 +84,9 @@ def _unknown_key(key: str, command: str, overrides: list[str], configs: Path) ->
     if key in ("teacher.member", "teacher.members"):
         return f"{said} Choose it with teacher=ensemble."
     if leaf in GROUPS and parent:
-        return f"{said} To choose a file of configs/{leaf}/, write {leaf}@{key}={typed.partition('=')[2]}."
+        return (
+            f"{said} To choose a file of configs/{leaf}/, write {override(f'{leaf}@{key}', typed.partition('=')[2])}."
+        )
     known = _known_keys(command, [word for word in overrides if word != typed], configs)
     siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent]
     hint = did_you_mean(leaf, siblings) or did_you_mean(key, known)

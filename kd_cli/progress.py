@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(stderr=True)
-if not console.is_terminal:
-    console.width = 120  # a file or a pipe has no width of its own
+from kd_cli.screen import Lines, prose, shown
+from kd_cli.table import surface
+
+console = surface()
 log = logging.getLogger("kd")
 LINES = 10  # of plain output for each stage
 REDRAW_SECONDS = 0.1
@@ -19,9 +19,18 @@ REDRAW_SECONDS = 0.1
 class TerminalHandler(logging.Handler):
     """Log lines above the bars, without time and level: kd.log has those."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(Lines())
+
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one record."""
-        console.print(self.format(record), soft_wrap=True, markup=False, highlight=False)
+        console.print(self.format(record), soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Prints on standard error, above the bars."""
+    console.print(prose(text), soft_wrap=True)
 
 
 class Task:
@@ -29,7 +38,7 @@ class Task:
 
     def __init__(self, name: str, unit: str, total: int, progress: Progress | None) -> None:
         self.name, self.unit, self.total, self._progress = name, unit, total, progress
-        self._id = progress.add_task(name, total=total, detail="") if progress else None
+        self._id = progress.add_task(shown(name), total=total, detail="") if progress else None
         self._drawn = 0.0
 
     def move(self, done: float) -> None:
@@ -44,7 +53,7 @@ class Task:
             f"{_label(name)} {_number(name, value)}" for name, value in figures.items() if name != "epoch"
         )
         if self._progress and self._id is not None:
-            self._progress.update(self._id, completed=done, detail=detail)
+            self._progress.update(self._id, completed=done, detail=shown(detail))
         elif done == self.total or done % max(1, self.total // LINES) == 0:
             log.info("%s: %s %d/%d  %s", self.name, self.unit, done, self.total, detail)
 
@@ -56,11 +65,11 @@ def task(name: str, unit: str, total: int) -> Iterator[Task]:
         yield Task(name, unit, total, None)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield Task(name, unit, total, progress)

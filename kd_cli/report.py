@@ -1,14 +1,16 @@
 """What a person is told at the end: one table, and one sentence that says whether distilling helped."""
 
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from kd_cli.progress import console
+from kd_cli.progress import console, tell
+from kd_cli.screen import shown
+from kd_cli.table import Sheet, surface
 
 ROLES = ("teacher", "student", "corrected", "baseline")
 ON_TEST = "chosen on the test set"
@@ -22,16 +24,16 @@ def show(result: dict[str, Any], in_sweep: bool) -> None:
         if "covering" in result.get("teacher", {}):
             console.print(covering_table(result["teacher"]))
     if result.get("note"):
-        console.print(result["note"], highlight=False)
+        tell(result["note"])
     if line := unsettled(result.get("stages", {})):
-        console.print(line, highlight=False)
+        tell(line)
     if "student" in result:
-        console.print(sentence(result), highlight=False)
+        tell(sentence(result))
     if "corrected" in result:
-        console.print(correction(result), highlight=False)
+        tell(correction(result))
 
 
-def table(result: dict[str, Any]) -> Table:
+def table(result: dict[str, Any]) -> Sheet:
     """The models side by side, a column each; their errors on the classes that the transfer set's filters named."""
     environment = result["environment"]
     title = f"{environment['device']}, {environment['threads']} threads, precision {environment['precision']}"
@@ -62,26 +64,20 @@ def _member(members: list[dict[str, Any]], headings: Iterable[str]) -> dict[str,
     return cells
 
 
-def covering_table(teacher: dict[str, Any]) -> Table:
+def covering_table(teacher: dict[str, Any]) -> Sheet:
     """What the specialists gain over the generalist, by how many of them know the correct class."""
-    drawn = Table(title="test errors by the number of specialists that know the correct class", title_justify="left")
-    for name in ("specialists", "n", "generalist", "combined", "gain"):
-        drawn.add_column(name, justify="right")
+    title = "test errors by the number of specialists that know the correct class"
     everything = {"specialists": "all", "generalist_errors": teacher["generalist"]["errors"]}
+    rows = []
     for row in (*teacher["covering"], teacher | everything):
         fewer = row["generalist_errors"] - row["errors"]
-        drawn.add_row(*(str(row[k]) for k in ("specialists", "n", "generalist_errors", "errors")), f"{fewer:+d}")
-    return drawn
+        rows.append([*(row[k] for k in ("specialists", "n", "generalist_errors", "errors")), f"{fewer:+d}"])
+    return Sheet(title, ("specialists", "n", "generalist", "combined", "gain"), rows)
 
 
-def _columns(title: str, columns: dict[str, dict[str, str]]) -> Table:
-    drawn = Table(title=title, title_justify="left")
-    drawn.add_column("")
-    for name in columns:
-        drawn.add_column(name, justify="right")
-    for heading in next(iter(columns.values())):
-        drawn.add_row(heading, *(cells[heading] for cells in columns.values()))
-    return drawn
+def _columns(title: str, columns: dict[str, dict[str, str]]) -> Sheet:
+    rows = [[heading, *(cells[heading] for cells in columns.values())] for heading in next(iter(columns.values()))]
+    return Sheet(title, ["", *columns], rows, left=("",))
 
 
 def column(figures: dict[str, Any], named: Sequence[str] = ()) -> dict[str, str]:
@@ -178,15 +174,9 @@ def _scaled(value: float | None, unit: str = "") -> str:
 def print_figures(figures: dict[str, Any]) -> None:
     """One model's figures, and its errors in each class, on standard output."""
     drawn = _columns(figures["path"], {f"{figures['dataset']}, {figures['split']}": column(figures)})
-    classes = Table(title="errors in each class", title_justify="left")
-    classes.add_column("class")
-    for name in ("errors", "n"):
-        classes.add_column(name, justify="right")
-    for name, count in figures["per_class"].items():
-        classes.add_row(name, str(count["errors"]), str(count["n"]))
-    answer = Console()
-    answer.print(drawn)
-    answer.print(classes)
+    rows = [[name, count["errors"], count["n"]] for name, count in figures["per_class"].items()]
+    classes = Sheet("errors in each class", ("class", "errors", "n"), rows, left=("class",))
+    surface(sys.stdout).print(drawn, classes, sep="")
 
 
 def show_sweep(
@@ -200,23 +190,20 @@ def show_sweep(
     if any(group["n"] > 1 for group in groups):
         tables.append(_seeds_table(groups, settings))
     with (folder / "summary.txt").open("w", encoding="utf-8") as file:
-        for where in (answer, Console(file=file, width=120)):
+        for where in (answer, surface(file)):
             for drawn in tables:
                 where.print(drawn)
     for job in jobs:
         if job["status"] != "completed":
-            console.print(f"{job['job']} {job['status']}: {job.get('error', '')}", highlight=False, soft_wrap=True)
+            tell(f"{shown(job['job'])} {job['status']}: {shown(job.get('error', ''))}")
     names = ", ".join(str(folder / f"summary.{kind}") for kind in ("txt", "csv", "json"))
-    console.print(names, highlight=False, soft_wrap=True)
+    tell(names)
 
 
-def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> Table:
+def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> Sheet:
     seeds = dict.fromkeys(key for job in jobs for key in job if key.endswith("seed"))
     varied = [*settings, *(key for key in seeds if len({str(job.get(key)) for job in jobs}) > 1)] or ["job"]
-    drawn = Table(title=title, title_justify="left", caption=_footnote(jobs), caption_justify="left")
-    roles = _shown(jobs)
-    for name in (*varied, *(f"{role} errors" for role in roles), "gap recovered", "agreement"):
-        drawn.add_column(name, justify="right")
+    roles, rows = _shown(jobs), []
     for job in jobs:
         cells = [str(job.get(name, "")) for name in varied]
         if job["status"] == "completed":
@@ -224,24 +211,24 @@ def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> 
             cells += [_optional(job.get("gap_recovered"), ".1%"), _optional(job.get("student_agreement"), ".2%")]
         else:
             cells.append(job["status"])
-        drawn.add_row(*cells)
-    return drawn
+        rows.append(cells)
+    headings = [*varied, *(f"{role} errors" for role in roles), "gap recovered", "agreement"]
+    return Sheet(title, headings, rows, note=_footnote(jobs))
 
 
-def _seeds_table(groups: list[dict[str, Any]], settings: list[str]) -> Table:
+def _seeds_table(groups: list[dict[str, Any]], settings: list[str]) -> Sheet:
     title = "test errors over seeds: mean ± standard deviation [95 %: bootstrap of the gap, t of the difference]"
-    drawn = Table(title=title, title_justify="left", caption=_footnote(groups), caption_justify="left")
-    roles = _shown(groups)
-    for name in (*settings, "seeds", *roles, "gap recovered", "baseline − student"):
-        drawn.add_column(name, justify="right")
+    roles, rows = _shown(groups), []
     for group in groups:
         cells = [*(str(group[name]) for name in settings), str(group["n"])]
         means = {role: _spread(group.get(f"{role}_errors_mean"), group.get(f"{role}_errors_std")) for role in roles}
         cells += [mean + _mark(group, role) for role, mean in means.items()]
         cells += [_interval(group.get("gap_recovered"), group.get("gap_interval"), ".0%")]
         cells += [_interval(group.get("fewer_errors"), group.get("fewer_errors_interval"), ".2f")]
-        drawn.add_row(*cells)
-    return drawn
+        rows.append(cells)
+    return Sheet(
+        title, [*settings, "seeds", *roles, "gap recovered", "baseline − student"], rows, note=_footnote(groups)
+    )
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[str]:
@@ -254,8 +241,8 @@ def _mark(row: dict[str, Any], role: str) -> str:
     return "*" if row.get(f"{role}_selected_on") == "test" else ""
 
 
-def _footnote(rows: list[dict[str, Any]]) -> str | None:
-    return f"* output bias {ON_TEST}" if any(_mark(row, "corrected") for row in rows) else None
+def _footnote(rows: list[dict[str, Any]]) -> str:
+    return f"* output bias {ON_TEST}" if any(_mark(row, "corrected") for row in rows) else ""
 
 
 def _spread(mean: float | None, std: float | None) -> str:

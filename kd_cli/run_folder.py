@@ -38,7 +38,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def _write(folder: Path, result: dict[str, Any]) -> None:
     temporary = folder / f".{RESULT}.{os.getpid()}"  # the same sweep may run twice at once
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
+    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     temporary.replace(folder / RESULT)
 
 

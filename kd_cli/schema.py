@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
+from kd_cli.screen import override
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BUDGETS = ("short", "full")
@@ -249,7 +250,7 @@ def _refuse_word(path: str, group: str, value: Any) -> None:
     """`student.model=cnn` would silently become the word 'cnn': say how it is spelt."""
     if isinstance(value, DictConfig) or (value is None and group in ("augment", "dataset")):
         return
-    choose = f"To choose a file of configs/{group}/, write {group}@{path}={value}."
+    choose = f"To choose a file of configs/{group}/, write {override(f'{group}@{path}', value)}."
     raise must(path, "a mapping", value, choose if group in GROUPS else f"Set its keys one by one: {path}.<key>=….")
 
 

@@ -1,5 +1,8 @@
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+os.environ.pop("COLUMNS", None)  # pytest's workers have one: tables would take it for the width of a screen
 
 import pytest
 import torch

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def test_what_nothing_refers_to_is_shown_first_and_removed_with_yes(made: Outcom
     shown = inside("clean", cwd=here)
     assert shown.status == 0
     assert f"{len(goes)} artifacts in outputs" in shown.out
-    assert shown.err.startswith("kd clean yes=true removes them: ")
+    assert re.match(r"kd clean output_dir=\S+ yes=true removes them: ", shown.err)
     assert [path for path in files_below(here) if ".locks" not in path] == [p for p in before if ".locks" not in p]
     done = inside("clean", "yes=true", cwd=here)
     assert done.err.startswith(f"Removed {len(goes)} folders: ")

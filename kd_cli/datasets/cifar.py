@@ -33,7 +33,7 @@ def cifar100(root: str, download: bool = True, validation: float = 0, seed: int 
     if binary.is_dir():
         train, test = _read_binary(binary, ["train.bin"], 2), _read_binary(binary, ["test.bin"], 2)
         names = binary / "fine_label_names.txt"
-        classes = tuple(names.read_text().split() if names.is_file() else (str(k) for k in range(100)))
+        classes = tuple(names.read_text("utf-8").split() if names.is_file() else (str(k) for k in range(100)))
     else:
         train, test, classes = _read_python("CIFAR100", root, download)
     return assemble("cifar100", train, test, classes, (3, 32, 32), validation, seed)

@@ -28,7 +28,7 @@ def digits(validation: float = 0, seed: int = 0, size: int = 8) -> Dataset:
     if package is None or package.origin is None:
         raise DataError("dataset=digits needs scikit-learn: pip install scikit-learn.")
     # Read from the package's own file: `import sklearn.datasets` alone takes 0.8 s.
-    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt", encoding="utf-8") as file:
         table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.int64))
     pixels = (table[:, :-1] * 255 // 16).to(torch.uint8).view(-1, 1, 8, 8)
     if size != 8:

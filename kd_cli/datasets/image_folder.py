@@ -21,6 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from kd_cli.datasets.splits import assemble
 from kd_cli.errors import DataError, must
+from kd_cli.screen import as_utf8, shown
 from kd_cli.types import UNLABELLED, Dataset, Split
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
@@ -123,7 +124,7 @@ def image_folder(
                 f"dataset.root must be a folder with train/ and test/, got {root!r}, where there is no {part}/. "
                 "Lay it out as train/<class>/<image>, or give another dataset.root=<folder>."
             )
-    classes = sorted(path.name for path in (base / "train").iterdir() if path.is_dir())
+    classes = sorted(as_utf8(path.name) for path in (base / "train").iterdir() if path.is_dir())
     if not classes:
         raise DataError(f"{base / 'train'} must hold one folder for each class, got none.")
     listed = {part: _list(base / part, classes) for part in ("train", "validation", "transfer", "test")}
@@ -132,7 +133,7 @@ def image_folder(
     for part, files in listed.items():
         paths = [path for path, _ in files]
         scans = _scan(paths, size, channels)
-        bad += [f"{path}: {scan}" for path, scan in zip(paths, scans, strict=True) if isinstance(scan, str)]
+        bad += [shown(f"{path}: {scan}") for path, scan in zip(paths, scans, strict=True) if isinstance(scan, str)]
         good = [scan for scan in scans if not isinstance(scan, str)]
         if len(good) == len(paths) > 0:
             images = ImageFiles(
@@ -161,10 +162,10 @@ def _list(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
     if not folder.is_dir():
         return []
     found = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*"), key=lambda path: [as_utf8(part) for part in path.parts]):
         if path.suffix.lower() not in EXTENSIONS or not path.is_file():
             continue
-        inside = path.relative_to(folder).parts
+        inside = [as_utf8(part) for part in path.relative_to(folder).parts]
         if len(inside) == 1 and folder.name == "transfer":
             found.append((str(path), UNLABELLED))
         elif inside[0] in classes and len(inside) > 1:

@@ -1,7 +1,6 @@
 """From config to objects, and from config to identity: the one place that instantiates."""
 
 import hashlib
-import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -125,7 +125,7 @@ def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storag
     torch or kd is begun anew.
     """
     split, views, checkpoint = transfer.split, transfer.views or 1, folder / f"{CHECKPOINT}json"
-    how: dict[str, Any] = json.loads(checkpoint.read_text()) if checkpoint.exists() else {}
+    how: dict[str, Any] = json.loads(checkpoint.read_text("utf-8")) if checkpoint.exists() else {}
     now = run.environment("32")
     if how.get("environment", {}) | {"threads": None} != now | {"threads": None}:
         for path in folder.iterdir():
@@ -162,7 +162,7 @@ def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storag
                         log.info("soft targets: out of memory, going on with batches of %d", how["batch_size"])
                 progress.finish(view + 1, {})
                 with whole(checkpoint) as working:
-                    working.write_text(json.dumps(how))
+                    working.write_text(json.dumps(how), encoding="utf-8")
 
             try:
                 write_targets(folder, of_view, split, views, stored_as)

@@ -1,6 +1,5 @@
 """`kd evaluate`: a stored model's figures on one split of its data set."""
 
-import csv
 import json
 import sys
 from inspect import signature
@@ -13,6 +12,7 @@ from kd_cli.device import find_device
 from kd_cli.errors import ArtifactError, DataError, must
 from kd_cli.evaluation import evaluate
 from kd_cli.report import print_figures
+from kd_cli.screen import answer, override, write_csv
 from kd_cli.stages.compose import DATASETS, check_stored, instantiate
 from kd_cli.stages.stored import load
 from kd_cli.types import Dataset
@@ -46,20 +46,19 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     split = splits[cfg.split]
     if split is None:
         raise DataError(
-            f"split={cfg.split}: {dataset.name} has none. Set dataset={dataset.name} dataset.validation=0.1."
+            f"split={cfg.split}: {dataset.name} has none. "
+            f"Set {override('dataset', dataset.name)} dataset.validation=0.1."
         )
     if split.labelled < len(split):
         raise DataError(f"split={cfg.split}: {len(split) - split.labelled} of its {len(split)} images have no label.")
     figures = evaluate(loaded.model, split, dataset.classes, device).figures
-    answer = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **figures}
+    judged = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **figures}
     if cfg.format == "json":
-        print(json.dumps(answer, indent=2))
+        answer(json.dumps(judged, indent=2))
     elif cfg.format == "csv":
-        flat = {k: v for k, v in answer.items() if not isinstance(v, dict)}
+        flat = {k: v for k, v in judged.items() if not isinstance(v, dict)}
         flat |= {f"latency_ms_{size}": value for size, value in figures["latency_ms"].items()}
-        writer = csv.DictWriter(sys.stdout, list(flat))
-        writer.writeheader()
-        writer.writerow(flat)
+        write_csv(sys.stdout, list(flat), [flat])
     else:
-        print_figures(answer)
-    return answer
+        print_figures(judged)
+    return judged

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ import kd_cli
 from kd_cli import run_folder, schema
 from kd_cli.artifacts import digest_of
 from kd_cli.errors import ArtifactError, KdError, first_line
+from kd_cli.screen import answer_path, say
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
 # keys that change no result
@@ -57,13 +57,13 @@ def task(cfg: DictConfig) -> None:
             Outcome.error = error
             return
         if os.environ.get("KD_TRACEBACK") or not isinstance(error, KdError):
-            traceback.print_exc()
+            say(traceback.format_exc().rstrip())
         varied = " ".join(_varied(context.overrides.task))
         job = f"Job {folder.name} ({varied})" if varied else f"Job {folder.name}"
-        print(f"{job} failed: {first_line(error)} Its log: {folder / 'kd.log'}", file=sys.stderr)
+        say(f"{job} failed: {first_line(error)} Its log: {folder / 'kd.log'}")
         return
     if name not in ANSWERS and not in_sweep:
-        print(folder)
+        answer_path(folder)
 
 
 def asked(cfg: DictConfig) -> dict[str, Any]:
@@ -109,11 +109,11 @@ def _is_done(cfg: DictConfig, folder: Path) -> bool:
     if twin is not None and not _same_data(cfg, folder.with_name(twin)):
         twin = None
     if twin == name:
-        print(f"Job {name} is complete, and not run again (resume=false would).", file=sys.stderr)
+        say(f"Job {name} is complete, and not run again (resume=false would).")
         return True
     (folder / run_folder.RESULT).unlink(missing_ok=True)  # of an earlier attempt
     if twin is not None:
-        print(f"Job {name} is equal to {twin}, and not run.", file=sys.stderr)
+        say(f"Job {name} is equal to {twin}, and not run.")
         run_folder.forget(folder, Path(cfg.output_dir))
         return True
     Sweep.jobs[digest] = name

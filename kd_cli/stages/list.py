@@ -1,6 +1,5 @@
 """`kd list`: what the store holds, and who uses it."""
 
-import csv
 import json
 import sys
 from datetime import UTC, datetime
@@ -8,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from kd_cli.inventory import Entry, inventory
+from kd_cli.screen import answer, write_csv
+from kd_cli.table import Sheet, surface
 
 COLUMNS = ("artifact", "state", "title", "bytes", "created", "users")
 
@@ -21,11 +20,9 @@ def main(cfg: DictConfig) -> None:
     entries = inventory(Path(cfg.output_dir))
     rows = [row(entry) for entry in entries]
     if cfg.format == "json":
-        print(json.dumps(rows, indent=2))
+        answer(json.dumps(rows, indent=2))
     elif cfg.format == "csv":
-        writer = csv.DictWriter(sys.stdout, COLUMNS)
-        writer.writeheader()
-        writer.writerows({**each, "users": " ".join(each["users"])} for each in rows)
+        write_csv(sys.stdout, COLUMNS, ({**each, "users": " ".join(each["users"])} for each in rows))
     else:
         show(entries, Path(cfg.output_dir))
 
@@ -38,15 +35,14 @@ def row(entry: Entry) -> dict[str, Any]:
 
 def show(entries: list[Entry], root: Path) -> None:
     """The table, on standard output."""
-    drawn = Table(title=f"{len(entries)} artifacts in {root}", title_justify="left")
-    for name in ("artifact", "what it is", "size", "age", "used by"):
-        drawn.add_column(name, justify="right" if name in ("size", "age") else "left", overflow="fold")
+    rows = []
     for entry in entries:
         title = entry.title if entry.state == "complete" else entry.state
         runs = sum(user.startswith(("runs/", "sweeps/")) for user in entry.users)
         users = f"{runs} runs, {len(entry.users) - runs} artifacts" if entry.users else "–"
-        drawn.add_row(entry.name, title, size(entry.bytes), _age(entry.created), users)
-    Console(markup=False).print(drawn)
+        rows.append((entry.name, title, size(entry.bytes), _age(entry.created), users))
+    headings, words = ("artifact", "what it is", "size", "age", "used by"), ("artifact", "what it is", "used by")
+    surface(sys.stdout).print(Sheet(f"{len(entries)} artifacts in {root}", headings, rows, left=words))
 
 
 def size(count: int) -> str:

@@ -109,7 +109,8 @@ def _train_stack(run: Run, role: str, plans: list[Plan]) -> None:
 
 def _store(run: Run, plan: Plan, member: Member, history: list[dict[str, float]], precision: str, members: int) -> None:
     def fill(folder: Path) -> dict[str, Any]:
-        (folder / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
+        lines = "".join(json.dumps(record) + "\n" for record in history)
+        (folder / "history.jsonl").write_text(lines, encoding="utf-8")
         notes = write_model(run, folder, plan.identity, member.model, plan.builder.cfg.student.model, precision)
         return {**notes, "launcher": LAUNCHER, "members": members}
 

@@ -1,6 +1,5 @@
 """`kd predict`: a stored model's answers for image files."""
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from kd_cli.datasets.image_folder import EXTENSIONS, decode
 from kd_cli.device import find_device
 from kd_cli.errors import DataError
 from kd_cli.prediction import EVALUATION_BATCH
+from kd_cli.screen import answer, shown, write_csv
 from kd_cli.stages.stored import load
 
 
@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
             try:
                 batch.append((path, decode(path, (height, width), channels)))
             except (OSError, ValueError, SyntaxError) as error:
-                bad.append(f"{path}: {error}")
+                bad.append(shown(f"{path}: {error}"))
         if not batch or bad:
             continue
         with torch.inference_mode():
@@ -42,11 +42,9 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     if bad:
         raise DataError(f"{len(bad)} image(s) cannot be decoded; mend or remove them:\n  " + "\n  ".join(bad))
     if cfg.format == "json":
-        print(json.dumps(rows, indent=2))
+        answer(json.dumps(rows, indent=2))
     else:
-        writer = csv.DictWriter(sys.stdout, ["file", "class", "probability"])
-        writer.writeheader()
-        writer.writerows(rows)
+        write_csv(sys.stdout, ("file", "class", "probability"), rows)
     return rows
 
 

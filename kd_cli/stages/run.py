@@ -23,6 +23,7 @@ from kd_cli.device import find_device, take_turns
 from kd_cli.errors import ArtifactError, must
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
+from kd_cli.screen import as_utf8, override
 from kd_cli.stages.compose import instantiate, plain
 from kd_cli.stages.family import strangers
 from kd_cli.stages.job import Sweep, asked
@@ -63,13 +64,16 @@ class Run:
             take_turns(context.job.num)
         self.device = find_device(cfg.device)
         self.root = Path(cfg.output_dir).absolute()
+        if any("\ud800" <= letter <= "\udfff" for letter in as_utf8(str(self.root))):
+            hint = "Files of tensors cannot be opened elsewhere: give another output_dir=<folder>."
+            raise must("output_dir", "a folder whose whole path is UTF-8", str(self.root), hint)
         self.store = Store(self.root, cfg.rebuild)
         self.stages: dict[str, dict[str, Any]] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.dataset = dataset_of(cfg.dataset)
         if len(self.dataset.test) == 0:
-            hint = f"As a transfer set, unlabelled: transfer.dataset={self.dataset.name}."
+            hint = f"As a transfer set, unlabelled: {override('transfer.dataset', self.dataset.name)}."
             raise must("dataset", "one with labels and test images", self.dataset.name, hint)
 
     def evaluate(self, model: nn.Module, identity: Any, reference: Evaluation | None = None) -> Evaluation:

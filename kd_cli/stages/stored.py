@@ -156,7 +156,7 @@ class _Plain(yaml.SafeLoader):
 def _read(path: Path) -> Any:
     if path.stat().st_size > LARGEST_CONFIG:
         raise ValueError("it is too large")
-    return yaml.load(path.read_text(), Loader=_Plain)
+    return yaml.load(path.read_text("utf-8"), Loader=_Plain)
 
 
 def model_folder(path: Path) -> Path:
@@ -167,7 +167,7 @@ def model_folder(path: Path) -> Path:
     if not result.is_file():
         return path
     try:
-        content = json.loads(result.read_text())
+        content = json.loads(result.read_text("utf-8"))
         named = next(content[m]["artifact"] for m in ("student", "teacher") if isinstance(content.get(m), dict))
         if named is None:  # an ensemble is no artifact itself
             raise KeyError("artifact")

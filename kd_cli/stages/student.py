@@ -135,7 +135,7 @@ def train_accuracy(folder: Path, recipe: Recipe) -> float | None:
 
     None where the transfer set has no labels.
     """
-    epochs: list[dict[str, float]] = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
+    epochs: list[dict[str, float]] = [json.loads(line) for line in (folder / HISTORY).read_text("utf-8").splitlines()]
     kept = epochs[-1]
     if recipe.select == "best_validation":
         kept = max(epochs, key=lambda epoch: epoch["validation_accuracy"])  # the first of the best

@@ -1,14 +1,13 @@
 """`kd summarize`: the summary of a sweep again, from the files of its jobs alone. Never imports torch."""
 
-import shutil
 import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from kd_cli.errors import ArtifactError, must
 from kd_cli.stages.sweep import jobs_of, summarize
+from kd_cli.table import surface
 
 
 def main(cfg: DictConfig) -> None:
@@ -16,6 +15,5 @@ def main(cfg: DictConfig) -> None:
     folder = Path(cfg.sweep)
     if not jobs_of(folder):
         raise must("sweep", "the folder of a sweep", str(cfg.sweep), "A sweep prints its folder at its end.")
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
-    if not summarize(folder, Console(width=width)):
+    if not summarize(folder, surface(sys.stdout)):
         raise ArtifactError(f"Not every job of {folder} completed: run the sweep's command again.")

@@ -3,7 +3,6 @@
 Never imports torch.
 """
 
-import csv
 import json
 import re
 import statistics
@@ -17,6 +16,7 @@ from kd_cli.errors import ArtifactError
 from kd_cli.gap import gap_interval, gap_recovered
 from kd_cli.progress import console
 from kd_cli.report import ROLES, show_sweep
+from kd_cli.screen import write_csv
 
 FIGURES = ("errors", "accuracy", "train_accuracy", "nll", "ece", "agreement", "artifact", "selected_on")
 WORDS = ("artifact", "selected_on")
@@ -37,12 +37,9 @@ def summarize(folder: Path, where: Console = console) -> bool:
     settings = _settings(jobs)
     groups = _groups(jobs)
     summary = {"jobs": jobs, "settings": settings, "groups": groups}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    with (folder / "summary.csv").open("w", newline="") as file:
-        columns = list(dict.fromkeys(key for job in jobs for key in job))
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(jobs)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+        write_csv(file, list(dict.fromkeys(key for job in jobs for key in job)), jobs)
     show_sweep(folder, jobs, groups, settings, where)
     return all(job["status"] == "completed" for job in jobs)
 

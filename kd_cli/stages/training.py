@@ -39,7 +39,10 @@ def train_and_store(
         checkpoint = Checkpoint(
             folder, title, recipe.epochs, every.every_epochs, every.every_minutes, run.environment(recipe.precision)
         )
-        with (folder / HISTORY).open("a", buffering=1) as history, task(title, "epoch", recipe.epochs) as progress:
+        with (
+            (folder / HISTORY).open("a", buffering=1, encoding="utf-8") as history,
+            task(title, "epoch", recipe.epochs) as progress,
+        ):
 
             def on_epoch(record: dict[str, float]) -> None:
                 history.write(json.dumps(record) + "\n")
@@ -81,5 +84,5 @@ def write_model(
         "identity": identity,
     }
     about = json.loads(json.dumps(about))  # a stored config has no aliases
-    (folder / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+    (folder / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return {"environment": run.environment(precision)}

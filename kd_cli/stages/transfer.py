@@ -1,6 +1,7 @@
 """The transfer set of a run: which samples, with which labels, in which views."""
 
 import math
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +92,8 @@ def _chosen(cfg: DictConfig, split: Split, classes: tuple[str, ...]) -> tuple[Sp
         raise must("transfer.only_classes", "null where transfer.omit_classes is set", asked["only_classes"])
     for name, wanted in asked.items():
         if not isinstance(wanted, list):
-            raise must(f"transfer.{name}", "a list of classes, or null", wanted, f"Write 'transfer.{name}=[{wanted}]'.")
+            listed = shlex.quote(f"transfer.{name}=[{wanted}]")
+            raise must(f"transfer.{name}", "a list of classes, or null", wanted, f"Write {listed}.")
         split = without_classes(split, f"transfer.{name}", wanted, classes, name == "omit_classes")
         named = class_numbers(f"transfer.{name}", wanted, classes)
     return fraction_of(split, cfg.fraction, cfg.seed, classes), named
