@@ -155,6 +155,10 @@ class Store:
             return None
         return artifact
 
+    def has(self, kind: str, identity: dict[str, Any]) -> bool:
+        """Whether something has this identity, not yet verified."""
+        return self._folder(kind, identity).exists()
+
     def write(
         self,
         kind: str,

@@ -24,7 +24,15 @@ RESIDENT_SHARE = 0.4  # of a CUDA device's free memory, for a data set and for i
 
 
 def find_device(device: str) -> torch.device:
-    """The device of this name; `auto` takes CUDA, then MPS, then the CPU."""
+    """The device of this name; `auto` takes CUDA, then MPS, then the CPU. `cuda:1` becomes the GPU that `cuda` is."""
+    kind, _, number = device.partition(":")
+    if number:
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number) >= count:
+            there = ", ".join(["auto", "cpu", *(f"cuda:{k}" for k in range(count))])
+            raise must("device", f"one that this machine has ({there})", device)
+        torch.cuda.set_device(int(number))
+        device = kind
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(name for name, there in available.items() if there))

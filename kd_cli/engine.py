@@ -2,20 +2,21 @@
 
 import copy
 import hashlib
-import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from kd_cli.accumulation import check_accumulate, joined, parts_of
 from kd_cli.augment import Augment
 from kd_cli.checkpoint import Checkpoint
+from kd_cli.class_weights import check_class_weights
 from kd_cli.device import (
     PRECISIONS,
     autocast,
@@ -29,15 +30,18 @@ from kd_cli.device import (
 from kd_cli.errors import ConfigError, TrainingError, must
 from kd_cli.meter import Meter
 from kd_cli.mixing import Mix
+from kd_cli.patience import check_patience, exhausted
+from kd_cli.plateau import Plateau
 from kd_cli.prediction import predict
 from kd_cli.progress import log
 from kd_cli.state import State
-from kd_cli.stepping import bare_step, keep_compiler_out
+from kd_cli.stepping import bare_step, fused, keep_compiler_out, wants_closure
 from kd_cli.types import Batch, Split
 from kd_cli.views import show
 
 Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
 Targets = Callable[[Tensor, int, Tensor], Tensor]  # (positions, view, images) → float32 logits [n, classes]
+BATCH_STATISTICS = ("auto", "as_trained", "recomputed")
 
 
 def derive(*parts: int | str) -> int:
@@ -49,7 +53,9 @@ def derive(*parts: int | str) -> int:
 class Recipe:
     """How a model is trained. `optimizer` is called with the parameters, `scheduler` with (optimizer, epochs, steps
     an epoch). `max_norm` bounds the length of each unit's incoming weights, `clip` that of the whole gradient: the soft
-    term's grows with the teacher's logits. `select` is `last` or `best_validation`.
+    term's grows with the teacher's logits. `select` is `last` or `best_validation`. Each of the others has a file of
+    its own: `accumulate` parts a batch, `patience` in epochs, `class_weights` of the hard term, `batch_statistics` once
+    the training is done, `start_from` a stored model.
     """
 
     epochs: int
@@ -60,25 +66,54 @@ class Recipe:
     max_norm: float | None = None
     clip: float | None = None
     select: str = "last"
+    accumulate: int = 1
+    patience: int | None = None
+    class_weights: Any = None
+    batch_statistics: str = "auto"
+    start_from: str | None = None
 
     def build(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
         """Optimizer and schedule for `steps` steps an epoch; ConfigError where torch refuses their values."""
         keep_compiler_out()
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            number = sum(1 for _ in model.parameters())
+            got = f"one whose {number} parameters are all frozen" if number else "one without parameters"
+            raise ConfigError(f"model must be a network that has something to learn, got {got}.")
         try:
             optimizer = fused(self.optimizer)(model.parameters())
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(f"train.optimizer must be one that torch accepts, got an error: {error}.") from error
+        if not isinstance(optimizer, Optimizer) or wants_closure(optimizer):
+            rule = "a torch optimizer whose step needs nothing"
+            raise must("train.optimizer", rule, type(optimizer).__name__, "Choose sgd or adamw.")
         try:
             return optimizer, self.scheduler(optimizer, self.epochs, steps)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"train.scheduler must be one that torch accepts, got an error: {error}.") from error
 
+    def values(self) -> None:
+        """Refuses what no network could be trained with, before there is any."""
+        self.build(nn.Linear(2, 2, bias=False), 1)
+
     def check(self, model: nn.Module, validation: Split | None) -> None:
         """Refuses before any work what would be refused in training."""
-        self.build(model, 1)
-        if self.select == "best_validation" and validation is None:
-            hint = "Set dataset.validation=0.1."
-            raise must("train.select", "last where there is no validation split", self.select, hint)
+        _, scheduler = self.build(model, 1)
+        if validation is not None:
+            return
+        for key, value, other, used in (
+            ("select", self.select, "last", self.select == "best_validation"),
+            ("patience", self.patience, "null", self.patience is not None),
+            ("scheduler.watch", "validation", "loss", _watches_validation(scheduler)),
+        ):
+            if used:
+                hint = "Set dataset.validation=0.1."
+                raise must(f"train.{key}", f"{other} where there is no validation split", value, hint)
+
+    @property
+    def sees_validation(self) -> bool:
+        """Whether the validation split has a say in the weights."""
+        scheduler = self.build(nn.Linear(2, 2, bias=False), 1)[1]
+        return self.select == "best_validation" or self.patience is not None or _watches_validation(scheduler)
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size"):
@@ -94,6 +129,13 @@ class Recipe:
                 raise must(f"train.{key}", "> 0 or null", bound)
         if self.select not in ("last", "best_validation"):
             raise must("train.select", "last or best_validation", self.select)
+        check_accumulate(self.accumulate, self.batch_size)
+        check_patience(self.patience)
+        check_class_weights(self.class_weights)
+        if self.batch_statistics not in BATCH_STATISTICS:
+            raise must("train.batch_statistics", f"one of {', '.join(BATCH_STATISTICS)}", self.batch_statistics)
+        if self.start_from is not None and not isinstance(self.start_from, str):
+            raise must("train.start_from", "the folder of a stored model or of a run, or null", self.start_from)
 
 
 class Batches:
@@ -113,8 +155,10 @@ class Batches:
         augment_seed: int = 0,
         views: int | None = None,
         targets: Targets | None = None,
+        class_weights: Tensor | None = None,
     ) -> None:
         self.split, self.batch_size, self.seed, self.device = split, batch_size, seed, device
+        self.class_weights = None if class_weights is None else class_weights.to(device)
         self.augment, self.augment_seed, self.views, self.targets = augment, augment_seed, views, targets
         self._labels = split.labels.to(device)
 
@@ -133,16 +177,20 @@ class Batches:
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         return self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of this epoch from the step `first` on, both counted from 0."""
+    def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
+        """The batches of this epoch from the step `first` on, up to `last` where given, all counted from 0."""
+        return self.shown(self.order(epoch)[first:last], epoch)
+
+    def shown(self, order: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
+        """These batches of positions as the epoch shows them."""
         view = epoch % self.views if self.views else epoch
-        order = self.order(epoch)[first:]
         seen = show(self.split, order, self.device, self.augment, self.augment_seed, view)
         for positions, shown in zip(order, seen, strict=True):
             images = shown.images.float().div_(255)
             logits = self.targets(positions, view, images) if self.targets is not None else None
             partners = None if shown.partners is None else self._labels[shown.partners]
-            yield Batch(images, self._labels.index_select(0, positions), logits, partners, shown.share)
+            labels = self._labels.index_select(0, positions)
+            yield Batch(images, labels, logits, partners, shown.share, self.class_weights)
 
 
 def fit(
@@ -179,12 +227,15 @@ def fit(
     matrices = [p for p in parameters if p.ndim > 1] if recipe.max_norm else []
 
     def learn(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        with autocast(device, precision):
-            logits = forward(batch.images.contiguous(memory_format=layout))
-        terms = objective(logits.float(), batch)
+        done = []
         for parameter in parameters:  # as zero_grad, which tells the profiler first
             parameter.grad = None
-        scaler.scale(terms["loss"]).backward()
+        for part, share in parts_of(batch, recipe.accumulate):
+            with autocast(device, precision):
+                logits = forward(part.images.contiguous(memory_format=layout))
+            terms = objective(logits.float(), part)
+            scaler.scale(terms["loss"] if share == 1 else terms["loss"] * share).backward()
+            done.append((logits.detach(), {name: term.detach() for name, term in terms.items()}, share))
         if recipe.clip is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, recipe.clip)
@@ -196,12 +247,15 @@ def fit(
         scheduler.step()
         if recipe.max_norm is not None:
             constrain(matrices, recipe.max_norm)
-        return logits.detach(), {name: term.detach() for name, term in terms.items()}
+        return joined(done)
 
     state = State(model, optimizer, scheduler, scaler, Meter(), len(batches))
     watch = checkpoint.watch(state, precision) if checkpoint is not None else nullcontext(lambda: None)
     with threads_for(flops), float32_kernels(device, flops), watch as keep:
         for epoch in range(state.epoch, recipe.epochs):
+            if exhausted(state.figures, recipe.patience):
+                log.info("stopped after epoch %d: validation brought nothing new for %d", epoch, recipe.patience)
+                break
             model.train()
             if state.step == 0:
                 state.lr, state.meter = optimizer.param_groups[0]["lr"], Meter()
@@ -224,6 +278,7 @@ def fit(
                 if recipe.select == "best_validation" and wrong < state.fewest:
                     state.best, state.fewest = copy.deepcopy(model.state_dict()), wrong
             state.epoch, state.step = epoch + 1, 0
+            state.note(figures)
             on_epoch({"epoch": state.epoch, "lr": state.lr, **figures})
             keep()
     if state.best is not None:
@@ -233,13 +288,8 @@ def fit(
     return precision
 
 
-def fused(optimizer: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
-    """The optimizer with torch's fused kernels, where it has them and nothing else was asked for."""
-    asked = getattr(optimizer, "keywords", {})
-    known = inspect.signature(optimizer).parameters
-    if "fused" not in known or any(asked.get(key) is not None for key in ("fused", "foreach")):
-        return optimizer
-    return partial(optimizer, fused=True)
+def _watches_validation(scheduler: LRScheduler) -> bool:
+    return isinstance(scheduler, Plateau) and scheduler.watch == "validation"
 
 
 @torch.no_grad()

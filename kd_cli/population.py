@@ -18,16 +18,17 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from kd_cli.checkpoint import Checkpoint
 from kd_cli.device import autocast, chosen_precision, float32_kernels, step_flops, threads_for
-from kd_cli.engine import Batches, Objective, Recipe, derive, fused
+from kd_cli.engine import Batches, Objective, Recipe, derive
 from kd_cli.errors import must
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import Normalise
 from kd_cli.models.stack import Stack
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
+from kd_cli.plateau import Plateau
 from kd_cli.prediction import predict
 from kd_cli.state import State
-from kd_cli.stepping import bare_step
+from kd_cli.stepping import bare_step, fused
 from kd_cli.tally import Tally
 from kd_cli.types import UNLABELLED, Batch, Split
 
@@ -67,6 +68,11 @@ def check(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
         if type(value) not in kinds:
             names = ", ".join(kind.__name__ for kind in kinds)
             raise must(key, f"one of {names} in a population", type(value).__name__, ALONE)
+    for key, plain in (("accumulate", 1), ("patience", None), ("class_weights", None), ("start_from", None)):
+        if getattr(recipe, key) != plain:
+            raise must(f"train.{key}", f"{plain or 'null'} in a population", getattr(recipe, key), ALONE)
+    if isinstance(recipe.build(model, 1)[1], Plateau):
+        raise must("train.scheduler", "one that depends on steps alone in a population", "Plateau", ALONE)
     if recipe.precision not in PRECISIONS:
         raise must("train.precision", f"one of {', '.join(PRECISIONS)} in a population", recipe.precision, ALONE)
 
@@ -180,14 +186,14 @@ class Together(Batches):
         """The positions of each batch, `[U·n]`."""
         return [torch.cat(parts) for parts in zip(*(member.order(epoch) for member in self.members), strict=True)]
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
         """Images as they are drawn, `[U·n, …]`; labels and the teacher's logits of each member, `[S, n, …]`."""
 
         def share(value: Tensor) -> Tensor:
             parts: Tensor = value.unflatten(0, (len(self.seeds), -1))
             return parts if self.which is None else parts[self.which]
 
-        for batch in super().epoch(epoch, first):
+        for batch in super().epoch(epoch, first, last):
             logits = None if batch.teacher_logits is None else share(batch.teacher_logits)
             yield Batch(batch.images, share(batch.labels), logits)
 

@@ -25,6 +25,8 @@ def show(result: dict[str, Any], in_sweep: bool) -> None:
             console.print(covering_table(result["teacher"]))
     if result.get("note"):
         tell(result["note"])
+    if line := unsettled(result.get("stages", {})):
+        tell(line)
     if "student" in result:
         tell(sentence(result))
     if "corrected" in result:
@@ -120,6 +122,22 @@ def sentence(result: dict[str, Any]) -> str:
     if student["errors"] >= baseline:
         return f"Distilling did not help: the student makes {errors}. {size}"
     return f"The student recovered {gap:.0%} of the gap: it makes {errors}. {size}"
+
+
+def unsettled(stages: dict[str, Any]) -> str:
+    """Whose batch statistics were not those of training, or are not to be trusted; nothing where all had settled."""
+    about = {name.replace("_", " "): stage.get("batch_statistics") for name, stage in stages.items()}
+    found = {name: of for name, of in about.items() if isinstance(of, dict)}
+    anew = [name for name, of in found.items() if of.get("used") == "recomputed"]
+    kept = [name for name, of in found.items() if of.get("used") != "recomputed" and of.get("settled") is False]
+    lines = []
+    if anew:
+        lines.append(f"Batch statistics were taken anew from training images for: {', '.join(anew)}.")
+    if kept:
+        lines.append(
+            f"Batch statistics had not settled, and the figures are worse than what was learnt, for: {', '.join(kept)}."
+        )
+    return " ".join(lines)
 
 
 def correction(result: dict[str, Any]) -> str:

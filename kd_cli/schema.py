@@ -204,7 +204,8 @@ def check(command: str, cfg: DictConfig) -> None:
                 raise must(top, f"a mapping of {', '.join(known)}", key, did_you_mean(str(key), known))
     if values.get("output_dir") == "":
         raise must("output_dir", "the name of a folder", "")
-    _choice("device", DEVICES, values.get("device"))
+    if not re.fullmatch(r"cuda:\d+", str(values.get("device"))):
+        _choice("device", (*DEVICES, "cuda:<number>"), values.get("device"))
     _choice("precision", PRECISIONS, values.get("precision"))
     _choice("bias_correction", BIAS_CORRECTIONS, values.get("bias_correction"))
     if values.get("bias_correction") == "oracle" and not _filters(values.get("transfer")):

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from kd_cli.plateau import Plateau
 from kd_cli.stepping import bare_step
 from kd_cli.tensor_header import Header
 
@@ -35,7 +36,8 @@ Meter = TypeVar("Meter", bound=Figures)
 class State(Generic[Meter]):
     """All that the next step depends on. `steps` is the number of steps an epoch, `epoch` that of the epochs done and
     `step` that of the steps done in the next one, whose figures so far `meter` has; `lr` is that of its first step.
-    `best` are the weights with the `fewest` errors on the validation split, where those are kept.
+    `best` are the weights with the `fewest` errors on the validation split, where those are kept; `figures` are those
+    of each epoch done.
     """
 
     model: nn.Module
@@ -49,9 +51,18 @@ class State(Generic[Meter]):
     lr: float = math.nan
     best: dict[str, Tensor] | None = None
     fewest: float = math.inf
+    figures: list[dict[str, float]] = field(default_factory=list)
+
+    def note(self, figures: dict[str, float]) -> None:
+        """What an epoch gave: a schedule may depend on it, and when the training ends."""
+        self.figures.append(figures)
+        if isinstance(self.scheduler, Plateau):
+            self.scheduler.after(figures)
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, copied to the CPU, and plain values. The schedule needs none: it follows from the steps done."""
+        """Tensors, copied to the CPU, and plain values. The schedule needs none: it follows from the steps done and
+        from what the epochs gave.
+        """
         packed = self.optimizer.state_dict()
         slots = {f"{index}/{name}": value for index, of in packed["state"].items() for name, value in of.items()}
         tensors = {
@@ -65,6 +76,7 @@ class State(Generic[Meter]):
             "lr": self.lr,
             "meter": self.meter.pack(),
             "fewest": self.fewest,
+            "figures": self.figures,
             "scaler": self.scaler.state_dict(),
             "slots": {name: value for name, value in slots.items() if not isinstance(value, Tensor)},
             "groups": [_numbers(group) for group in packed["param_groups"]],
@@ -110,6 +122,10 @@ class State(Generic[Meter]):
             raise ValueError("its scale is none")
         if type(plain["lr"]) is not float or type(plain["fewest"]) not in (int, float):
             raise ValueError("its figures are not numbers")
+        if len(plain["figures"]) not in (0, plain["epoch"]) or not all(
+            type(value) in (int, float) for figures in plain["figures"] for value in figures.values()
+        ):
+            raise ValueError("its epochs' figures are not numbers")
         if plain["step"] and not plain["meter"]["seen"]:
             raise ValueError("its steps have seen nothing")
 
@@ -122,6 +138,8 @@ class State(Generic[Meter]):
         self.scaler.load_state_dict(plain["scaler"])
         for _ in range(self.epoch * self.steps + self.step):
             self.scheduler.step()
+        for figures in plain["figures"]:
+            self.note(figures)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         packed = self.optimizer.state_dict()
         for name, value in (_part(tensors, "optimizer/") | plain["slots"]).items():

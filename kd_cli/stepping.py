@@ -4,7 +4,9 @@ torch wraps the methods of its optimizers so that torch.compile keeps out of the
 as long as torch itself) at the first call to say so. A training loop that does not compile its optimizer needs neither.
 """
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.optim import Optimizer
@@ -33,3 +35,21 @@ def bare_step(optimizer: Optimizer) -> Callable[[], None]:
 
     optimizer._opt_called = True  # type: ignore[attr-defined]  # what a schedule looks at before it warns of a missing step
     return run
+
+
+def fused(optimizer: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
+    """The optimizer with torch's fused kernels, where it has them and nothing else was asked for."""
+    asked = getattr(optimizer, "keywords", {})
+    try:
+        known = inspect.signature(optimizer).parameters
+    except (TypeError, ValueError):  # arguments that it does not take: calling it says which
+        return optimizer
+    if "fused" not in known or any(asked.get(key) is not None for key in ("fused", "foreach")):
+        return optimizer
+    return partial(optimizer, fused=True)
+
+
+def wants_closure(optimizer: Optimizer) -> bool:
+    """Whether a step must be given a function that computes the loss anew, as LBFGS wants it."""
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty

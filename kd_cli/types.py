@@ -81,8 +81,9 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees. Images are float32 in [0, 1]; the teacher's logits are absent in plain training, the last two
-    where no images are mixed. In a mixture `labels`, which the train accuracy counts, are those of the sample itself.
+    """What one step sees. Images are float32 in [0, 1]; the teacher's logits are absent in plain training, the partners
+    and their share where no images are mixed. In a mixture `labels`, which the train accuracy counts, are those of the
+    sample itself.
     """
 
     images: Tensor  # [n, channels, height, width]
@@ -90,3 +91,5 @@ class Batch:
     teacher_logits: Tensor | None = None  # float32 [n, classes]
     partner_labels: Tensor | None = None  # int64 [n], −1 where unlabelled
     share: Tensor | None = None  # float32 [n] in [0, 1]: of the sample in the mixture, the partner has the rest
+    class_weights: Tensor | None = None  # float32 [classes], of the hard term
+    mass: Tensor | None = None  # what the hard term is divided by, where this is a part of a larger batch

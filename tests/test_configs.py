@@ -64,7 +64,7 @@ def offline(cfg: DictConfig, key: str) -> None:
 def test_every_file_is_found_by_this_module() -> None:
     groups = {path.parent.name for path in CONFIGS.glob("*/*.yaml")}
     covered = {"dataset", "normalisation", "teacher", "student", "model", "recipe", "objective", "optimizer"}
-    covered |= {"scheduler", "augment", "experiment"}
+    covered |= {"scheduler", "augment", "experiment", "train"}
     assert groups == covered
     assert {path.parent.parent.name for path in CONFIGS.glob("*/*/*.yaml")} == {"hydra"}
 
@@ -169,6 +169,14 @@ def test_every_key_of_a_recipe_is_an_argument(group: str, name: str) -> None:
     assert check_arguments(OmegaConf.to_container(cfg, resolve=True)) >= 6
 
 
+@pytest.mark.parametrize(("group", "name"), recipes())
+def test_a_recipe_states_every_key_that_recipes_have(group: str, name: str) -> None:
+    """One that is left out could not be typed."""
+    more = ["model@teacher.model=cnn"] if name == "checkpoint" else []
+    train = composed("distill", f"{group}={name}", *more)[group].get("train")
+    assert train is None or set(train) - {"_target_"} == set(inspect.signature(Recipe).parameters)
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_no_file_sets_keys_of_what_another_choice_may_replace(path: Path) -> None:
     """A recipe's `model: {mean: …}` would be merged into whatever model is chosen instead, and so would a rate."""
@@ -257,6 +265,7 @@ def test_what_the_shipped_defaults_are_trained_by() -> None:
     cosine = {"_target_": "kd_cli.schedules.cosine", "_partial_": True, "warmup": 0.05}
     sgd = {"_target_": "torch.optim.SGD", "_partial_": True, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
     recipe = {"_target_": "kd_cli.engine.Recipe", "precision": "auto", "select": "last", "max_norm": None, "clip": None}
+    recipe |= {"accumulate": 1, "patience": None, "class_weights": None, "batch_statistics": "auto", "start_from": None}
     mlp = {"_target_": "kd_cli.models.mlp.mlp", "_partial_": True, "input_dropout": 0.0}
     assert cfg["teacher"]["model"] == {
         **mlp, "widths": [1200, 1200], "dropout": 0.5, "mean": [0.1307], "std": [0.3081]

@@ -34,6 +34,8 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "dataset.size": (9, ALL),
     "dataset.validation": (101, ALL),
     "dataset.seed": (1, ALL),
+    "normalisation.mean": ([0.1], NOTHING),  # these models ask for none: what they are given stands in their own
+    "normalisation.std": ([0.9], NOTHING),
     "teacher._target_": ("kd_cli.teachers.trained.Trained", NOTHING),
     "teacher.model._target_": ("kd_cli.models.mlp.mlp", TAUGHT),
     "teacher.model._partial_": (True, NOTHING),
@@ -58,6 +60,11 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "teacher.train.max_norm": (1.0, TAUGHT),
     "teacher.train.clip": (1.0, TAUGHT),
     "teacher.train.select": ("best_validation", TAUGHT),
+    "teacher.train.accumulate": (2, TAUGHT),
+    "teacher.train.patience": (3, TAUGHT),
+    "teacher.train.class_weights": ("balanced", TAUGHT),
+    "teacher.train.batch_statistics": ("recomputed", TAUGHT),
+    "teacher.train.start_from": (None, NOTHING),  # by the content of what it names: test_recipes
     "teacher.augment._target_": ("test_identity.Shifted", TAUGHT),
     "teacher.augment.pixels": (1, TAUGHT),
     "teacher.augment.flip": (True, TAUGHT),
@@ -101,6 +108,11 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "student.train.max_norm": (1.0, STUDENTS),
     "student.train.clip": (2.0, STUDENTS),
     "student.train.select": ("best_validation", STUDENTS),
+    "student.train.accumulate": (2, STUDENTS),
+    "student.train.patience": (3, STUDENTS),
+    "student.train.class_weights": ("balanced", STUDENTS),
+    "student.train.batch_statistics": ("recomputed", STUDENTS),
+    "student.train.start_from": (None, NOTHING),  # by the content of what it names: test_recipes
     "objective._target_": ("kd_cli.objectives.cross_entropy.CrossEntropy", STUDENT),
     "objective.temperature": (2.0, STUDENT),
     "objective.soft_weight": (0.5, STUDENT),

@@ -15,16 +15,36 @@ def hard_loss(logits: Tensor, batch: Batch) -> Tensor:
 
     A sample counts by its labelled mass: 1 or 0, and in a mixture the share λ of the sample itself if it has a label,
     plus 1 − λ if its partner has one. The mean is Σ (λ · CE(label) + (1 − λ) · CE(partner's label)) over the labelled
-    parts, divided by their mass.
+    parts, divided by their mass. With class weights a part has its class's weight as a factor of its mass.
     """
+    weights = batch.class_weights
+    mass = labelled_mass(batch) if batch.mass is None else batch.mass
     if batch.partner_labels is None or batch.share is None:
-        total = F.cross_entropy(logits.float(), batch.labels, ignore_index=UNLABELLED, reduction="sum")
-        return total / (batch.labels != UNLABELLED).sum().clamp(min=1)
-    likely = F.log_softmax(logits.float(), dim=1)
-    labels = torch.cat([batch.labels, batch.partner_labels])
-    mass = torch.cat([batch.share, 1 - batch.share]) * (labels != UNLABELLED)
-    losses = F.nll_loss(likely.repeat(2, 1), labels, ignore_index=UNLABELLED, reduction="none")
-    return (mass * losses).sum() / mass.sum().clamp(min=torch.finfo(mass.dtype).tiny)
+        total = F.cross_entropy(logits.float(), batch.labels, weights, ignore_index=UNLABELLED, reduction="sum")
+    else:
+        likely = F.log_softmax(logits.float(), dim=1).repeat(2, 1)
+        labels, shares = _mixed(batch.labels, batch.partner_labels, batch.share)
+        total = (shares * F.nll_loss(likely, labels, weights, ignore_index=UNLABELLED, reduction="none")).sum()
+    return total / mass.clamp(min=torch.finfo(mass.dtype).tiny if mass.is_floating_point() else 1)
+
+
+def labelled_mass(batch: Batch) -> Tensor:
+    """What `hard_loss` divides the sum over a whole batch by: a number of labels, or their mass."""
+    if batch.partner_labels is None or batch.share is None:
+        labelled = batch.labels != UNLABELLED
+        return labelled.sum() if batch.class_weights is None else (labelled * _weights(batch, batch.labels)).sum()
+    labels, shares = _mixed(batch.labels, batch.partner_labels, batch.share)
+    mass = shares * (labels != UNLABELLED)
+    return mass.sum() if batch.class_weights is None else (mass * _weights(batch, labels)).sum()
+
+
+def _mixed(labels: Tensor, partners: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.cat([labels, partners]), torch.cat([share, 1 - share])
+
+
+def _weights(batch: Batch, labels: Tensor) -> Tensor:
+    assert batch.class_weights is not None
+    return batch.class_weights[labels.clamp(min=0)]
 
 
 class CrossEntropy:

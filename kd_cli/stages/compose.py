@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kd_cli.errors import ArtifactError, ConfigError, KdError, first_line, must
+from kd_cli.logits import check_no_probabilities
 from kd_cli.types import Dataset
 
 OURS = ("kd_cli", "torch", "torchvision")  # versioned by kd and by torch: no digest of their sources
@@ -58,7 +59,8 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset) -
         try:
             network = build()
             with torch.no_grad():
-                shape = tuple(network.eval()(torch.zeros(2, *dataset.input_shape)).shape)
+                blank = network.eval()(torch.zeros(2, *dataset.input_shape))
+                shape = tuple(blank.shape)
         except (KdError, OSError):  # a file or a service that fails is no misfit
             raise
         except Exception as error:  # a network may be anybody's
@@ -71,6 +73,7 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset) -
                 f"model must be a network with logits for the {len(dataset.classes)} classes of "
                 f"dataset={dataset.name}, got an output of shape {list(shape)} for 2 images."
             )
+        check_no_probabilities(blank)
     return network
 
 

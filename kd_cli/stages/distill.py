@@ -13,6 +13,7 @@ from kd_cli.stages.bias_correction import check_correction, obtain_corrected
 from kd_cli.stages.compose import owner
 from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.population import peers_of, train_together
+from kd_cli.stages.recipes import check_recipes
 from kd_cli.stages.run import Run
 from kd_cli.stages.student import Builder, obtain_student, train_accuracy
 from kd_cli.stages.train_specialists import specialists_figures
@@ -22,6 +23,7 @@ from kd_cli.stages.transfer import transfer_set
 
 def main(cfg: DictConfig) -> None:
     """`kd distill`, and every job of `kd sweep`."""
+    check_recipes(cfg)
     run = Run(cfg)
     dataset = run.dataset
     build = Builder(cfg, dataset)
@@ -32,6 +34,7 @@ def main(cfg: DictConfig) -> None:
     transfer = transfer_set(cfg.transfer, dataset, source.online)
     build.check(transfer)
     check_correction(run, student, transfer.named)
+    build.try_out(run, student, transfer)
     if not source.online:
         room(run, transfer)
     elif cfg.targets.top_k is not None:
@@ -53,14 +56,13 @@ def main(cfg: DictConfig) -> None:
     if cfg.baseline:
         split = transfer.split
         if not split.labelled:
-            split = dataset.train
             note = "The transfer set has no labels: the baseline was trained on the training split."
         elif split.labelled < len(split):
             note = (
                 f"The baseline learnt from the {split.labelled:,} labels of the transfer set's {len(split):,} images."
             )
-        baseline = build.model()
-        plans = [builder.baseline(run, transfer, split) for builder in builders]
+        baseline = build.model("baseline")
+        plans = [builder.baseline(run, transfer) for builder in builders]
         train_together(run, "baselines", plans)
         names["baseline"] = obtain_student(run, "baseline", baseline, plans[0])
         models["baseline"] = baseline

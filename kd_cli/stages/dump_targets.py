@@ -19,15 +19,17 @@ from kd_cli.device import autocast, chosen_precision, has_convolutions, step_flo
 from kd_cli.digests import digest_of, digests_of, sealed, unsealed
 from kd_cli.disk import only, written
 from kd_cli.engine import Targets
-from kd_cli.errors import ArtifactError, first_line, must
+from kd_cli.errors import ArtifactError, KdError, first_line, must
 from kd_cli.prediction import EVALUATION_BATCH, predict, predictions
 from kd_cli.progress import log, task
-from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
+from kd_cli.soft_targets import DTYPES, SoftTargets, Storage, check_room, write_targets
+from kd_cli.stages.recipes import check_recipes
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import precision_of
 from kd_cli.stages.train_teacher import Teacher, obtain, prepare
 from kd_cli.stages.transfer import TransferSet, storage, transfer_set
 from kd_cli.teachers.ensemble import Members
+from kd_cli.teachers.sound import check_numbers, check_range
 from kd_cli.types import UNLABELLED
 
 VERSION = 2  # raised whenever kd computes other logits from the same teacher and transfer set
@@ -39,6 +41,7 @@ SHARD = re.compile(r"logits-\d{5,}\.safetensors")
 
 def main(cfg: DictConfig) -> None:
     """`kd dump-targets`."""
+    check_recipes(cfg)
     run = Run(cfg)
     source, network = prepare(run)
     if source.online:
@@ -159,6 +162,8 @@ def _dump(
                         for block in rows(view, torch.arange(done, len(split)), how["batch_size"]):
                             done += len(block)
                             progress.move(view + done / len(split))
+                            check_numbers(block, network, "The teacher")
+                            check_range(block, DTYPES[stored_as.dtype])
                             yield block
                     except RuntimeError as error:
                         if not out_of_memory(error) or how["batch_size"] == 1:
@@ -172,7 +177,11 @@ def _dump(
                 with whole(checkpoint) as working:
                     working.write_text(sealed(how), encoding="utf-8")
 
-            write_targets(folder, of_view, split, views, stored_as, note)
+            try:
+                write_targets(folder, of_view, split, views, stored_as, note)
+            except KdError:  # nobody can go on from what cannot be stored
+                checkpoint.unlink(missing_ok=True)
+                raise
     return {key: how[key] for key in ("environment", "memory_format", "batch_size")}
 
 

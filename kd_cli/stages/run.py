@@ -95,17 +95,24 @@ class Run:
     def finish(self, result: dict[str, Any]) -> None:
         """The run has done all that was asked."""
         run_folder.update(self.folder, {**result, "stages": self.stages, "status": "completed"})
-        show(result, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
+        show({**result, "stages": self.stages}, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[Artifact, bool], None]]:
-        """Times a stage; the caller says which artifact it gave, and whether that was found in the store."""
+    def stage(self, name: str) -> Iterator[Callable[[Artifact | str, bool], None]]:
+        """Times a stage; the caller says which artifact it gave (or the name of a teacher from elsewhere), and whether
+        that was there already.
+        """
         started = time.perf_counter()
         entry: dict[str, Any] = {"seconds": 0.0, "cached": False, "artifact": None}
         self.stages[name] = entry
 
-        def done(artifact: Artifact, cached: bool) -> None:
+        def done(artifact: Artifact | str, cached: bool) -> None:
+            if isinstance(artifact, str):
+                entry.update(cached=cached, artifact=artifact)
+                return
             entry.update(cached=cached, artifact=self.name(artifact.folder))
+            if about := artifact.manifest.get("batch_statistics"):
+                entry["batch_statistics"] = about
             self.precision[name] = precision_of(artifact)
 
         yield done
@@ -113,7 +120,9 @@ class Run:
         run_folder.update(self.folder, {"stages": self.stages})
         if entry["artifact"]:
             how = "found in" if entry["cached"] else f"done in {entry['seconds']:.1f} s:"
-            log.info("%s: %s %s", name.replace("_", " "), how, os.path.relpath(self.root / entry["artifact"]))
+            inside = self.root / entry["artifact"]
+            where = os.path.relpath(inside) if inside.exists() else entry["artifact"]
+            log.info("%s: %s %s", name.replace("_", " "), how, where)
 
     def name(self, folder: Path) -> str:
         """A folder as result.json names it: below the output folder where it is there, in full elsewhere."""

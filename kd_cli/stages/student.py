@@ -1,6 +1,7 @@
 """The student and its baseline: what determines them, and the one way in which both are trained or found."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ from omegaconf import DictConfig
 from torch import nn
 
 from kd_cli.artifacts import read_artifact
+from kd_cli.class_weights import class_weights
 from kd_cli.datasets.splits import fingerprint
 from kd_cli.engine import Batches, Objective, Recipe, Targets, derive
 from kd_cli.errors import must
 from kd_cli.objectives.cross_entropy import CrossEntropy
+from kd_cli.probe import probe
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
-from kd_cli.stages.run import Run
+from kd_cli.stages.recipes import recipe_identity, start
+from kd_cli.stages.run import Run, shared
 from kd_cli.stages.stored import history_of, use_of
 from kd_cli.stages.training import train_and_store
 from kd_cli.stages.transfer import TransferSet
@@ -34,11 +38,33 @@ class Builder:
             self.recipe: Recipe = instantiate(cfg.student.train, "student.train")
             self._constructor = instantiate(cfg.student.model, "student.model")
 
-    def model(self) -> nn.Module:
-        """The untrained network: the same weights for the same seed."""
+    def model(self, role: str = "student") -> nn.Module:
+        """The network before its training: the same weights for the same seed, or those it is to start from."""
         torch.manual_seed(derive(self.seed, "initialisation"))
         arguments = {"num_classes": len(self.dataset.classes), "input_shape": self.dataset.input_shape}
-        return build_network(lambda: self._constructor(**arguments), "student", self.dataset)
+        network = build_network(lambda: self._constructor(**arguments), "student", self.dataset)
+        with owner("student"):
+            start(network, self.recipe, role)
+        return network
+
+    def try_out(self, run: Run, model: nn.Module, transfer: TransferSet) -> None:
+        """ConfigError for what would fail only while the student or its baseline is trained."""
+        cfg, learns, classes = self.cfg, self.baseline_split(transfer), len(self.dataset.classes)
+        tried = [(transfer.split, self.objective, True)]
+        if cfg.baseline and learns is not transfer.split:
+            tried.append((learns, CrossEntropy(), False))
+        about = [identity_of(cfg.student.model), identity_of(cfg.student.train), cfg.objective.get("_target_")]
+        with owner("student"):
+            for split, objective, taught in tried:
+                batches = self._batches(run, transfer, split, None)
+                step = partial(probe, model, batches, objective, self.recipe, classes, taught)
+                shared(["probe", *about, taught, self.dataset.input_shape, len(split)], step)
+        if cfg.baseline and self.recipe.start_from is not None:
+            self.model("baseline")
+
+    def baseline_split(self, transfer: TransferSet) -> Split:
+        """What the baseline learns from: the transfer set, or the training split where that has no labels."""
+        return transfer.split if transfer.split.labelled else self.dataset.train
 
     def check(self, transfer: TransferSet) -> None:
         """ConfigError where the hard term has no labels to learn from."""
@@ -57,19 +83,24 @@ class Builder:
         identity = {"objective": identity_of(self.cfg.objective), "targets": targets_identity}
         return self._plan(run, transfer, transfer.split, identity, self.objective, targets)
 
-    def baseline(self, run: Run, transfer: TransferSet, split: Split) -> "Plan":
-        """How the baseline is trained: on the transfer set's views of `split`, without a teacher."""
-        return self._plan(run, transfer, split, {"objective": "cross-entropy"}, CrossEntropy(), None)
+    def baseline(self, run: Run, transfer: TransferSet) -> "Plan":
+        """How the baseline is trained: on the transfer set's views, without a teacher."""
+        identity = {"objective": "cross-entropy"}
+        return self._plan(run, transfer, self.baseline_split(transfer), identity, CrossEntropy(), None)
 
     def _plan(
         self, run: Run, transfer: TransferSet, split: Split, identity: dict[str, Any],
         objective: Objective, targets: Targets | None,
     ) -> "Plan":  # fmt: skip
-        cfg, recipe = self.cfg, self.recipe
-        identity = {**student_identity(cfg, recipe, self.dataset, transfer, split), **identity}
+        role = "student" if objective is self.objective else "baseline"
+        identity = {**student_identity(self.cfg, self.recipe, self.dataset, transfer, split, role), **identity}
+        return Plan(self, identity, self._batches(run, transfer, split, targets), objective)
+
+    def _batches(self, run: Run, transfer: TransferSet, split: Split, targets: Targets | None) -> Batches:
+        with owner("student"):
+            weights = class_weights(self.recipe.class_weights, split, self.dataset.classes)
         views = (transfer.augment, transfer.seed, transfer.views)
-        batches = Batches(split, recipe.batch_size, self.seed, run.device, *views, targets)
-        return Plan(self, identity, batches, objective)
+        return Batches(split, self.recipe.batch_size, self.seed, run.device, *views, targets, weights)
 
 
 @dataclass(frozen=True)
@@ -111,19 +142,19 @@ def train_accuracy(folder: Path, recipe: Recipe) -> float | None:
 
 
 def student_identity(
-    cfg: DictConfig, recipe: Recipe, dataset: Dataset, transfer: TransferSet, split: Split
+    cfg: DictConfig, recipe: Recipe, dataset: Dataset, transfer: TransferSet, split: Split, role: str = "student"
 ) -> dict[str, Any]:
     """What determines the weights of student and baseline alike; the objective and its targets come to it."""
     identity = {
         "stage": "student",
         "version": VERSION,
         "model": identity_of(cfg.student.model),
-        "train": identity_of(cfg.student.train),
+        "train": recipe_identity(cfg.student.train, role),
         "seed": cfg.seed,
         "data": fingerprint(split),
         "views": {key: value for key, value in transfer.identity.items() if key != "images"},
         "classes": list(dataset.classes),
     }
-    if recipe.select == "best_validation" and dataset.validation is not None:
+    if recipe.sees_validation and dataset.validation is not None:
         identity["validation"] = fingerprint(dataset.validation)
     return identity

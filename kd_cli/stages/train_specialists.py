@@ -14,14 +14,16 @@ from kd_cli import metrics
 from kd_cli.clustering import confusable_sets
 from kd_cli.covering import conditional, covering
 from kd_cli.datasets.splits import fingerprint
-from kd_cli.engine import derive
+from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError, must
 from kd_cli.half_own import HalfOwn, relabelled
 from kd_cli.models.specialists import Specialist, Specialists
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.prediction import predict
+from kd_cli.probe import probe
 from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner, plain
+from kd_cli.stages.recipes import recipe_identity
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load, use_of
 from kd_cli.stages.training import train_and_store
@@ -44,6 +46,8 @@ def check_specialists(run: Run, source: Asked, generalist: nn.Module) -> None:
     network = build_network(lambda: _untrained(build, generalist, own, seen, names), "teacher.generalist", seen)
     with owner("teacher"):
         source.train.check(network, seen.validation)
+        batches = Batches(seen.train, source.train.batch_size, source.seed, run.device, source.augment, source.seed)
+        probe(network, batches, CrossEntropy(), source.train, len(seen.classes), taught=False)
 
 
 def obtain_specialists(run: Run, source: Asked, generalist: nn.Module, identity: dict[str, Any]) -> Specialists:
@@ -82,13 +86,13 @@ def _obtain(
         "version": VERSION,
         "model": identity_of(node),
         "generalist": identity,
-        "train": identity_of(run.cfg.teacher.train),
+        "train": recipe_identity(run.cfg.teacher.train, "teacher"),
         "augment": identity_of(run.cfg.teacher.get("augment")),
         "seed": source.seed,
         "data": fingerprint(seen.train),
         "classes": list(seen.classes),
     }
-    if source.train.select == "best_validation" and seen.validation is not None:
+    if source.train.sees_validation and seen.validation is not None:
         about["validation"] = fingerprint(seen.validation)
     its = copy(run)
     its.dataset = seen

@@ -12,12 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kd_cli import schema
+from kd_cli.class_weights import class_weights
 from kd_cli.datasets.splits import fingerprint
 from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError
 from kd_cli.objectives.cross_entropy import CrossEntropy
+from kd_cli.probe import probe
 from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
+from kd_cli.stages.recipes import check_recipes, recipe_identity, start
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load, model_folder, use_of
 from kd_cli.stages.train_specialists import VERSION as COMBINED
@@ -25,6 +28,7 @@ from kd_cli.stages.train_specialists import check_specialists, obtain_specialist
 from kd_cli.stages.training import train_and_store
 from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.ensemble import Ensemble, Members
+from kd_cli.teachers.sound import check_teacher
 from kd_cli.teachers.source import Single, Source
 from kd_cli.teachers.specialists import Specialists
 from kd_cli.teachers.trained import Trained
@@ -48,6 +52,7 @@ class Teacher:
 
 def main(cfg: DictConfig) -> None:
     """`kd train-teacher`."""
+    check_recipes(cfg)
     run = Run(cfg)
     source, network = prepare(run)
     run.accept()
@@ -89,10 +94,27 @@ def _network(run: Run, source: Single, key: str) -> nn.Module:
 
     torch.manual_seed(derive(_seed(source) if isinstance(source, Trained) else 0, "initialisation"))
     network = build_network(lambda: source.network(run.dataset, loader), key, run.dataset)
+    check_teacher(network, run.dataset.transfer, run.device, key)
     if isinstance(source, Trained):
         with owner(key):
             source.train.check(network, run.dataset.validation)
+            start(network, source.train, "teacher")
+            batches, identity = (
+                _batches(run, source),
+                teacher_identity(OmegaConf.select(run.cfg, key), source, run.dataset),
+            )
+            if not run.store.has("teachers", identity):
+                probe(network, batches, CrossEntropy(), source.train, len(run.dataset.classes), taught=False)
     return network
+
+
+def _batches(run: Run, source: Trained) -> Batches:
+    train = run.dataset.train
+    if train.labelled < len(train):
+        raise DataError(f"{run.dataset.name}: {len(train) - train.labelled} training images have no label.")
+    weights = class_weights(source.train.class_weights, train, run.dataset.classes)
+    recipe, seed = source.train, _seed(source)
+    return Batches(train, recipe.batch_size, seed, run.device, source.augment, seed, class_weights=weights)
 
 
 def obtain(run: Run, source: Source, network: nn.Module) -> Teacher:
@@ -124,9 +146,12 @@ def _obtain(run: Run, source: Source, network: nn.Module, key: str, stage: str) 
             name = _train(run, source, network, key, stage, done)
         elif isinstance(source, Stored):
             name = run.name(model_folder(Path(source.path)))
+            done(name, True)
         else:
             name = str(node.path)
+            done(name, True)
     network.to(run.device).eval().requires_grad_(False)
+    check_teacher(network, run.dataset.transfer, run.device, key)  # training may have spoilt it
     identity: dict[str, Any] = {"weights": _digest(network)}
     if "model" in node:
         identity |= {"model": identity_of(node.model)}
@@ -144,16 +169,12 @@ def of_members(run: Run, teacher: Teacher) -> dict[str, Any]:
 
 
 def _train(run: Run, source: Trained, network: nn.Module, key: str, stage: str, done: Any) -> str:
-    train = run.dataset.train
-    if train.labelled < len(train):
-        raise DataError(f"{run.dataset.name}: {len(train) - train.labelled} training images have no label.")
     node = OmegaConf.select(run.cfg, key)
     identity = teacher_identity(node, source, run.dataset)
     use = use_of(network)
     artifact = run.store.find("teachers", identity, use)
     cached = artifact is not None
     if artifact is None:
-        batches = Batches(train, source.train.batch_size, _seed(source), run.device, source.augment, _seed(source))
         artifact = train_and_store(
             run,
             "teachers",
@@ -162,7 +183,7 @@ def _train(run: Run, source: Trained, network: nn.Module, key: str, stage: str, 
             stage.replace("_", " "),
             network,
             node.model,
-            batches,
+            _batches(run, source),
             CrossEntropy(),
             source.train,
             use,
@@ -177,13 +198,13 @@ def teacher_identity(node: DictConfig, source: Trained, dataset: Dataset) -> dic
         "stage": "teacher",
         "version": VERSION,
         "model": identity_of(node.model),
-        "train": identity_of(node.train),
+        "train": recipe_identity(node.train, "teacher"),
         "augment": identity_of(node.get("augment")),
         "seed": source.seed,
         "data": fingerprint(dataset.train),
         "classes": list(dataset.classes),
     }
-    if source.train.select == "best_validation" and dataset.validation is not None:
+    if source.train.sees_validation and dataset.validation is not None:
         identity["validation"] = fingerprint(dataset.validation)
     return identity
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from kd_cli.artifacts import Artifact, Use
+from kd_cli.batch_statistics import describe, settle
 from kd_cli.checkpoint import FILE, Checkpoint
 from kd_cli.digests import digest_of
 from kd_cli.disk import only, written
@@ -70,7 +71,11 @@ def train_and_store(
                         model, batches, objective, recipe, validation, run.cfg.compile, checkpoint, on_step, on_epoch
                     )
                     check_numbers(model)
-            return write_model(run, folder, identity, model, node, precision)
+                    about = settle(model, batches, recipe.epochs - 1, recipe.batch_statistics)
+            if about is not None and (said := describe(about)):
+                log.info("%s: %s", title, said)
+            notes = write_model(run, folder, identity, model, node, precision)
+            return notes if about is None else {**notes, "batch_statistics": about}
 
         return run.store.write(kind, identity, fill, use)
 

@@ -38,6 +38,10 @@ class Specialists(Source):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise must(f"teacher.{key}", f"a whole number ≥ {least}", value)
+        for key in ("class_weights", "start_from"):
+            if getattr(self.train, key) is not None:
+                hint = "Half of what they see is of their own classes, and they start from the generalist."
+                raise must(f"teacher.train.{key}", "null for specialists", getattr(self.train, key), hint)
         if isinstance(self.augment, Mix):
             hint = "Half of a specialist's images are to be of its own classes, and partners come from all."
             raise must("teacher.augment", "without mixtures for specialists", type(self.augment).__name__, hint)

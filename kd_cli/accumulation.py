@@ -1,0 +1,54 @@
+"""A step computed in parts, where memory is short: the gradients add up to that of the whole batch.
+
+The loss is a mean over samples, so that a part counts by its share of them; its hard term, a mean over labels, is
+divided by the labels of the whole batch. What depends on the batch as such, the statistics of batch norm, is the
+part's.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from kd_cli.errors import must
+from kd_cli.objectives.cross_entropy import labelled_mass
+from kd_cli.types import Batch
+
+LEAST = 2  # samples in a part: batch norm needs two
+
+
+def check_accumulate(parts: int, batch_size: int) -> None:
+    """ConfigError unless a batch of this size can be cut into so many parts."""
+    most = max(1, batch_size // LEAST)
+    if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= most:
+        rule = f"a whole number from 1 to {most} with batches of {batch_size}"
+        raise must("train.accumulate", rule, parts, "It is the number of parts in which a batch is computed.")
+
+
+def parts_of(batch: Batch, number: int) -> list[tuple[Batch, float]]:
+    """The batch in `number` parts as equal as can be, of two samples at least, each with its share of the samples."""
+    size = len(batch.images)
+    number = max(1, min(number, size // LEAST))
+    if number == 1:
+        return [(batch, 1.0)]
+    mass = labelled_mass(batch)
+    cut = {
+        name: value.tensor_split(number)
+        for name in ("images", "labels", "teacher_logits", "partner_labels", "share")
+        if (value := getattr(batch, name)) is not None
+    }
+    parts = []
+    for k in range(number):
+        share = len(cut["images"][k]) / size
+        part = {name: pieces[k] for name, pieces in cut.items()}
+        parts.append((replace(batch, **part, mass=mass * share), share))
+    return parts
+
+
+def joined(parts: list[tuple[Tensor, dict[str, Tensor], float]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits and terms of the whole batch, from those of its parts and their shares."""
+    if len(parts) == 1:
+        return parts[0][:2]
+    logits = torch.cat([part for part, _, _ in parts])
+    names = parts[0][1]
+    return logits, {name: torch.stack([terms[name] * share for _, terms, share in parts]).sum() for name in names}

@@ -1,0 +1,19 @@
+"""When a training that no longer gains on the validation split ends before its last epoch."""
+
+from collections.abc import Sequence
+
+from kd_cli.errors import must
+
+
+def check_patience(patience: int | None) -> None:
+    """ConfigError unless it is a number of epochs, or None for no such end."""
+    if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
+        raise must("train.patience", "a whole number of epochs ≥ 1 or null", patience)
+
+
+def exhausted(epochs: Sequence[dict[str, float]], patience: int | None) -> bool:
+    """Whether so many epochs in a row, the last of those trained, had no higher validation accuracy than one before."""
+    if patience is None or not epochs:
+        return False
+    accuracies = [epoch["validation_accuracy"] for epoch in epochs]
+    return len(accuracies) - 1 - accuracies.index(max(accuracies)) >= patience

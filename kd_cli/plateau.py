@@ -1,0 +1,47 @@
+"""A learning rate that falls where training no longer gains."""
+
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from kd_cli.errors import must
+
+WATCHED = {"validation": ("validation_accuracy", "max"), "loss": ("loss", "min")}
+
+
+class Plateau(ReduceLROnPlateau):
+    """torch's: the learning rate times `factor` once `patience` epochs in a row brought what is watched no further.
+
+    `watch` is `validation` (the accuracy on the validation split) or `loss` (the training loss). Unlike other
+    schedules it is moved by what an epoch gave, and not by steps.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        epochs: int,
+        steps_per_epoch: int,
+        watch: str = "validation",
+        factor: float = 0.1,
+        patience: int = 5,
+        threshold: float = 1e-4,
+    ) -> None:
+        if watch not in WATCHED:
+            raise must("train.scheduler.watch", f"one of {', '.join(WATCHED)}", watch)
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < 1:
+            raise must("train.scheduler.factor", "> 0 and < 1", factor)
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
+            raise must("train.scheduler.patience", "a whole number ≥ 0", patience)
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold < 1:
+            raise must("train.scheduler.threshold", "a share of the best value, ≥ 0 and < 1", threshold)
+        self.watch = watch
+        mode: Any = WATCHED[watch][1]
+        super().__init__(optimizer, mode, factor=factor, patience=patience, threshold=threshold)
+
+    def step(self, *_: Any) -> None:
+        """Nothing: a step of training does not move it."""
+
+    def after(self, figures: dict[str, float]) -> None:
+        """Takes note of what an epoch gave."""
+        super().step(figures[WATCHED[self.watch][0]])

@@ -1,0 +1,118 @@
+"""One step of training before any work: what would fail only in training mode is refused at once."""
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kd_cli.accumulation import parts_of
+from kd_cli.batch_size import out_of_memory
+from kd_cli.device import autocast, chosen_precision, step_flops
+from kd_cli.engine import Batches, Objective, Recipe
+from kd_cli.errors import ConfigError, KdError, first_line, must
+from kd_cli.logits import check_logits
+from kd_cli.progress import log
+from kd_cli.stepping import bare_step
+from kd_cli.types import Batch
+
+BATCH_NORM = "Expected more than 1 value per channel when training"  # torch's, of one sample before batch norm
+
+
+def probe(model: nn.Module, batches: Batches, objective: Objective, recipe: Recipe, classes: int, taught: bool) -> None:
+    """Trains a copy of `model` for a step with the largest and one with the smallest batch that will come.
+
+    ConfigError for what fails. A `taught` one is shown made-up logits of a teacher, who need not be there yet. Neither
+    the model nor the random numbers that are drawn next are touched.
+    """
+    try:
+        tried = copy.deepcopy(model)
+    except Exception as error:  # a module may hold anything
+        log.info("not tried beforehand, the network cannot be copied (%s)", first_line(error))
+        return
+    order = batches.order(0)
+    chosen = [max(order, key=len), min(order, key=len)]
+    with _untouched(batches.device):
+        tried.to(batches.device).train()
+        flops = step_flops(tried, batches.split.images.shape, recipe.batch_size)
+        precision = chosen_precision(recipe.precision, batches.device, flops)
+        move = bare_step(recipe.build(tried, len(batches))[0])
+        for batch in batches.shown(chosen if len(chosen[0]) > len(chosen[1]) else chosen[:1], 0):
+            logits = torch.randn(len(batch.images), classes, device=batches.device) if taught else None
+            batch = Batch(**{**vars(batch), "teacher_logits": logits})
+            for part, _ in parts_of(batch, recipe.accumulate):
+                _backward(tried, part, objective, precision, classes)
+            try:
+                move()
+            except Exception as error:  # an optimizer may be anybody's
+                rule = "one that can make a step with this network"
+                raise _refused("train.optimizer", rule, error, "Choose another optimizer.") from error
+
+
+def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: str, classes: int) -> None:
+    n = len(batch.images)
+    where = f"a network that can be trained on {n} images of {list(batch.images.shape[1:])} at a time"
+    try:
+        with autocast(batch.images.device, precision):
+            logits = model(batch.images)
+    except KdError:
+        raise
+    except Exception as error:  # a network may be anybody's
+        raise _failed(where, n, error) from error
+    check_logits(logits, n, classes)
+    if not logits.requires_grad:
+        raise ConfigError("model must be a network whose logits depend on what it learns, got logits without gradient.")
+    try:
+        loss = _loss(objective, logits.float(), batch)
+        loss.backward()
+    except KdError:
+        raise
+    except Exception as error:
+        raise _failed(where, n, error) from error
+
+
+def _loss(objective: Objective, logits: Tensor, batch: Batch) -> Tensor:
+    """The loss that an objective gives; ConfigError where it gives none, for it may be anybody's."""
+    rule = "one that gives named terms, `loss` among them, which is one number that depends on the logits"
+    try:
+        loss = objective(logits, batch)["loss"]
+    except KdError:
+        raise
+    except Exception as error:
+        raise _refused("objective", rule, error) from error
+    if not isinstance(loss, Tensor) or loss.ndim > 0 or not loss.requires_grad:
+        got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)[:100]
+        raise ConfigError(f"objective must be {rule}, got {got}.")
+    return loss
+
+
+def _failed(rule: str, n: int, error: Exception) -> ConfigError:
+    said = str(error)
+    if BATCH_NORM in said:
+        hint = "Batch norm needs two: raise train.batch_size, or give it more samples."
+        return must("train.batch_size", "one that leaves no sample alone before batch norm", n, hint)
+    if isinstance(error, RuntimeError) and out_of_memory(error):
+        hint = "Lower it, or compute it in parts: train.accumulate=4."
+        return must("train.batch_size", "one that fits into memory", n, hint)
+    return _refused("model", rule, error)
+
+
+def _refused(key: str, rule: str, error: Exception, hint: str = "") -> ConfigError:
+    said = f"{type(error).__name__}: {first_line(error)}"[:500].rstrip(".")
+    return ConfigError(f"{key} must be {rule}, got an error: {said}." + (f" {hint}" if hint else ""))
+
+
+@contextmanager
+def _untouched(device: torch.device) -> Iterator[None]:
+    """Every random generator as it was."""
+    plain, arrays = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(arrays)
