@@ -127,13 +127,15 @@ class Checkpoint:
         self._struck: int | None = None  # the signal that wants the process to end
 
     @contextmanager
-    def watch(self, state: State, precision: str) -> Iterator[Callable[[], None]]:
-        """Goes on from where an earlier attempt was, and gives what is to be called after each step and each epoch.
+    def watch(self, state: State, **circumstances: Any) -> Iterator[Callable[[], None]]:
+        """Goes on from where an earlier attempt was, if that was under the same circumstances, and gives what is to be
+        called after each step and each epoch.
 
         A signal to end waits meanwhile for the end of its step, so that what is written down is whole; then it is
         raised as KeyboardInterrupt. Whoever presses Ctrl-C twice does not wait.
         """
-        self._load(state, precision)
+        self.environment = {**self.environment, **circumstances, "threads": torch.get_num_threads()}
+        self._load(state)
         previous = {}
         if threading.current_thread() is threading.main_thread():
             previous = {number: signal.signal(number, self._strike) for number in SIGNALS}
@@ -148,11 +150,10 @@ class Checkpoint:
             raise KeyboardInterrupt(number)
         self._struck = self._struck or number
 
-    def _load(self, state: State, precision: str) -> None:
+    def _load(self, state: State) -> None:
         """Brings `state` and the history to where an earlier attempt was, if one can be continued here. A checkpoint
         that is damaged, or was made under other circumstances, is left aside: the log says so.
         """
-        self.environment = {**self.environment, "precision": precision, "threads": torch.get_num_threads()}
         history = ""
         if (self.folder / FILE).exists():
             try:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from kd_cli.device import autocast, chosen_precision, float32_kernels, step_flops, threads_for
+from kd_cli.device import autocast, chosen_precision, float32_kernels, threads_for
 from kd_cli.engine import Batches, Objective, Recipe, derive, fused
 from kd_cli.errors import must
+from kd_cli.flops import work_of
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import Normalise
 from kd_cli.models.stack import Stack
@@ -99,7 +100,7 @@ def fit_population(
     optimizer, group_of = build([member.recipe for member in members], stack.parameters)
     scheduler = recipe.scheduler(optimizer, recipe.epochs, len(batches))
     move = bare_step(optimizer)
-    flops = step_flops(members[0].model, batches.split.images.shape, recipe.batch_size)
+    flops = work_of(members[0].model, batches.split.images.shape).of_step(recipe.batch_size)
     precision = chosen_precision(recipe.precision, device, flops)  # as alone, whatever the stack would gain
 
     def learn(batch: Batch, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -344,7 +344,7 @@ def test_nothing_is_written_before_the_time_has_come(tmp_path, few, monkeypatch)
         parameter = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(parameter.parameters(), lr=0.1)
         state = State(parameter, optimizer, cosine(optimizer, 9, 1), torch.amp.GradScaler("cpu"), Meter(), 1)
-        with checkpoint.watch(state, "32") as keep_it:
+        with checkpoint.watch(state) as keep_it:
             for epoch in range(1, 10):
                 clock[0], state.epoch = 60.0 * epoch, epoch
                 keep_it()

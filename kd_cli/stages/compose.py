@@ -91,6 +91,12 @@ def identity_of(node: Any) -> dict[str, Any]:
     return {"config": config, "sources": sources} if sources else {"config": config}
 
 
+def recipe_identity(node: Any) -> dict[str, Any]:
+    """What a recipe determines: the layout in memory moves last bits only, as the number of threads does."""
+    config = plain(node)
+    return identity_of({key: value for key, value in config.items() if key != "memory_format"})
+
+
 def check_stored(config: Any, trusted: Sequence[str], where: Path, allowed: Sequence[str] = MODELS) -> None:
     """ArtifactError unless a stored config is plain values, and every `_target_` in it a network or a data set of
     `allowed` or anything of `trusted`.

@@ -14,7 +14,7 @@ from kd_cli.datasets.splits import fingerprint
 from kd_cli.engine import Batches, Objective, Recipe, Targets, derive
 from kd_cli.errors import must
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
+from kd_cli.stages.compose import build_network, identity_of, instantiate, owner, recipe_identity
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load_weights
 from kd_cli.stages.training import train_and_store
@@ -118,7 +118,7 @@ def student_identity(
         "stage": "student",
         "version": VERSION,
         "model": identity_of(cfg.student.model),
-        "train": identity_of(cfg.student.train),
+        "train": recipe_identity(cfg.student.train),
         "seed": cfg.seed,
         "data": fingerprint(split),
         "views": {key: value for key, value in transfer.identity.items() if key != "images"},

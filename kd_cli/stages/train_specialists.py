@@ -20,7 +20,7 @@ from kd_cli.models.specialists import Specialist, Specialists
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.prediction import predict
 from kd_cli.progress import log
-from kd_cli.stages.compose import build_network, identity_of, instantiate, owner, plain
+from kd_cli.stages.compose import build_network, identity_of, instantiate, owner, plain, recipe_identity
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load, load_weights
 from kd_cli.stages.training import train_and_store
@@ -80,7 +80,7 @@ def _obtain(
         "version": VERSION,
         "model": identity_of(node),
         "generalist": identity,
-        "train": identity_of(run.cfg.teacher.train),
+        "train": recipe_identity(run.cfg.teacher.train),
         "augment": identity_of(run.cfg.teacher.get("augment")),
         "seed": source.seed,
         "data": fingerprint(seen.train),

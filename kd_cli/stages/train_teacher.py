@@ -17,7 +17,7 @@ from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.progress import log
-from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
+from kd_cli.stages.compose import build_network, identity_of, instantiate, owner, recipe_identity
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load, load_weights, model_folder
 from kd_cli.stages.train_specialists import VERSION as COMBINED
@@ -36,7 +36,7 @@ VERSION = 2  # raised whenever kd trains another teacher from the same config
 @dataclass(frozen=True)
 class Teacher:
     """The teacher of a run, ready to be asked. `identity` determines what it says. An ensemble has `members`, by their
-    names; of several artifacts, none is its `name`.
+    names; of several artifacts, none is its `name`. `memory_format` is what its recipe asks for.
     """
 
     network: nn.Module
@@ -44,6 +44,7 @@ class Teacher:
     name: str | None
     online: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
+    memory_format: str = "auto"
 
 
 def main(cfg: DictConfig) -> None:
@@ -130,7 +131,8 @@ def _obtain(run: Run, source: Source, network: nn.Module, key: str, stage: str) 
     identity: dict[str, Any] = {"weights": _digest(network)}
     if "model" in node:
         identity |= {"model": identity_of(node.model)}
-    return Teacher(network, identity, name, source.online)
+    asked = source.train.memory_format if isinstance(source, Trained) else "auto"
+    return Teacher(network, identity, name, source.online, memory_format=asked)
 
 
 def of_members(run: Run, teacher: Teacher) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def teacher_identity(node: DictConfig, source: Trained, dataset: Dataset) -> dic
         "stage": "teacher",
         "version": VERSION,
         "model": identity_of(node.model),
-        "train": identity_of(node.train),
+        "train": recipe_identity(node.train),
         "augment": identity_of(node.get("augment")),
         "seed": source.seed,
         "data": fingerprint(dataset.train),
