@@ -44,7 +44,7 @@ def shards(folder: Path) -> dict[str, tuple[int, str]]:
 def killed(folder: Path, *words: str) -> dict[str, tuple[int, str]]:
     """Kills a dump outright once it has four views; what it has left."""
     process = subprocess.Popen([str(KD), *words], cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 900
     while len(list((folder / "outputs").glob("soft_targets/.*/logits-*"))) < 4:
         assert time.monotonic() < until
         assert process.poll() is None
