@@ -15,10 +15,15 @@ BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIS
 	specialists_solver.py sweep.py,--mnist,$(MNIST) verification.py,--mnist,$(MNIST)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup distill sweep teachers reproduce bench test faults check fix clean
+# A processor without AVX-512 and bf16, imitated on one that has them; the files that a processor's numbers go into.
+PORTABLE = ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 KD_HIDE_BF16=1
+NUMERIC = $(addprefix tests/test_,batch_size.py checkpoint.py device.py dump_targets.py engine.py evaluation.py flops.py \
+	memory_format.py mixing.py models.py objectives.py population.py soft_targets.py stages.py stepping.py)
+
+.PHONY: help setup distill sweep teachers reproduce bench test test-portable faults check fix clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## create .venv and install kd into it
 
@@ -41,6 +46,9 @@ bench: $(VENV)/.installed ## what is claimed to be fast or small, measured; MNIS
 
 test: $(VENV)/.installed-dev ## the whole test suite; ARGS="-m 'not slow'" leaves out the slow part
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+test-portable: $(VENV)/.installed-dev ## the suite as on a processor without AVX-512 and bf16; SHORT=1: what depends on it
+	OMP_NUM_THREADS=1 $(PORTABLE) $(BIN)/python -m pytest -n auto $(if $(SHORT),-m 'not slow' $(NUMERIC)) $(ARGS)
 
 faults: $(VENV)/.installed-dev ## kill it, again and again: tests/faults/*.py into tests/faults/RESULTS.md; takes minutes
 	@set -o pipefail; { status=0; echo "# Faults"; for script in tests/faults/*.py; do \

@@ -20,7 +20,8 @@ from torch import nn
 from kd_cli.artifacts import Store
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import whole
-from kd_cli.device import has_convolutions
+from kd_cli.flops import work_of
+from kd_cli.memory_format import LAYOUTS, chosen_memory_format
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
@@ -75,8 +76,7 @@ def main() -> None:
     for name, (build, shape, images) in teachers.items():
         split = whole(Resident(torch.randint(256, (images, *shape), dtype=torch.uint8)), torch.arange(images) % 10)
         teacher = build()
-        if has_convolutions(teacher):
-            teacher.to(memory_format=torch.channels_last)
+        teacher.to(memory_format=LAYOUTS[chosen_memory_format("auto", work_of(teacher, shape).convolutions)])
         pairs = [(forward(teacher, split), dump(teacher, split)) for _ in range(asked.repeats + 1)][1:]
         ratios = [ours / bare for bare, ours in pairs]
         bare, ours = (statistics.median(part) for part in zip(*pairs, strict=True))

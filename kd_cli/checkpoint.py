@@ -56,12 +56,14 @@ class Checkpoint:
         self._whole = 0  # the state's versions when its last step was done
 
     @contextmanager
-    def watch(self, state: State[Meter], precision: str) -> Iterator[Callable[[], None]]:
-        """Goes on from where an earlier attempt was, and gives what is to be called after each step and each epoch.
+    def watch(self, state: State[Meter], **circumstances: Any) -> Iterator[Callable[[], None]]:
+        """Goes on from where an earlier attempt was, if that was under the same circumstances, and gives what is to be
+        called after each step and each epoch.
 
         An error leaves a checkpoint of the last step that was done, as a signal does, but where the loss is lost.
         """
-        self._load(state, precision)
+        self.environment = {**self.environment, **circumstances, "threads": torch.get_num_threads()}
+        self._load(state)
         self._whole = state.versions
         with self.hold:
             try:
@@ -78,11 +80,10 @@ class Checkpoint:
     def _never(self) -> bool:
         return self.every_epochs is None and self.every_minutes is None
 
-    def _load(self, state: State[Meter], precision: str) -> None:
+    def _load(self, state: State[Meter]) -> None:
         """Brings `state` and the history to where an earlier attempt was, if one can be continued here. A checkpoint
         that is damaged, or was made under other circumstances, is left aside: the log says so.
         """
-        self.environment = {**self.environment, "precision": precision, "threads": torch.get_num_threads()}
         history = ""
         if (self.folder / FILE).exists():
             try:

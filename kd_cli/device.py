@@ -1,5 +1,7 @@
 """What the device does best: which precision, which kernels, how many threads."""
 
+import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from kd_cli.errors import must
 
@@ -20,6 +21,10 @@ PRECISIONS: dict[str, torch.dtype | None] = {
 }
 # Floating-point operations of a step below which neither a second thread, nor bf16, nor oneDNN's kernels gain anything.
 SMALL_STEP = 3e8
+# Of a processor's instructions those that torch's own name for it leaves out; and a person's limits of what is used.
+EXTENSIONS = {"avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_fp16", "bf16", "sve", "sve2"}
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
+          "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")  # fmt: skip
 RESIDENT_SHARE = 0.4  # of a CUDA device's free memory, for a data set and for its targets each
 
 
@@ -42,9 +47,11 @@ def find_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def take_turns(job: int) -> None:
-    """Makes `cuda` the GPU whose turn it is, for a job beside others: of two, job 3 takes GPU 1."""
-    if (gpus := torch.cuda.device_count()) > 1:
+def take_turns(job: int | None) -> None:
+    """Makes `cuda` the GPU whose turn it is, for a job beside others: of two, job 3 takes GPU 1. One without a
+    number is alone, as far as it knows.
+    """
+    if job is not None and (gpus := torch.cuda.device_count()) > 1:
         torch.cuda.set_device(job % gpus)
 
 
@@ -59,9 +66,13 @@ def chosen_precision(asked: str, device: torch.device, flops: float) -> str:
     return "bf16-mixed" if native_bf16(device) and not small else "32"
 
 
-@cache
 def native_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16 products."""
+    """Whether the device has instructions for bf16 products; KD_HIDE_BF16=1 says no, to see what others will."""
+    return os.environ.get("KD_HIDE_BF16") != "1" and _has_bf16(device)
+
+
+@cache
+def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_words())
@@ -70,8 +81,30 @@ def native_bf16(device: torch.device) -> bool:
 @cache
 def _cpu_words() -> set[str]:
     """Vendor and features of the processor, as Linux names them; nothing elsewhere."""
+    return set(re.findall(r"\w+", _cpu_info()))
+
+
+def _cpu_info() -> str:
+    """What Linux says of the first core; nothing elsewhere."""
     info = Path("/proc/cpuinfo")
-    return set(re.findall(r"\w+", info.read_text("utf-8", "replace").partition("\n\n")[0])) if info.is_file() else set()
+    return info.read_text("utf-8", "replace").partition("\n\n")[0] if info.is_file() else ""
+
+
+def device_name(device: torch.device) -> str:
+    """What the GPU or the processor calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    said = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)", _cpu_info(), re.MULTILINE)
+    return said[1].strip() if said else platform.processor() or platform.machine()
+
+
+def instructions(device: torch.device) -> str:
+    """What the kernels of this device choose by: other instructions give other last bits."""
+    if device.type != "cpu":
+        return ".".join(map(str, torch.cuda.get_device_capability(device))) if device.type == "cuda" else ""
+    extensions = sorted(_cpu_words() & EXTENSIONS)
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *extensions, *limits])
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -81,17 +114,18 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 @contextmanager
-def float32_kernels(device: torch.device, flops: float) -> Iterator[None]:
-    """The faster kernels for the float32 matrix products of a step of so many operations. On AMD's processors those are
-    oneDNN's, which torch takes at precision "medium", and not MKL's: but for small matrices, and only where they do
-    compute in float32 (with AMX they would not).
+def float32_kernels(device: torch.device, flops: float) -> Iterator[str]:
+    """The faster kernels for the float32 matrix products of a step of so many operations, and whose they are. On AMD's
+    processors those are oneDNN's, which torch takes at precision "medium", and not MKL's: but for small matrices, and
+    only where they do compute in float32 (with AMX they would not).
     """
     before = torch.get_float32_matmul_precision()
     small = flops < SMALL_STEP
-    if device.type == "cpu" and not small and "AuthenticAMD" in _cpu_words() and _medium_is_float32():
+    faster = device.type == "cpu" and not small and "AuthenticAMD" in _cpu_words() and _medium_is_float32()
+    if faster:
         torch.set_float32_matmul_precision("medium")
     try:
-        yield
+        yield "oneDNN" if faster else "BLAS"
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -125,35 +159,6 @@ def threads_for(flops: float) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@torch.no_grad()
-def step_flops(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> float:
-    """Floating-point operations of a training step, counted in its convolutions and linear layers: each product is made
-    once forward and twice backward. (torch's own counter takes 0.3 s to import.)
-    """
-    products = 0
-
-    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
-        nonlocal products
-        products += output.numel() * module.weight[0].numel()  # type: ignore[index]
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    training = model.training
-    first = next(model.parameters(), torch.empty(0))
-    try:
-        model.eval()(torch.zeros(1, *input_shape, device=first.device))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return 3 * 2 * products * batch_size
-
-
-def has_convolutions(model: nn.Module) -> bool:
-    """Whether the channels-last layout serves this network."""
-    return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
 def reseed(device: torch.device, seed: int) -> None:

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,12 @@ from kd_cli.device import (
     autocast,
     chosen_precision,
     float32_kernels,
-    has_convolutions,
     reseed,
-    step_flops,
     threads_for,
 )
 from kd_cli.errors import ConfigError, TrainingError, must
+from kd_cli.flops import work_of
+from kd_cli.memory_format import FORMATS, LAYOUTS, chosen_memory_format, compiled
 from kd_cli.meter import Meter
 from kd_cli.mixing import Mix
 from kd_cli.patience import check_patience, exhausted
@@ -63,6 +63,7 @@ class Recipe:
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[..., LRScheduler]
     precision: str = "auto"
+    memory_format: str = "auto"
     max_norm: float | None = None
     clip: float | None = None
     select: str = "last"
@@ -123,6 +124,8 @@ class Recipe:
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in PRECISIONS:
             raise must("train.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
+        if self.memory_format not in FORMATS:
+            raise must("train.memory_format", f"one of {', '.join(FORMATS)}", self.memory_format)
         for key in ("max_norm", "clip"):
             bound = getattr(self, key)
             if bound is not None and (isinstance(bound, bool) or not (isinstance(bound, int | float) and bound > 0)):
@@ -213,16 +216,18 @@ def fit(
     recipe.check(model, validation)
     device = batches.device
     model.to(device)
-    layout = torch.channels_last if has_convolutions(model) else torch.contiguous_format
+    work = work_of(model, batches.split.images.shape)
+    flops = work.of_step(recipe.batch_size)
+    memory_format = chosen_memory_format(recipe.memory_format, work.convolutions)
+    layout = LAYOUTS[memory_format]
     model.to(memory_format=layout)
     optimizer, scheduler = recipe.build(model, len(batches))
-    flops = step_flops(model, batches.split.images.shape, recipe.batch_size)
     precision = chosen_precision(recipe.precision, device, flops)
     if precision != recipe.precision:
         log.info("precision %s, chosen for precision=%s", precision, recipe.precision)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
     move = bare_step(optimizer)
-    forward = torch.compile(model) if compile else model
+    forward = compiled(model, memory_format) if compile else model
     parameters = list(model.parameters())
     matrices = [p for p in parameters if p.ndim > 1] if recipe.max_norm else []
 
@@ -250,8 +255,12 @@ def fit(
         return joined(done)
 
     state = State(model, optimizer, scheduler, scaler, Meter(), len(batches))
-    watch = checkpoint.watch(state, precision) if checkpoint is not None else nullcontext(lambda: None)
-    with threads_for(flops), float32_kernels(device, flops), watch as keep:
+
+    def watch(**kernels: str) -> AbstractContextManager[Callable[[], None]]:
+        how = {"precision": precision, "memory_format": memory_format, "compile": compile, **kernels}
+        return checkpoint.watch(state, **how) if checkpoint is not None else nullcontext(lambda: None)
+
+    with threads_for(flops), float32_kernels(device, flops) as kernels, watch(kernels=kernels) as keep:
         for epoch in range(state.epoch, recipe.epochs):
             if exhausted(state.figures, recipe.patience):
                 log.info("stopped after epoch %d: validation brought nothing new for %d", epoch, recipe.patience)

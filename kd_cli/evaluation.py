@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kd_cli import metrics
 from kd_cli.device import threads_for
+from kd_cli.flops import work_on
 from kd_cli.prediction import predict
 from kd_cli.types import Split
 
@@ -35,7 +36,7 @@ def evaluate(
     logits = predict(model, split, device)
     wrong, n = metrics.errors(logits, split.labels), len(split)
     image = next(split.images.stream([torch.tensor([0])], device)).float() / 255
-    flops = count_flops(model, image)
+    flops = work_on(model, image).flops
     figures: dict[str, Any] = {
         "errors": wrong,
         "n": n,
@@ -43,7 +44,7 @@ def evaluate(
         "nll": metrics.nll(logits, split.labels),
         "ece": metrics.ece(logits, split.labels),
         "params": sum(p.numel() for p in model.parameters()),
-        "flops": flops,
+        "flops": int(flops) if math.isfinite(flops) else None,
         "bytes": sum(t.numel() * t.element_size() for t in model.state_dict().values()),
         "latency_ms": {str(size): latency_ms(model, image, size, flops) for size in LATENCY_BATCHES},
         "per_class": metrics.per_class(logits, split.labels, classes),
@@ -55,30 +56,13 @@ def evaluate(
     return Evaluation(logits, figures)
 
 
-@torch.no_grad()
-def count_flops(model: nn.Module, image: Tensor) -> int | None:
-    """Floating-point operations for one image `[1, channels, height, width]`, a multiply-add counted as two.
-
-    None for a network that torch's counter cannot follow.
-    """
-    from torch.utils.flop_counter import FlopCounterMode  # imports triton, 0.3 s, which no first step should wait for
-
-    model.eval()
-    try:
-        with FlopCounterMode(display=False) as counter:
-            model(image)
-    except Exception:  # it hooks into every sub-module, and what those may return is up to them
-        return None
-    return int(counter.get_total_flops())
-
-
 @torch.inference_mode()
-def latency_ms(model: nn.Module, image: Tensor, batch: int, flops: int | None = None) -> float:
+def latency_ms(model: nn.Module, image: Tensor, batch: int, flops: float = math.inf) -> float:
     """Median milliseconds of a forward pass on the image's device, after warm-up; on one thread where the operations
     of an image are so few that a batch is too small to share.
     """
     model.eval()
-    with threads_for(math.inf if flops is None else flops * batch):
+    with threads_for(flops * batch):
         return _median_ms(model, image, batch)
 
 

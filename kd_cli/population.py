@@ -6,7 +6,7 @@ of samples, dropout, optimizer's numbers and schedule, and becomes what `fit` ma
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from kd_cli.checkpoint import Checkpoint
-from kd_cli.device import autocast, chosen_precision, float32_kernels, step_flops, threads_for
+from kd_cli.device import autocast, chosen_precision, float32_kernels, threads_for
 from kd_cli.engine import Batches, Objective, Recipe, derive
 from kd_cli.errors import must
+from kd_cli.flops import work_of
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import Normalise
 from kd_cli.models.stack import Stack
@@ -108,7 +109,7 @@ def fit_population(
     optimizer, group_of = build([member.recipe for member in members], stack.parameters)
     scheduler = recipe.scheduler(optimizer, recipe.epochs, len(batches))
     move = bare_step(optimizer)
-    flops = step_flops(members[0].model, batches.split.images.shape, recipe.batch_size)
+    flops = work_of(members[0].model, batches.split.images.shape).of_step(recipe.batch_size)
     precision = chosen_precision(recipe.precision, device, flops)  # as alone, whatever the stack would gain
 
     def learn(batch: Batch, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -133,8 +134,13 @@ def fit_population(
     together_as_one = nn.ModuleList(member.model for member in members)
     scaler = torch.amp.GradScaler(device.type, enabled=False)
     state = State(together_as_one, optimizer, scheduler, scaler, tally, len(batches))
-    watch = checkpoint.watch(state, precision) if checkpoint is not None else nullcontext(lambda: None)
-    with threads_for(len(members) * flops), float32_kernels(device, len(members) * flops), watch as keep:
+
+    def watch(kernels: str) -> AbstractContextManager[Callable[[], None]]:
+        how = {"precision": precision, "kernels": kernels}
+        return checkpoint.watch(state, **how) if checkpoint is not None else nullcontext(lambda: None)
+
+    operations = len(members) * flops
+    with threads_for(operations), float32_kernels(device, operations) as kernels, watch(kernels) as keep:
         for epoch in range(state.epoch, recipe.epochs):
             if not any(tally.sane):
                 break

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from kd_cli.accumulation import parts_of
 from kd_cli.batch_size import out_of_memory
-from kd_cli.device import autocast, chosen_precision, step_flops
+from kd_cli.device import autocast, chosen_precision
 from kd_cli.engine import Batches, Objective, Recipe
 from kd_cli.errors import ConfigError, KdError, first_line, must
+from kd_cli.flops import work_of
 from kd_cli.logits import check_logits
 from kd_cli.progress import log
 from kd_cli.stepping import bare_step
@@ -37,7 +38,7 @@ def probe(model: nn.Module, batches: Batches, objective: Objective, recipe: Reci
     chosen = [max(order, key=len), min(order, key=len)]
     with _untouched(batches.device):
         tried.to(batches.device).train()
-        flops = step_flops(tried, batches.split.images.shape, recipe.batch_size)
+        flops = work_of(tried, batches.split.images.shape).of_step(recipe.batch_size)
         precision = chosen_precision(recipe.precision, batches.device, flops)
         move = bare_step(recipe.build(tried, len(batches))[0])
         for batch in batches.shown(chosen if len(chosen[0]) > len(chosen[1]) else chosen[:1], 0):

@@ -5,11 +5,15 @@ as long as torch itself) at the first call to say so. A training loop that does 
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+TORCHS_OWN = ("torch.optim.optimizer", "torch.optim.lr_scheduler", "torch._compile")
 
 
 def keep_compiler_out() -> None:
@@ -24,12 +28,16 @@ def keep_compiler_out() -> None:
 
 
 def bare_step(optimizer: Optimizer) -> Callable[[], None]:
-    """The same arithmetic as `optimizer.step()`, without its wrappers (profiling, hooks, graph breaks)."""
-    step = type(optimizer).step
-    while (inner := getattr(step, "__wrapped__", None)) is not None:
-        step = inner
+    """What `optimizer.step()` does, without torch's wrappers (profiling, graph breaks) where nothing depends on them:
+    an optimizer with hooks, or whose own object or decorator replaces its step, takes the ordinary one.
+    """
+    step, own = _unwrapped(type(optimizer).step), vars(optimizer).get("step")
+    plain = own is None or _unwrapped(getattr(own, "__func__", own)) is step  # a schedule wraps the object's
 
     def run() -> None:
+        if not plain or vars(optimizer).get("step") is not own or any(_hooks(optimizer)):
+            optimizer.step()
+            return
         with torch.no_grad():
             step(optimizer)
 
@@ -53,3 +61,18 @@ def wants_closure(optimizer: Optimizer) -> bool:
     """Whether a step must be given a function that computes the loss anew, as LBFGS wants it."""
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _unwrapped(step: Any) -> Any:
+    """A step without the wrappers that torch puts around every optimizer's; anybody else's stay."""
+    while (inner := getattr(step, "__wrapped__", None)) is not None and step.__globals__.get("__name__") in TORCHS_OWN:
+        step = inner
+    return step
+
+
+def _hooks(optimizer: Optimizer) -> Iterator[Any]:
+    """What is to be called before and after each step: of this optimizer, and of all."""
+    yield optimizer._optimizer_step_pre_hooks
+    yield optimizer._optimizer_step_post_hooks
+    yield _global_optimizer_pre_hooks
+    yield _global_optimizer_post_hooks

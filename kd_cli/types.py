@@ -7,7 +7,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kd_cli.errors import DataError
+
 UNLABELLED = -1
+
+
+def no_images(found: str) -> DataError:
+    """The refusal of samples that are no images: divided by 255, as bytes are, they would mean something else."""
+    return DataError(
+        f"dataset must be one of uint8 images [channels, height, width], got {found}. Texts, tokens and features "
+        "cannot be learnt from; store images as bytes from 0 to 255."
+    )
 
 
 class Images(Protocol):
@@ -77,6 +87,15 @@ class Dataset:
     classes: tuple[str, ...]
     input_shape: tuple[int, int, int]  # channels, height, width
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        """DataError for what is no data set of images, all of one shape."""
+        for split in (self.train, self.validation, self.transfer, self.test):
+            if split is not None and not len(split.images.shape) == 3 == len(self.input_shape):
+                raise no_images(f"samples of {list(split.images.shape)}")
+            if split is not None and tuple(split.images.shape) != tuple(self.input_shape):
+                found = list(split.images.shape)
+                raise DataError(f"{self.name}: images must have its input_shape {list(self.input_shape)}, got {found}.")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kd_cli import checkpoint as module
+from kd_cli import engine
 from kd_cli.augment import Shift
 from kd_cli.checkpoint import FILE, HISTORY, Checkpoint, State, _read
 from kd_cli.engine import Batches, Recipe, fit
@@ -55,7 +57,7 @@ def small() -> nn.Module:
 
 
 def convolutional() -> nn.Module:
-    return resnet(10, (1, 8, 8), depth=8, widths=[4, 4, 8, 8])
+    return resnet(10, (1, 8, 8), depth=8, widths=[8, 8, 8, 8])  # channels last
 
 
 class Tied(nn.Module):
@@ -82,6 +84,7 @@ def train(
     stop: int | None = None,
     checkpoint: Checkpoint | None = None,
     strike: tuple[int, int, int] | None = None,
+    compile: bool = False,
     **recipe: object,
 ) -> nn.Module:
     """Trains in `folder` as a stage does; with `stop` it breaks off in the epoch after so many, amid its steps; with
@@ -110,6 +113,7 @@ def train(
             CrossEntropy(),
             rule,
             validation,
+            compile,
             checkpoint=checkpoint,
             on_step=on_step,
             on_epoch=on_epoch,
@@ -471,6 +475,33 @@ def test_other_threads_precision_or_versions_begin_anew(tmp_path, few, caplog):
     assert "threads 1, now 7: starting anew" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"environment": {"device_name": "AMD EPYC 7B13"}}, "device_name x86_64, now AMD EPYC 7B13"),
+        ({"environment": {"instructions": "AVX2"}}, "instructions AVX512, now AVX2"),
+        ({"compile": True}, "compile False, now True"),
+        ({"kernels": "oneDNN"}, "kernels BLAS, now oneDNN"),
+        ({"memory_format": "channels_last"}, "memory_format contiguous, now channels_last"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_another_processor_or_other_kernels_begin_anew(tmp_path, few, caplog, monkeypatch, change, told):
+    caplog.set_level(logging.INFO)
+    made = {"device_name": "x86_64", "instructions": "AVX512"}
+    with pytest.raises(Stop):
+        train(tmp_path, few, stop=3, checkpoint=keep(tmp_path, **made))
+    with monkeypatch.context() as patch:
+        if "kernels" in change:
+            patch.setattr(engine, "float32_kernels", lambda device, flops: nullcontext(change["kernels"]))
+        if "compile" in change:
+            patch.setattr(engine, "compiled", lambda model, memory_format: model)
+        recipe = {"memory_format": change["memory_format"]} if "memory_format" in change else {}
+        now = keep(tmp_path, **made | change.get("environment", {}))
+        train(tmp_path, few, checkpoint=now, compile="compile" in change, **recipe)
+    assert said(caplog)[-1] == f"student: its checkpoint was made with {told}: starting anew"
+
+
 def test_nothing_is_written_before_the_time_has_come(tmp_path, few, monkeypatch):
     def made(every_epochs: int | None, every_minutes: float | None) -> list[int]:
         """After which epochs a checkpoint is written where each takes a minute."""
@@ -482,7 +513,7 @@ def test_nothing_is_written_before_the_time_has_come(tmp_path, few, monkeypatch)
         parameter = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(parameter.parameters(), lr=0.1)
         state = State(parameter, optimizer, cosine(optimizer, 9, 1), torch.amp.GradScaler("cpu"), Meter(), 1)
-        with checkpoint.watch(state, "32") as keep_it:
+        with checkpoint.watch(state) as keep_it:
             for epoch in range(1, 10):
                 clock[0], state.epoch = 60.0 * epoch, epoch
                 keep_it()
@@ -547,14 +578,14 @@ def struck(folder: Path, kind: str, number: int, *words: str) -> tuple[int, str]
     process = subprocess.Popen(
         [str(KD), *words], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, encoding="utf-8"
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + 900
     while not list((folder / "outputs" / kind).glob(f".*/{FILE}")):
         assert time.monotonic() < until
         assert process.poll() is None
         time.sleep(0.002)
     time.sleep(random.Random(f"{kind} {number}").uniform(0, 0.1))
     os.kill(process.pid, number)
-    told = process.communicate(timeout=60)[1]
+    told = process.communicate(timeout=900)[1]
     return process.returncode, told
 
 

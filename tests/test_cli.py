@@ -290,7 +290,7 @@ def interrupted(folder: Path, *words: str, when: str) -> tuple[int, str, str]:
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=900)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise

@@ -1,22 +1,18 @@
+import platform
+
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from kd_cli import device
 from kd_cli.device import (
     SMALL_STEP,
     chosen_precision,
     float32_kernels,
-    has_convolutions,
     reseed,
-    step_flops,
     take_turns,
     threads_for,
 )
-from kd_cli.models.cnn import cnn
-from kd_cli.models.mlp import mlp
-from kd_cli.models.resnet import resnet
 
 CPU = torch.device("cpu")
 LARGE, SMALL = SMALL_STEP, SMALL_STEP - 1
@@ -29,6 +25,7 @@ def test_jobs_that_run_at_once_take_the_gpus_in_turn(monkeypatch, gpus, turns):
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     for job in range(5):
         take_turns(job)
+    take_turns(None)  # a launcher that does not count its jobs
     assert taken == turns
 
 
@@ -55,22 +52,35 @@ def test_the_precision_is_what_the_device_has(asked, native, flops, chosen, monk
 )
 def test_bf16_is_native_where_the_processor_lists_it(words, native, monkeypatch):
     monkeypatch.setattr(device, "_cpu_words", lambda: words)
-    device.native_bf16.cache_clear()
+    monkeypatch.delenv("KD_HIDE_BF16", raising=False)
+    device._has_bf16.cache_clear()
     assert device.native_bf16(CPU) is native
-    device.native_bf16.cache_clear()
+    monkeypatch.setenv("KD_HIDE_BF16", "1")
+    assert not device.native_bf16(CPU)
+    device._has_bf16.cache_clear()
 
 
-@pytest.mark.parametrize("build", [mlp, cnn, resnet])
-def test_the_operations_of_a_step_are_three_forward_passes(build):
-    model = build(10, (1, 12, 12)).train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(4, 1, 12, 12))
-    model.load_state_dict(before)
-    assert step_flops(model, (1, 12, 12), 4) == 3 * counter.get_total_flops()
-    assert model.training
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert not any(module._forward_hooks for module in model.modules())
+@pytest.mark.parametrize(
+    ("info", "name"),
+    [
+        ("vendor_id : AuthenticAMD\nmodel name\t: AMD EPYC 7B13\nflags : avx2", "AMD EPYC 7B13"),
+        ("processor : 0\nModel\t\t: Raspberry Pi 4", "Raspberry Pi 4"),
+        ("", platform.processor() or platform.machine()),
+    ],
+)
+def test_the_processor_is_called_what_it_calls_itself(info, name, monkeypatch):
+    monkeypatch.setattr(device, "_cpu_info", lambda: info)
+    assert device.device_name(CPU) == name
+
+
+def test_the_instructions_are_those_of_torch_and_what_a_person_leaves_of_them(monkeypatch):
+    for name in device.LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(device, "_cpu_words", lambda: {"avx2", "avx512_bf16", "fpu"})
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert device.instructions(CPU) == f"{capability} avx512_bf16"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert device.instructions(CPU) == f"{capability} avx512_bf16 ONEDNN_MAX_CPU_ISA=AVX2"
 
 
 def test_a_small_step_runs_on_one_thread():
@@ -87,19 +97,21 @@ def test_a_small_step_runs_on_one_thread():
 
 
 @pytest.mark.parametrize(
-    ("words", "float32", "flops", "inside"),
+    ("words", "float32", "flops", "inside", "whose"),
     [
-        ({"AuthenticAMD"}, True, LARGE, "medium"),
-        ({"AuthenticAMD"}, True, SMALL, "highest"),
-        ({"AuthenticAMD"}, False, LARGE, "highest"),
-        ({"GenuineIntel"}, True, LARGE, "highest"),
+        ({"AuthenticAMD"}, True, LARGE, "medium", "oneDNN"),
+        ({"AuthenticAMD"}, True, SMALL, "highest", "BLAS"),
+        ({"AuthenticAMD"}, False, LARGE, "highest", "BLAS"),
+        ({"GenuineIntel"}, True, LARGE, "highest", "BLAS"),
     ],
 )
-def test_other_kernels_only_where_they_are_faster_and_compute_in_float32(words, float32, flops, inside, monkeypatch):
+def test_other_kernels_only_where_they_are_faster_and_compute_in_float32(
+    words, float32, flops, inside, whose, monkeypatch
+):
     monkeypatch.setattr(device, "_cpu_words", lambda: words)
     monkeypatch.setattr(device, "_medium_is_float32", lambda: float32)
-    with float32_kernels(CPU, flops):
-        assert torch.get_float32_matmul_precision() == inside
+    with float32_kernels(CPU, flops) as kernels:
+        assert (torch.get_float32_matmul_precision(), kernels) == (inside, whose)
     assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -115,8 +127,3 @@ def test_reseeding_draws_what_torch_draws():
     expected = nn.functional.dropout(torch.ones(1000))
     reseed(CPU, 123)
     assert torch.equal(nn.functional.dropout(torch.ones(1000)), expected)
-
-
-def test_convolutions_are_found():
-    assert has_convolutions(cnn(10, (1, 8, 8)))
-    assert not has_convolutions(mlp(10, (1, 8, 8)))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def reseal(checkpoint: Path, how: dict[str, Any]) -> None:
 def killed(folder: Path, *words: str) -> dict[str, tuple[int, str]]:
     """Kills a dump outright once it has four views; what it has left."""
     process = subprocess.Popen([str(KD), *words], cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 900
     while len(list((folder / "outputs").glob("soft_targets/.*/logits-*"))) < 4:
         assert time.monotonic() < until
         assert process.poll() is None
@@ -125,7 +126,8 @@ def test_batches_are_halved_until_they_fit(tmp_path: Path, monkeypatch: pytest.M
             return self.network(images)
 
     real = dump_targets._dump
-    monkeypatch.setattr(dump_targets, "_dump", lambda run, network, *rest: real(run, Small(network), *rest))
+    small = lambda run, teacher, *rest: real(run, replace(teacher, network=Small(teacher.network)), *rest)  # noqa: E731
+    monkeypatch.setattr(dump_targets, "_dump", small)
     done = inside("dump-targets", *VIEWS, "transfer.views=2", "output_dir=other", cwd=tmp_path)
     (path,) = (tmp_path / "other").glob("soft_targets/*/manifest.json")
     about = json.loads(path.read_text())
@@ -145,7 +147,7 @@ def order(halves: Tensor) -> Tensor:
 def test_another_batch_size_gives_the_same_rows_within_one_unit_in_the_last_place(net: str, digits: Any) -> None:
     torch.manual_seed(0)
     network, rows = NETS[net](), {}
-    with dump_targets._laid_out(network):
+    with dump_targets._laid_out(network, torch.channels_last if net == "cnn" else torch.contiguous_format):
         for size in (1, 37, 64, 256, 1024, 4096):
             logits = torch.cat(list(predictions(network, digits.train, CPU, Shift(2), 3, 1, None, size)))
             rows[size] = (logits - logits.max(1, keepdim=True).values).half()
@@ -158,9 +160,6 @@ def test_a_network_is_laid_out_for_the_dump_and_then_as_it_was() -> None:
     network = NETS["cnn"]()
     convolutions = [weight for weight in network.parameters() if weight.ndim == 4 and weight.shape[1] > 1]
     assert convolutions
-    with dump_targets._laid_out(network) as name:
-        assert name == "channels_last"
+    with dump_targets._laid_out(network, torch.channels_last):
         assert not any(weight.is_contiguous() for weight in convolutions)
     assert all(weight.is_contiguous() for weight in convolutions)
-    with dump_targets._laid_out(NETS["mlp"]()) as name:
-        assert name == "contiguous"

@@ -7,7 +7,8 @@ from kd_cli.artifacts import Store, read_artifact
 from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
 from kd_cli.device import find_device
 from kd_cli.engine import Batches, fit
-from kd_cli.evaluation import count_flops, latency_ms
+from kd_cli.evaluation import latency_ms
+from kd_cli.flops import work_on
 from kd_cli.mixing import CutMix, Mixup
 from kd_cli.models.cnn import cnn
 from kd_cli.objectives.hinton import Hinton
@@ -118,4 +119,4 @@ def test_cost_is_measured_on_the_gpu(net):
     model = net().to(GPU)
     image = torch.rand(1, 1, 8, 8, device=GPU)
     assert latency_ms(model, image, 256) > 0
-    assert count_flops(model, image) == count_flops(net(), image.cpu())
+    assert work_on(model, image) == work_on(net(), image.cpu())

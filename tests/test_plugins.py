@@ -260,3 +260,98 @@ def test_evaluate_refuses_a_data_set_that_is_none(tmp_path: Path) -> None:
     done = inside("evaluate", f"path={made}", "dataset=digits", "+dataset._partial_=true", cwd=tmp_path)
     assert (done.status, done.out) == (1, "")
     assert done.err.endswith("got 'kd_cli.datasets.digits.digits'. With _partial_ it is not called.\n")
+
+
+NO_IMAGES = """
+import torch
+
+from kd_cli.datasets.resident import Resident
+from kd_cli.datasets.splits import assemble, whole
+
+
+class Own:
+    def __init__(self, values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    @property
+    def shape(self):
+        return tuple(self.values.shape[1:])
+
+    def stream(self, batches, device):
+        for positions in batches:
+            yield self.values[positions].to(device)
+
+    def checksums(self):
+        return torch.zeros(len(self.values), dtype=torch.int64)
+
+    def select(self, positions):
+        return Own(self.values[positions])
+
+    @property
+    def digest(self):
+        return "0"
+
+
+def samples(kind):
+    tokens = torch.arange(64 * 12) % 7
+    values, hold, shape = {
+        "tokens": (tokens.view(64, 12), Resident, (12, 1, 1)),
+        "tokens as images": (tokens.view(64, 1, 3, 4), Resident, (1, 3, 4)),
+        "tokens of my own": (tokens.view(64, 1, 3, 4), Own, (1, 3, 4)),
+        "features of my own": (tokens.view(64, 12).float(), Own, (12, 1, 1)),
+        "floats of my own": (torch.rand(64, 1, 3, 4), Own, (1, 3, 4)),
+        "another shape": (tokens.view(64, 1, 3, 4).byte(), Own, (1, 4, 3)),
+    }[kind]
+    split = whole(hold(values), torch.arange(64) % 2)
+    return assemble("samples", split, split, ["even", "odd"], shape, 0, 0)
+"""
+RULE = "dataset must be one of uint8 images [channels, height, width], got"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("tokens", f"{RULE} int64 samples of [12]."),
+        ("tokens as images", f"{RULE} int64 samples of [1, 3, 4]."),
+        ("tokens of my own", f"{RULE} int64 of [1, 3, 4]."),
+        ("features of my own", f"{RULE} samples of [12]."),
+        ("floats of my own", f"{RULE} float32 of [1, 3, 4]."),
+        ("another shape", "samples: images must have its input_shape [1, 4, 3], got [1, 3, 4]."),
+    ],
+)
+def test_samples_that_are_no_images_are_refused_before_any_work(kind: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "no_images.py").write_text(NO_IMAGES)
+    (tmp_path / "mine" / "dataset").mkdir(parents=True)
+    (tmp_path / "mine" / "dataset" / "samples.yaml").write_text(f"_target_: no_images.samples\nkind: {kind}\n")
+    done = inside("distill", "--config-dir", "mine", "dataset=samples", "teacher=mlp_1200", *TINY, cwd=tmp_path)
+    assert done.status == 1
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert not list((tmp_path / "outputs").glob("teachers/*"))
+
+
+def test_an_augmentation_that_gives_no_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "floating.py").write_text("def half(images, index, seed, view):\n    return images / 510\n")
+    (tmp_path / "mine" / "augment").mkdir(parents=True)
+    (tmp_path / "mine" / "augment" / "half.yaml").write_text("_target_: floating.half\n_partial_: true\n")
+    done = inside("train-teacher", "--config-dir", "mine", "augment@teacher.augment=half", cwd=tmp_path)
+    assert done.status == 1
+    assert "augment must be one that gives uint8 images [n, channels, height, width], as it was given" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("launcher", ["basic", "population"])
+def test_a_sweep_loads_its_data_once(launcher: str, tmp_path: Path) -> None:
+    counted = DATASET.replace(
+        '"""Images', 'with open("loaded", "a") as log:\n        log.write("once\\n")\n    """Images'
+    )
+    (tmp_path / "counted_data.py").write_text(counted)
+    (tmp_path / "mine" / "dataset").mkdir(parents=True)
+    (tmp_path / "mine" / "dataset" / "counted.yaml").write_text("_target_: counted_data.stripes\ncount: 64\n")
+    words = ("--config-dir", "mine", "dataset=counted", f"hydra/launcher={launcher}", "seed=0,1", *TINY)
+    done = inside("sweep", *words, "teacher.train.batch_size=8", cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert (tmp_path / "loaded").read_text() == "once\n"

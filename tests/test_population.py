@@ -11,6 +11,7 @@ from running import TINY, Outcome, files_below, inside, kd
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kd_cli import device
 from kd_cli.augment import Shift
 from kd_cli.datasets.splits import with_labels
 from kd_cli.engine import Batches, Recipe, fit, predict
@@ -126,7 +127,8 @@ def test_partial_labels_count_as_alone(few: Split, labels: float | str) -> None:
         assert records[0].get("train_accuracy") == history[0].get("train_accuracy")
 
 
-def test_bf16_computes_as_alone_to_its_own_precision(few: Split) -> None:
+def test_bf16_computes_as_alone_to_its_own_precision(few: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "native_bf16", lambda device: True)  # elsewhere it is emulated: slow, but the same
     alone, together = both(lambda k: member(k, few, dropout=0.2, precision="bf16-mixed", epochs=1))
     exact, _ = both(lambda k: member(k, few, dropout=0.2, epochs=1))
     for (model, _), (other, _), (full, _) in zip(alone, together, exact, strict=True):

@@ -190,9 +190,9 @@ def test_what_is_reused_and_what_is_not(
 
 
 def test_each_precision_of_a_teacher_is_another_teacher(again: Callable[..., dict[str, Any]]) -> None:
-    result = again("teacher.train.precision=bf16-mixed")
-    assert cached(result) == {"baseline"}
-    assert again("teacher.train.precision=bf16-mixed")["stages"]["teacher"]["cached"]
+    half = "teacher.train.precision=16-mixed"  # every processor has it, if slowly
+    assert cached(again(half)) == {"baseline"}
+    assert again(half)["stages"]["teacher"]["cached"]
 
 
 def test_the_same_command_gives_the_same_bytes(first: tuple[Path, Outcome], tmp_path: Path) -> None:

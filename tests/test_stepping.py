@@ -1,9 +1,11 @@
 import subprocess
 import sys
+from functools import wraps
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from kd_cli.stepping import bare_step, keep_compiler_out
 
@@ -49,6 +51,70 @@ def test_an_optimizer_of_ones_own_keeps_its_step():
     weight.grad = torch.tensor([2.0, -3.0])
     bare_step(optimizer)()
     assert weight.tolist() == [-0.5, 0.5]
+
+
+def adopt(optimizer: torch.optim.Optimizer, seen: list[str]) -> None:
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+
+
+def replace(optimizer: torch.optim.Optimizer, seen: list[str]) -> None:
+    inner = optimizer.step
+    optimizer.step = lambda *given: (seen.append("before"), inner(*given), seen.append("after"))  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("watch", [adopt, replace])
+@pytest.mark.parametrize("late", [True, False])
+def test_who_wants_to_see_each_step_does(watch, late):
+    seen: list[str] = []
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    weight.grad = torch.ones(2)
+    if not late:
+        watch(optimizer, seen)
+    step = bare_step(optimizer)
+    step()
+    if late:
+        watch(optimizer, seen)
+    step()
+    assert seen == ["before", "after"] * (1 if late else 2)
+    assert weight.tolist() == [0.0, 0.0]
+
+
+def test_hooks_of_all_optimizers_run():
+    seen: list[str] = []
+    hooks = [
+        register_optimizer_step_pre_hook(lambda *_: seen.append("before")),
+        register_optimizer_step_post_hook(lambda *_: seen.append("after")),
+    ]
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    try:
+        bare_step(torch.optim.SGD([weight], lr=0.5))()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert seen == ["before", "after"]
+
+
+def test_a_decorator_of_ones_own_around_the_step_stays():
+    seen: list[str] = []
+
+    def counted(step):
+        @wraps(step)
+        def run(self, closure=None):
+            seen.append("step")
+            return step(self, closure)
+
+        return run
+
+    class Counted(torch.optim.SGD):
+        step = counted(torch.optim.SGD.step)
+
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    bare_step(Counted([weight], lr=0.5))()
+    assert (seen, weight.tolist()) == (["step"], [0.5, 0.5])
 
 
 def test_training_does_not_import_the_compiler():

@@ -165,7 +165,7 @@ def test_an_interrupted_sweep_shows_what_is_done_and_goes_on(tmp_path: Path) -> 
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 130
     assert "Traceback" not in err
     made = results(Path(out.rstrip()))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kd_cli.device import fits
+from kd_cli.types import no_images
 
 log = logging.getLogger("kd")
 
@@ -18,6 +19,8 @@ class Resident:
     """Images in memory, uint8 `[N, channels, height, width]`."""
 
     def __init__(self, pixels: Tensor) -> None:
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+            raise no_images(f"{str(pixels.dtype).removeprefix('torch.')} samples of {list(pixels.shape[1:])}")
         self.pixels = pixels.contiguous()
         self._placed: dict[torch.device, Tensor] = {torch.device("cpu"): self.pixels}
 

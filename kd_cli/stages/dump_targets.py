@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from kd_cli import metrics
 from kd_cli.artifacts import CHECKPOINT, Artifact, Use, whole
 from kd_cli.batch_size import LARGEST, fastest_batch, out_of_memory
-from kd_cli.device import autocast, chosen_precision, has_convolutions, step_flops
+from kd_cli.device import autocast, chosen_precision
 from kd_cli.digests import digest_of, digests_of, sealed, unsealed
 from kd_cli.disk import only, written
 from kd_cli.engine import Targets
 from kd_cli.errors import ArtifactError, KdError, first_line, must
+from kd_cli.flops import work_of
+from kd_cli.memory_format import LAYOUTS, chosen_memory_format
 from kd_cli.prediction import EVALUATION_BATCH, predict, predictions
 from kd_cli.progress import log, task
 from kd_cli.soft_targets import DTYPES, SoftTargets, Storage, check_room, write_targets
@@ -63,7 +65,7 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
     """What answers with the teacher's logits in each step, and its identity."""
     split, temperature = transfer.split, run.cfg.get("temperature") or 1.0
     if teacher.online:
-        flops = step_flops(teacher.network, run.dataset.input_shape, run.cfg.student.train.batch_size)
+        flops = work_of(teacher.network, run.dataset.input_shape).of_step(run.cfg.student.train.batch_size)
         asked = str(run.cfg.precision)
         network, identity = teacher.network, teacher.identity
         if isinstance(network, Members):
@@ -99,7 +101,7 @@ def _stored(run: Run, teacher: Teacher, transfer: TransferSet, stage: str) -> tu
     identity = targets_identity(teacher.identity, transfer, stored_as)
 
     def fill(folder: Path) -> dict[str, Any]:
-        how = _dump(run, teacher.network, transfer, stored_as, folder, digest_of(identity))
+        how = _dump(run, teacher, transfer, stored_as, folder, digest_of(identity))
         temperatures = list(stored_as.temperatures)
         about = {"samples": len(split), "views": views, "classes": classes, "temperatures": temperatures}
         return {**how, **about, "teacher": teacher.name}
@@ -131,7 +133,7 @@ def targets_identity(teacher: dict[str, Any], transfer: TransferSet, stored_as: 
 
 
 def _dump(
-    run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storage, folder: Path, identity: str
+    run: Run, teacher: Teacher, transfer: TransferSet, stored_as: Storage, folder: Path, identity: str
 ) -> dict[str, Any]:
     """Writes what `folder` lacks of the teacher's logits; returns how they were computed.
 
@@ -140,6 +142,7 @@ def _dump(
     begun with another device, torch or kd is begun anew.
     """
     split, views, checkpoint = transfer.split, transfer.views or 1, folder / f"{CHECKPOINT}json"
+    network = teacher.network
     how = _begun(folder, checkpoint, {"identity": identity, "environment": run.environment("32")})
     if how["shards"]:
         log.info("soft targets: going on after %d of %d views", len(how["shards"]), views)
@@ -150,7 +153,10 @@ def _dump(
         list(rows(positions=torch.arange(images) % len(split), batch_size=images))
         return time.perf_counter() - started
 
-    with _laid_out(network) as how["memory_format"], _threads(how["environment"]["threads"]):
+    if "memory_format" not in how:
+        convolutions = work_of(network, run.dataset.input_shape).convolutions
+        how["memory_format"] = chosen_memory_format(teacher.memory_format, convolutions)
+    with _laid_out(network, LAYOUTS[how["memory_format"]]), _threads(how["environment"]["threads"]):
         if "batch_size" not in how:
             how["batch_size"] = fastest_batch(seconds, len(split) * views)
         with task("soft targets", "view", views) as progress:
@@ -196,6 +202,8 @@ def _begun(folder: Path, checkpoint: Path, now: dict[str, Any]) -> dict[str, Any
             for number, most in ((how["environment"]["threads"], THREADS), (how["batch_size"], LARGEST)):
                 if type(number) is not int or not 1 <= number <= most:
                     raise ValueError(f"it computed with {number}")
+            if how["memory_format"] not in LAYOUTS:
+                raise ValueError("it computed in no layout")
             then = {**how["environment"], "threads": now["environment"]["threads"]}
             if {"identity": how["identity"], "environment": then} != now:
                 how = {}
@@ -209,21 +217,18 @@ def _begun(folder: Path, checkpoint: Path, now: dict[str, Any]) -> dict[str, Any
             how, shards = {}, {}
     with written(folder):
         only(folder, [checkpoint.name, *shards] if how else [])
-    about = {key: how[key] for key in ("environment", "batch_size")} if how else {}
+    about = {key: how[key] for key in ("environment", "memory_format", "batch_size")} if how else {}
     return {**now, **about, "shards": shards}
 
 
 @contextmanager
-def _laid_out(network: nn.Module) -> Iterator[str]:
-    """Weights of convolutions in the order of their channels, which is faster; afterwards as they were."""
-    convolutional = has_convolutions(network)
-    if convolutional:
-        network.to(memory_format=torch.channels_last)
+def _laid_out(network: nn.Module, layout: torch.memory_format) -> Iterator[None]:
+    """Weights of convolutions in another order, which may be faster; afterwards as they were."""
+    network.to(memory_format=layout)
     try:
-        yield "channels_last" if convolutional else "contiguous"
+        yield
     finally:
-        if convolutional:
-            network.to(memory_format=torch.contiguous_format)
+        network.to(memory_format=torch.contiguous_format)
 
 
 @contextmanager

@@ -44,9 +44,12 @@ def _recipes(cfg: DictConfig) -> Iterator[str]:
 
 
 def recipe_identity(node: Any, role: str) -> dict[str, Any]:
-    """What of a recipe determines weights: what is not the default, and what training starts from by its content."""
+    """What of a recipe determines weights: what is not the default, and what training starts from by its content. The
+    layout in memory moves last bits only, as the number of threads does.
+    """
     identity = identity_of(node)
     config = {key: value for key, value in identity["config"].items() if key not in DEFAULTS or value != DEFAULTS[key]}
+    config.pop("memory_format", None)
     if config.get("start_from") is not None:
         config["start_from"] = open_artifact(start_folder(config["start_from"], role)).content
     return {**identity, "config": config}

@@ -19,7 +19,7 @@ from torch import nn
 import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
-from kd_cli.device import find_device, take_turns
+from kd_cli.device import device_name, find_device, instructions, take_turns
 from kd_cli.errors import must
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
@@ -36,7 +36,7 @@ log = logging.getLogger("kd")
 
 def shared(key: Any, make: Callable[[], Value]) -> Value:
     """What `make` gives: in a sweep, whose jobs run in one process, it is made once."""
-    if Sweep.shared is None or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if Sweep.shared is None:
         return make()
     name = json.dumps(key)
     if name not in Sweep.shared:
@@ -62,7 +62,7 @@ class Run:
         self.cfg = cfg
         context = HydraConfig.get()
         if Sweep.shared is None and context.mode == RunMode.MULTIRUN:  # in a launcher's worker, beside others
-            take_turns(context.job.num)
+            take_turns(OmegaConf.select(context, "job.num", throw_on_missing=False))  # not every launcher counts
         self.device = find_device(cfg.device)
         self.root = Path(cfg.output_dir).absolute()
         if any("\ud800" <= letter <= "\udfff" for letter in as_utf8(str(self.root))):
@@ -138,9 +138,8 @@ class Run:
         """What explains a result without determining its identity."""
         return {
             "device": self.device.type,
-            "device_name": torch.cuda.get_device_name(self.device)
-            if self.device.type == "cuda"
-            else platform.machine(),
+            "device_name": device_name(self.device),
+            "instructions": instructions(self.device),
             "precision": precision,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

@@ -40,7 +40,7 @@ VERSION = 3  # raised whenever kd trains another teacher from the same config
 @dataclass(frozen=True)
 class Teacher:
     """The teacher of a run, ready to be asked. `identity` determines what it says. An ensemble has `members`, by their
-    names; of several artifacts, none is its `name`.
+    names; of several artifacts, none is its `name`. `memory_format` is what its recipe asks for.
     """
 
     network: nn.Module
@@ -48,6 +48,7 @@ class Teacher:
     name: str | None
     online: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
+    memory_format: str = "auto"
 
 
 def main(cfg: DictConfig) -> None:
@@ -155,7 +156,8 @@ def _obtain(run: Run, source: Source, network: nn.Module, key: str, stage: str) 
     identity: dict[str, Any] = {"weights": _digest(network)}
     if "model" in node:
         identity |= {"model": identity_of(node.model)}
-    return Teacher(network, identity, name, source.online)
+    asked = source.train.memory_format if isinstance(source, Trained) else "auto"
+    return Teacher(network, identity, name, source.online, memory_format=asked)
 
 
 def of_members(run: Run, teacher: Teacher) -> dict[str, Any]:
