@@ -184,6 +184,35 @@ def test_what_can_be_continued_outlives_an_interruption(store):
     assert seen == ["3"]
 
 
+def test_what_is_stored_is_on_the_disk_before_it_has_its_name(store, monkeypatch):
+    """A power cut leaves nothing half written: each file, then its folder, then the folder above."""
+    fsync, rename, done = os.fsync, Path.rename, []
+
+    def synced(handle):
+        done.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def renamed(path, target):
+        if path.name.endswith(".partial"):
+            done.append("renamed")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+
+    def fill(folder):
+        (folder / "a.txt").write_text("a")
+        with whole(folder / "b.txt") as working:
+            working.write_text("b")
+            done.clear()
+        assert done == [(folder / "b.txt").stat().st_ino]
+        return {}
+
+    folder = store.write("teachers", {"seed": 1}, fill).folder
+    assert {path.stat().st_ino for path in [folder, *folder.iterdir()]} <= set(done[: done.index("renamed")])
+    assert done[done.index("renamed") + 1 :] == [folder.parent.stat().st_ino]
+
+
 def test_a_file_written_whole_has_its_name_only_when_complete(tmp_path):
     path = tmp_path / "logits-00000.safetensors"
 

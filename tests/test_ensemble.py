@@ -245,6 +245,17 @@ def test_an_online_ensemble_stores_nothing_and_teaches_what_its_stored_logits_do
     assert made(again(*words, "teacher.online=true", "temperature=2")) == {"student"}
 
 
+def test_an_online_ensemble_is_combined_at_the_runs_temperature(
+    again: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    words = ("precision=32", "targets.dtype=float32", "hard_weight=0", "temperature=20", "teacher.weights=[1,9]")
+    stored, online = (
+        torch.cat([value.flatten() for value in load_file(tmp_path / "outputs" / name / "model.safetensors").values()])
+        for name in (again(*words, f"teacher.online={each}")["student"]["artifact"] for each in ("false", "true"))
+    )
+    torch.testing.assert_close(online, stored, rtol=0, atol=1e-4)
+
+
 def test_few_logits_serve_an_ensemble(again: Callable[..., dict[str, Any]]) -> None:
     words = ("targets.top_k=3", "targets.temperatures=[2,4]")
     assert {"soft_targets_0", "soft_targets_1"} <= made(again(*words))

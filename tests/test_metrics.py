@@ -57,6 +57,14 @@ def test_ece_of_a_hand_made_case():
     assert metrics.ece(logits, labels, bins=2) == pytest.approx((1 * abs(1 - 0.4) + 4 * abs(0.5 - 0.8)) / 5, abs=1e-6)
 
 
+def test_a_confidence_at_an_edge_belongs_to_the_bin_below_it():
+    # ½ is in (0, ½] with 0.4, not in (½, 1] with 0.9.
+    logits = torch.cat([torch.zeros(1, 2), logits_of([[0.9, 0.1]])])
+    assert metrics.ece(logits, torch.tensor([0, 1]), bins=2) == pytest.approx(
+        (abs(1 - 0.5) + abs(0 - 0.9)) / 2, abs=1e-6
+    )
+
+
 def test_ece_agrees_with_a_loop_over_the_bins(scored):
     logits, labels = scored
     probabilities = softmax(logits.double().numpy())

@@ -1,22 +1,27 @@
 """Generalist and specialists: who knows which classes, on what they are trained, what they say together."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from running import inside
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd_cli.clustering import confusable_sets
 from kd_cli.covering import conditional, covering
+from kd_cli.datasets.confusable import confusable
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import whole
 from kd_cli.half_own import HalfOwn, relabelled
 from kd_cli.models.mlp import mlp
 from kd_cli.models.specialists import Specialist, Specialists
 from kd_cli.solver import combine
+from kd_cli.stages import train_teacher
 from kd_cli.types import Split
 
 CPU = torch.device("cpu")
@@ -213,6 +218,25 @@ def test_a_run_says_what_the_specialists_gain(first: dict[str, Any], folder: Pat
     assert set(teacher["conditional"]) == {"n", "generalist_accuracy", "accuracy"}
     stored = folder / "outputs" / first["stages"]["specialist_1"]["artifact"] / "manifest.json"
     assert json.loads(stored.read_text())["identity"]["classes"] == [*teacher["sets"][0], "dustbin"]
+
+
+def test_a_stored_specialist_is_corrected_for_what_it_saw_too_often(first: dict[str, Any], folder: Path) -> None:
+    data = confusable(groups=3, classes_each=4)
+    for number, own in enumerate(first["teacher"]["sets"], 1):
+        known = torch.isin(data.train.labels, torch.tensor([data.classes.index(name) for name in own]))
+        path = folder / "outputs" / first["stages"][f"specialist_{number}"]["artifact"] / "model.safetensors"
+        expected = [0.0] * len(own) + [math.log(int((~known).sum()) / int(known.sum()))]
+        assert load_file(path)["correction"].tolist() == pytest.approx(expected)
+        assert expected[-1] > 0.1
+
+
+def test_nothing_of_a_teacher_learns_any_more(first: dict[str, Any], folder: Path) -> None:
+    taught: list[train_teacher.Teacher] = []
+    obtain = train_teacher.obtain
+    with mock.patch.object(train_teacher, "obtain", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
+        assert inside("train-teacher", *TINY[1:-1], cwd=folder).status == 0
+    assert len(list(taught[0].network.parameters())) > 8
+    assert not any(parameter.requires_grad for parameter in taught[0].network.parameters())
 
 
 def test_a_second_run_finds_everything(first: dict[str, Any], folder: Path) -> None:

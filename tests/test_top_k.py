@@ -49,6 +49,15 @@ def test_the_rest_has_its_mass_and_the_distance_is_at_most_that_mass(logits, k, 
     assert np.nanmax(spread, 1) == pytest.approx(np.nanmin(spread, 1)), "evenly"
 
 
+def test_the_rest_weighs_as_much_beside_rounded_logits_as_beside_exact_ones():
+    # 1,500 logits that float16 rounds up all alike: beside them as they are, the rest would weigh 0.17 % too much.
+    logits = torch.cat([torch.zeros(1), torch.full((1500,), -5.0019), torch.full((500,), -6.0)])[None]
+    stored = compress(logits, 1501, [1.0], torch.float16)
+    assert float(stored["logits"][0, -1]) == -5
+    rebuilt = rebuild(stored["logits"], stored["classes"], stored["rest"][:, 0], 1.0, 2001)
+    assert soften(rebuilt, 1.0)[0, 1501:].sum() == pytest.approx(soften(logits, 1.0)[0, 1501:].sum(), rel=1e-5)
+
+
 def test_the_bound_is_nearly_reached_where_one_class_left_out_weighs_all_of_the_rest():
     logits = torch.tensor([[1.0, 0.999] + [-60.0] * 998])
     rebuilt, kept = read(logits, 1, 1.0, torch.float32)
