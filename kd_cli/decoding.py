@@ -106,7 +106,7 @@ def _eight_bits(file: ImageFile.ImageFile) -> Image.Image:
             _check_range(image)
         return image
     full = 2 ** tags.get(BITS, (16,))[0] - 1
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image).astype(np.int32)
     if 0 < values.max() < full / 4:
         raise Unusable(
             f"grey values of at most {values.max():,} where its header allows {full:,}, which would be nearly black: "
@@ -128,7 +128,7 @@ def _is_deep(file: ImageFile.ImageFile) -> bool:
 
 def _check_range(image: Image.Image) -> None:
     """Refuses colour of which the upper 8 bits hold next to nothing: it has fewer bits than its header states."""
-    highest = np.asarray(image)[..., :3].max()
+    highest = np.array(image.getextrema())[:3, 1].max()
     if highest <= QUARTER and (highest > 0 or image.mode == "RGB"):  # black with transparency is an icon
         raise Unusable(
             "colours that stay below a quarter of the range that its header allows, which would be nearly black: save "
@@ -148,4 +148,4 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _flat(image: Image.Image) -> bool:
-    return bool((np.ptp(np.asarray(image), axis=(0, 1)) < FLAT).all())
+    return bool((np.ptp(np.array(image.getextrema()), axis=1) < FLAT).all())

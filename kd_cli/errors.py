@@ -11,7 +11,8 @@ Each is shown as one message, without a traceback, and ends the command with sta
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -63,3 +64,12 @@ def reason(error: OSError) -> str:
     said = error.strerror or first_line(error)
     many = error.errno in (errno.EMFILE, errno.ENFILE)
     return f"{said}; `ulimit -n 4096` allows more" if many else said
+
+
+@contextmanager
+def reading(path: object) -> Iterator[None]:
+    """Within it, what a file system refuses is a DataError that names the file: `path`, unless the system names one."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {reason(error)}.") from error

@@ -44,4 +44,7 @@ def files_below(folder: Path) -> Listing:
         listed = "".join(f"\n  {error.filename}: {reason(error)}" for error in unread)
         raise DataError(f"{len(unread)} folder(s) cannot be read:{listed}")
     named = [(path, path.suffix.lower() in EXTENSIONS) for path in sorted(found)]
-    return Listing([path for path, image in named if image], [path for path, image in named if not image])
+    images, others = ([path for path, image in named if image is wanted] for wanted in (True, False))
+    if lost := [path for path in others if path.is_symlink() and not path.exists()]:  # was it a folder of images?
+        raise DataError(f"{len(lost)} link(s) lead nowhere; mend or remove them:" + "".join(f"\n  {p}" for p in lost))
+    return Listing(images, others)

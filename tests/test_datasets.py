@@ -921,6 +921,36 @@ def test_folders_and_files_that_may_not_be_read_are_named(tree, unprivileged):
     with unprivileged(tree), pytest.raises(DataError) as refusal:
         load_folder(tree)
     assert str(refusal.value) == f"{tree}/train cannot be read: Permission denied."
+    (tree / "train").chmod(0o444)  # its names can be listed, and nothing in it can be entered
+    with unprivileged(tree), pytest.raises(DataError, match=rf"^{tree}/train/cat cannot be read: Permission denied\.$"):
+        load_folder(tree)
+
+
+@pytest.mark.parametrize("load", [mnist, fashion_mnist, cifar10, cifar100, image_folder])
+def test_a_root_that_may_not_be_entered_is_named(tmp_path, load, unprivileged):
+    (tmp_path / "closed").mkdir(mode=0)
+    with (
+        unprivileged(tmp_path),
+        pytest.raises(DataError, match=rf"^{tmp_path}/closed/.* cannot be read: Permission denied\.$"),
+    ):
+        load(str(tmp_path / "closed"))
+
+
+def test_links_that_lead_nowhere_are_refused(tree):
+    (tree / "train" / "dog" / "more").symlink_to(tree / "unmounted")
+    with pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    assert str(refusal.value) == f"1 link(s) lead nowhere; mend or remove them:\n  {tree}/train/dog/more"
+    (tree / "train" / "dog" / "more").rename(tree / "train" / "fox")
+    with pytest.raises(DataError, match=rf"^1 link\(s\) lead nowhere; mend or remove them:\n  {tree}/train/fox$"):
+        load_folder(tree)
+
+
+@pytest.mark.parametrize("load", [mnist, fashion_mnist, cifar10, cifar100])
+def test_a_download_that_fails_says_why(tmp_path, load):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(DataError, match=r", and it was not downloaded \(.*file.*\)\. (Put|Unpack) "):
+        load(str(tmp_path / "file" / "below"))
 
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))

@@ -181,7 +181,7 @@ def test_black_and_white_is_0_and_255(kind):
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
 def test_a_palette_is_looked_up(kind):
-    image = Image.fromarray((RAMP % 3).astype(np.uint8), "P")
+    image = Image.frombytes("P", (8, 8), (RAMP % 3).astype(np.uint8).tobytes())
     image.putpalette([250, 0, 0, 0, 240, 0, 0, 0, 230])
     expected = np.array([[250, 0, 0], [0, 240, 0], [0, 0, 230]])[RAMP % 3]
     assert (colour(file_of(image, kind)) == expected).all()
@@ -202,7 +202,7 @@ def icon(mode: str, shade: int) -> Image.Image:
     """A square of this shade on a transparent ground of the same shade, as drawing programs write it."""
     alpha, flat = Image.fromarray(CLEAR), Image.new("L", (8, 8), shade)
     if mode == "P":
-        image = Image.fromarray((CLEAR // 255).astype(np.uint8), "P")
+        image = Image.frombytes("P", (8, 8), (CLEAR // 255).tobytes())
         image.putpalette([shade] * 6)
         image.info["transparency"] = 0
         return image

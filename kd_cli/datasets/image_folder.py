@@ -21,7 +21,7 @@ from torch import Tensor
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import assemble, same_form
 from kd_cli.decoding import EXTENSIONS, VERSION, Unusable, decode, read
-from kd_cli.errors import DataError, must, reason
+from kd_cli.errors import DataError, must, reading
 from kd_cli.folder import files_below, is_hidden
 from kd_cli.screen import as_utf8, shown
 from kd_cli.types import UNLABELLED, Dataset, Split
@@ -29,6 +29,7 @@ from kd_cli.types import UNLABELLED, Dataset, Split
 KEPT = 1 << 30  # bytes of pixels that stay in memory: 7,000 images of 224 × 224 in colour
 LARGEST_IMAGE = 1 << 22  # numbers: an evaluation's batch of 256 then takes a gigabyte
 AHEAD = 2  # batches
+MOST_THREADS = 8  # each of which may hold an image of the largest size, unpacked
 log = logging.getLogger("kd")
 
 
@@ -71,7 +72,7 @@ class ImageFiles:
             return
         ahead = AHEAD if self.workers else 0
         waiting: deque[list[Future[Tensor]]] = deque()
-        pool = ThreadPoolExecutor(max(1, min(self.workers, _cores())))
+        pool = ThreadPoolExecutor(max(1, min(self.workers, _cores(), MOST_THREADS)))
         try:
             for positions in batches:
                 waiting.append([pool.submit(self._decoded, k) for k in positions.tolist()])
@@ -118,8 +119,7 @@ class ImageFiles:
 
 
 def _together(images: list[Future[Tensor]], device: torch.device) -> Tensor:
-    batch = torch.stack([image.result() for image in images])
-    return (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
+    return torch.stack([image.result() for image in images]).to(device)
 
 
 def image_folder(
@@ -134,6 +134,35 @@ def image_folder(
         raise must("dataset.size", f"at most {largest} with dataset.channels={channels}", size)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
         raise must("dataset.workers", "a whole number ≥ 0", workers)
+    with reading(root):
+        classes, listed = _listing(root)
+    keep = sum(map(len, listed.values())) * channels * size * size <= KEPT
+    bad: list[str] = []
+    splits = {
+        part: Split(
+            _scan([path for path, _ in files], size, channels, workers, keep, bad),
+            torch.tensor([label for _, label in files]),
+            torch.arange(len(files)),
+        )
+        for part, files in listed.items()
+        if files
+    }
+    if bad:
+        raise DataError(f"{len(bad)} image(s) cannot be decoded; mend or remove them:\n  " + "\n  ".join(bad))
+    return assemble(
+        "image_folder",
+        splits["train"],
+        splits["test"],
+        classes,
+        (channels, size, size),
+        splits.get("validation", validation),
+        seed,
+        splits.get("transfer"),
+    )
+
+
+def _listing(root: str) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
+    """The classes, and the paths and labels of each part. What is missing is refused, what is left out is told."""
     base = Path(root)
     for part in ("train", "test"):
         if not (base / part).is_dir():
@@ -160,35 +189,13 @@ def image_folder(
     if others:
         some = ", ".join(str(path) for path in others[:10]) + (", …" if len(others) > 10 else "")
         log.warning("%d file(s) below %s are no images by their names and are left out: %s", len(others), root, some)
-    keep = sum(map(len, listed.values())) * channels * size * size <= KEPT
-    bad: list[str] = []
-    splits = {
-        part: Split(
-            _scan([path for path, _ in files], size, channels, workers, keep, bad),
-            torch.tensor([label for _, label in files]),
-            torch.arange(len(files)),
-        )
-        for part, files in listed.items()
-        if files
-    }
-    if bad:
-        raise DataError(f"{len(bad)} image(s) cannot be decoded; mend or remove them:\n  " + "\n  ".join(bad))
-    return assemble(
-        "image_folder",
-        splits["train"],
-        splits["test"],
-        classes,
-        (channels, size, size),
-        splits.get("validation", validation),
-        seed,
-        splits.get("transfer"),
-    )
+    return classes, listed
 
 
 def _classes(train: Path) -> list[str]:
     """The names of the folders in `train`, in the one form of Unicode in which they are compared."""
     found: dict[str, str] = {}
-    for name in sorted(_entries(train)):
+    for name in sorted(os.listdir(train)):
         if not (train / name).is_dir() or is_hidden(name):
             continue
         form = same_form(as_utf8(name))
@@ -201,13 +208,6 @@ def _classes(train: Path) -> list[str]:
     return sorted(found)
 
 
-def _entries(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {reason(error)}.") from error
-
-
 def _list(folder: Path, classes: list[str], others: list[Path]) -> list[tuple[str, int]]:
     """Paths and labels below a split's folder, sorted; images straight in `transfer/` are unlabelled. The rest of the
     files is added to `others`.
@@ -216,7 +216,7 @@ def _list(folder: Path, classes: list[str], others: list[Path]) -> list[tuple[st
         return []
     found = []
     numbers = {name: number for number, name in enumerate(classes)}
-    for name in sorted(_entries(folder)):
+    for name in sorted(os.listdir(folder)):
         if is_hidden(name):
             continue
         listing = files_below(folder / name)
@@ -246,6 +246,6 @@ def _scan(paths: list[str], size: int, channels: int, workers: int, keep: bool, 
         crc[position], sha[position] = zlib.crc32(content), hashlib.sha256(content).hexdigest()
         return None
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(min(_cores(), MOST_THREADS)) as pool:
         bad += [why for why in pool.map(scan, range(len(paths))) if why]
     return ImageFiles(paths, crc, sha, size, channels, workers, Resident(pixels) if keep else None)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import assemble, whole
-from kd_cli.errors import DataError, reason
+from kd_cli.errors import DataError, first_line, reading
 from kd_cli.types import Dataset
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -45,19 +45,18 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
 
     No more is unpacked than the header announces.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            header = file.read(4 + 4 * dimensions)
-            if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
-                kind = f"an IDX file of {dimensions} dimension(s) of unsigned bytes"
-                raise DataError(f"{path} is not {kind}. Fetch it again.")
-            shape = struct.unpack(f">{dimensions}I", header[4:])
-            expected = math.prod(shape)
-            content = file.read(min(expected, LARGEST) + 1)  # to its end, where gzip's check sum is
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged and cannot be unpacked ({error}). Fetch it again.") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}.") from error
+    with reading(path):
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                header = file.read(4 + 4 * dimensions)
+                if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
+                    kind = f"an IDX file of {dimensions} dimension(s) of unsigned bytes"
+                    raise DataError(f"{path} is not {kind}. Fetch it again.")
+                shape = struct.unpack(f">{dimensions}I", header[4:])
+                expected = math.prod(shape)
+                content = file.read(min(expected, LARGEST) + 1)  # to its end, where gzip's check sum is
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(f"{path} is damaged and cannot be unpacked ({error}). Fetch it again.") from error
     if len(content) != expected or expected > LARGEST:
         found = f"{len(header) + len(content):,} bytes" + (" or more" if len(content) > min(expected, LARGEST) else "")
         limit = "" if expected <= LARGEST else f" (at most {LARGEST:,} are read)"
@@ -96,12 +95,13 @@ def _load(
     validation: float,
     seed: int,
 ) -> Dataset:
-    paths = _find(Path(root), folder)
-    if len(paths) < len(FILES) and download:
-        _download(folder, Path(root))
-        paths = _find(Path(root), folder)
+    with reading(root):
+        paths, failed = _find(Path(root), folder), ""
+        if len(paths) < len(FILES) and download:
+            failed = _download(folder, Path(root))
+            paths = _find(Path(root), folder)
     if missing := [file for file in FILES if file not in paths]:
-        raise DataError(_where(name, folder, root, missing))
+        raise DataError(_where(name, folder, root, missing, failed))
     parts = [read_idx(paths[file], 3 if "images" in file else 1) for file in FILES]
     for file, values in zip(FILES, parts, strict=True):
         _check_origin(name, paths[file], file, values, verify)
@@ -132,18 +132,20 @@ def _raw(root: Path, folder: str, file: str) -> tuple[Path, Path]:
     return root / folder / "raw" / file, root / folder / "raw" / f"{file}.gz"
 
 
-def _download(folder: str, root: Path) -> None:
+def _download(folder: str, root: Path) -> str:
+    """Fetches the published files; returns why that failed, if it did."""
     from torchvision import datasets  # imported here alone: it takes a second
 
     try:
         getattr(datasets, folder)(str(root), download=True)
-    except (OSError, RuntimeError):
-        return  # the caller says what is missing and where to put it
+    except (OSError, RuntimeError) as error:
+        return f" ({first_line(error)})"
+    return ""
 
 
-def _where(name: str, folder: str, root: str, missing: list[str]) -> str:
+def _where(name: str, folder: str, root: str, missing: list[str], failed: str) -> str:
     return (
         f"dataset.root must be a folder that holds {name}, got {root!r}, where there is no {', '.join(missing)} "
-        f"(.gz or unpacked), and it was not downloaded. Put the four files {', '.join(FILES)} "
+        f"(.gz or unpacked), and it was not downloaded{failed}. Put the four files {', '.join(FILES)} "
         f"into {root} or {root}/{folder}/raw, or give another dataset.root=<folder>."
     )

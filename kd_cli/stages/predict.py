@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from kd_cli.decoding import EXTENSIONS, Unusable, decode, read
 from kd_cli.device import find_device
-from kd_cli.errors import DataError
+from kd_cli.errors import DataError, reading
 from kd_cli.folder import Listing, files_below
 from kd_cli.prediction import EVALUATION_BATCH
 from kd_cli.screen import answer, shown, write_csv
@@ -31,7 +31,8 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     loaded = load(cfg.path, list(cfg.trusted_modules))
     channels, height, width = loaded.input_shape
     model, rows, bad = loaded.model.to(device), [], []
-    listing = _listing(Path(cfg.images))
+    with reading(cfg.images):
+        listing = _listing(Path(cfg.images))
     paths = listing.images
     together = max(1, min(EVALUATION_BATCH, LARGEST_BATCH // math.prod(loaded.input_shape)))
     for start in range(0, len(paths), together):
