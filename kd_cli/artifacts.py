@@ -10,15 +10,12 @@ While one is being made it is called `.<id>.partial`, and its maker holds a lock
 `checkpoint.` say that it can be continued: it then outlives an interruption, and the next attempt finds it as it was.
 """
 
-import errno
-import hashlib
-import json
 import logging
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,21 +23,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd_cli.errors import ArtifactError, first_line, must
-from kd_cli.progress import task
+from kd_cli.digests import as_read, digest_of, digests_of, sealed, unsealed
+from kd_cli.disk import reason, sync, written
+from kd_cli.errors import ArtifactError, first_line
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint."
-LARGEST_MANIFEST = 1 << 24  # bytes: a hundred times one of 1,000 views
-GIGABYTE = 10**9
+LARGEST_TEXT = 1 << 26  # bytes of another file without tensors: the history of some 200,000 epochs
 REBUILD = "The command that made it makes it anew with rebuild=true."
-FULL = "Its disk is full. Make room there: the same command then goes on."
 log = logging.getLogger("kd")
-
-
-def digest_of(identity: Any) -> str:
-    """SHA-256 of a tree of plain values, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -63,10 +54,14 @@ class Artifact:
         return self.folder / name
 
 
-def sealed(manifest: dict[str, Any]) -> str:
-    """The text of a manifest, its own digest in it."""
-    manifest = _as_read(manifest)
-    return json.dumps({**manifest, "digest": digest_of(manifest)}, indent=2) + "\n"
+@dataclass(frozen=True)
+class Use:
+    """What an artifact is wanted for: it has at most so many bytes of tensors, and `read` raises ArtifactError where
+    its content cannot serve, though it be as it was written.
+    """
+
+    most: int
+    read: Callable[[Artifact], object]
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -74,18 +69,13 @@ def read_artifact(folder: Path) -> Artifact:
     is not as it was written or names a file that is not there in this size.
     """
     path = folder / MANIFEST
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise ArtifactError(f"{path} is not a plain file.")
     try:
-        if path.stat().st_size > LARGEST_MANIFEST:
-            raise ValueError("it is too large")
-        text = path.read_bytes().decode()
-        manifest = json.loads(text)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise ArtifactError(f"{path} is not a plain file.")
+        if not path.exists():
+            raise ArtifactError(f"{folder} is not an artifact of kd: it has no {MANIFEST}.")
+        manifest = unsealed(path)
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
-        if text != sealed({key: value for key, value in manifest.items() if key != "digest"}):
-            raise ValueError("it is not as it was written")
-    except FileNotFoundError:
-        raise ArtifactError(f"{folder} is not an artifact of kd: it has no {MANIFEST}.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({first_line(error)}). {REBUILD}") from error
     for name, (size, _) in files.items():
@@ -98,29 +88,46 @@ def read_artifact(folder: Path) -> Artifact:
             raise ArtifactError(f"{path} names {name[:100]!r}, which is not a plain file of its folder.")
         if not whole:
             raise _damaged(folder / name)
+        if size > LARGEST_TEXT and not name.endswith(".safetensors"):
+            raise ArtifactError(f"{folder / name} is larger than a file of kd can be.")
     return Artifact(folder, manifest)
 
 
-def open_artifact(folder: Path) -> Artifact:
-    """The artifact in this folder, verified: ArtifactError also where a file's SHA-256 differs from its manifest."""
+def open_artifact(folder: Path, most: int | None = None) -> Artifact:
+    """The artifact in this folder, verified: ArtifactError also where a file's SHA-256 differs from its manifest, or
+    where it has more than `most` bytes of tensors, which nobody then waits for.
+    """
     artifact = read_artifact(folder)
     files = artifact.manifest["files"]
-    for name, sha256 in _digests([folder / name for name in files], "verifying").items():
+    if most is not None and sum(files[name]["bytes"] for name in files if name.endswith(".safetensors")) > most:
+        raise ArtifactError(f"{folder} holds more than what is wanted of it can take.")
+    verify(artifact, list(files))
+    return artifact
+
+
+def verify(artifact: Artifact, names: list[str]) -> None:
+    """ArtifactError where the SHA-256 of one of these files differs from its manifest."""
+    files, folder = artifact.manifest["files"], artifact.folder
+    try:
+        digests = digests_of([folder / name for name in names], "verifying")
+    except OSError as error:
+        raise ArtifactError(f"{error.filename or folder} cannot be read: {reason(error)}.") from error
+    for name, sha256 in digests.items():
         if sha256 != files[name]["sha256"]:
             raise _damaged(folder / name)
-    return artifact
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Where to write a file of an unfinished artifact so that it has its own name only when it is complete."""
     working = path.with_name(f"{CHECKPOINT}{path.name}")
-    try:
-        yield working
-        _sync(working)
-        working.replace(path)
-    finally:
-        working.unlink(missing_ok=True)
+    with written(path):
+        try:
+            yield working
+            sync(working)
+            working.replace(path)
+        finally:
+            working.unlink(missing_ok=True)
 
 
 class Store:
@@ -129,15 +136,17 @@ class Store:
     def __init__(self, root: Path, rebuild: bool = False) -> None:
         self.root, self.rebuild = root, rebuild
 
-    def find(self, kind: str, identity: dict[str, Any]) -> Artifact | None:
-        """What has this identity, verified, or None."""
+    def find(self, kind: str, identity: dict[str, Any], use: Use | None = None) -> Artifact | None:
+        """What has this identity, verified and read, or None."""
         folder, about = self._folder(kind, identity), {"kind": kind, "identity": identity}
         if not folder.exists():
             return None
         try:
-            artifact = open_artifact(folder)
-            if digest_of({key: artifact.manifest.get(key) for key in about}) != digest_of(_as_read(about)):
+            artifact = open_artifact(folder, use.most if use else None)
+            if digest_of({key: artifact.manifest.get(key) for key in about}) != digest_of(as_read(about)):
                 raise ArtifactError(f"{folder / MANIFEST} is that of another artifact.")
+            if use:
+                use.read(artifact)
         except ArtifactError as error:
             refusal = str(error).removesuffix(REBUILD).strip()
             if not self.rebuild:
@@ -155,24 +164,35 @@ class Store:
         kind: str,
         identity: dict[str, Any],
         fill: Callable[[Path], dict[str, Any]],
+        use: Use | None = None,
     ) -> Artifact:
         """Lets `fill` write the files into a folder of their own, which appears under its name only when complete.
 
         What `fill` returns is added to the manifest. The folder may hold what an earlier attempt left to be continued;
         of what this one leaves, `checkpoint.*` does not belong to the artifact. Where another process is making the
-        same artifact, this one waits for it and takes what it made. Raises ConfigError when the disk is full.
+        same artifact, this one waits for it and takes what it made. What is made has been read, as what is found.
+        Raises ConfigError for what the disk refuses.
         """
         folder = self._folder(kind, identity)
-        try:
-            with self._alone(folder):
-                found = self.find(kind, identity)
-                if found is None and folder.exists():
+        with self._alone(folder):
+            found = self.find(kind, identity, use)
+            if found is not None:
+                return found
+            with written(folder):
+                if folder.exists():
                     log.info("moved aside to %s, made anew", _aside(folder).name)
-                return found or _make(folder, {"kind": kind, "identity": identity}, fill)
-        except Exception as error:
-            if not _disk_is_full(error):
-                raise
-            raise must("output_dir", "a folder with room", str(self.root), FULL) from error
+            made = _make(folder, {"kind": kind, "identity": identity}, fill)
+        if use:
+            use.read(made)
+        return made
+
+    @contextmanager
+    def unfinished(self, kind: str, identity: dict[str, Any]) -> Iterator[Path]:
+        """A folder for what becomes no artifact itself, held and kept like that of an unfinished one."""
+        folder = self._folder(kind, identity)
+        with self._alone(folder), _work(folder) as work:
+            yield work
+            shutil.rmtree(work)
 
     def remove(self, folder: Path) -> bool:
         """Removes a folder of the store, also an unfinished or damaged one; False while somebody holds its lock.
@@ -197,16 +217,18 @@ class Store:
         """Holds the lock of this artifact, which the system takes from a process that dies. The lock's file stays:
         whoever removed it could let two processes in, one by the old file and one by a new one.
         """
-        path = self._lock(folder)
-        owner, lock = path.with_suffix(".owner"), FileLock(path)
+        with written(folder):
+            path = self._lock(folder)
+            owner, lock = path.with_suffix(".owner"), FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                who = owner.read_text("utf-8") if owner.is_file() else "another process"
+                log.info("%s/%s is being made by %s: waiting for it", folder.parent.name, folder.name, who)
+                lock.acquire()
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = owner.read_text("utf-8") if owner.is_file() else "another process"
-            log.info("%s/%s is being made by %s: waiting for it", folder.parent.name, folder.name, who)
-            lock.acquire()
-        try:
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            with written(folder):
+                owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
         finally:
             owner.unlink(missing_ok=True)
@@ -216,38 +238,43 @@ class Store:
         return self.root / kind / digest_of(identity)[:16]
 
 
-def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, Any]]) -> Artifact:
+@contextmanager
+def _work(folder: Path) -> Iterator[Path]:
+    """The folder in which an artifact is made; afterwards it is there only where it can be continued."""
     work = folder.with_name(f".{folder.name}.partial")
-    if not _checkpoints(work):
-        shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True, exist_ok=True)
+    with written(work):
+        if work.is_symlink() or (work.exists() and not work.is_dir()):
+            work.unlink()
+        if not _checkpoints(work):
+            shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True, exist_ok=True)
     try:
-        notes = fill(work)
-        kept = sorted(set(work.iterdir()) - {*_checkpoints(work), work / MANIFEST})  # one may be an earlier attempt's
-        files = {
-            name: {"bytes": (work / name).stat().st_size, "sha256": sha256}
-            for name, sha256 in _digests(kept, "checksums").items()
-        }
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = {**about, "files": files, "created": created, **notes}
-        (work / MANIFEST).write_text(sealed(manifest), encoding="utf-8")
-        for path in (*work.iterdir(), work):
-            _sync(path)
-        for path in _checkpoints(work):  # last of all: without them, an attempt that dies is begun anew
-            path.unlink()
-        work.rename(folder)
-        _sync(folder.parent)
+        yield work
     except BaseException:
         if not _checkpoints(work):
             shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, Any]]) -> Artifact:
+    with _work(folder) as work:
+        notes = fill(work)
+        with written(work):
+            kept = sorted(set(work.iterdir()) - {*_checkpoints(work), work / MANIFEST})  # may be an earlier attempt's
+            files = {
+                name: {"bytes": (work / name).stat().st_size, "sha256": sha256}
+                for name, sha256 in digests_of(kept, "checksums").items()
+            }
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            manifest = {**about, "files": files, "created": created, **notes}
+            (work / MANIFEST).write_text(sealed(manifest), encoding="utf-8")
+            for path in (*work.iterdir(), work):
+                sync(path)
+            for path in _checkpoints(work):  # last of all: without them, an attempt that dies is begun anew
+                path.unlink()
+            work.rename(folder)
+            sync(folder.parent)
     return read_artifact(folder)
-
-
-def _as_read(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What JSON makes of it: keys are words, tuples are lists."""
-    read: dict[str, Any] = json.loads(json.dumps(manifest))
-    return read
 
 
 def _aside(folder: Path) -> Path:
@@ -262,34 +289,5 @@ def _checkpoints(work: Path) -> list[Path]:
     return list(work.glob(f"{CHECKPOINT}*"))
 
 
-def _digests(paths: list[Path], title: str) -> dict[str, str]:
-    """SHA-256 of each file by name, in one sequential pass; its progress is shown where it takes seconds."""
-    total, done, digests = sum(path.stat().st_size for path in paths), 0, {}
-    with task(title, "GB", total // GIGABYTE) if total > GIGABYTE else nullcontext() as progress:
-        for path in paths:
-            sha = hashlib.sha256()
-            with path.open("rb", buffering=0) as file:
-                while chunk := file.read(1 << 20):
-                    sha.update(chunk)
-                    done += len(chunk)
-                    if progress:
-                        progress.move(done / GIGABYTE)
-            digests[path.name] = sha.hexdigest()
-    return digests
-
-
 def _damaged(path: Path) -> ArtifactError:
     return ArtifactError(f"{path} is damaged: it differs from its manifest. {REBUILD}")
-
-
-def _disk_is_full(error: Exception) -> bool:
-    """Also where safetensors says it, whose errors are no OSError."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

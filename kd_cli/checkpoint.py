@@ -6,123 +6,36 @@ of safetensors holds everything, its plain values as JSON in the metadata: it is
 
 import hashlib
 import json
-import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 
 from kd_cli.artifacts import CHECKPOINT, whole
-from kd_cli.meter import Meter
-from kd_cli.plateau import Plateau
+from kd_cli.disk import written
+from kd_cli.errors import TrainingError, first_line
+from kd_cli.interruption import Hold
 from kd_cli.progress import log
+from kd_cli.state import Meter, State
+from kd_cli.tensor_header import Header, header_of
 
 FILE = f"{CHECKPOINT}safetensors"
 HISTORY = "history.jsonl"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Slurm gives the last one as a warning
-
-
-@dataclass
-class State:
-    """All that the next step depends on. `steps` is the number of steps an epoch, `epoch` that of the epochs done and
-    `step` that of the steps done in the next one, whose figures so far `meter` has; `lr` is that of its first step.
-    `best` are the weights with the `fewest` errors on the validation split, where those are kept; `figures` are those
-    of each epoch done.
-    """
-
-    model: nn.Module
-    optimizer: Optimizer
-    scheduler: LRScheduler
-    scaler: torch.amp.GradScaler
-    meter: Meter
-    steps: int
-    epoch: int = 0
-    step: int = 0
-    lr: float = math.nan
-    best: dict[str, Tensor] | None = None
-    fewest: float = math.inf
-    figures: list[dict[str, float]] = field(default_factory=list)
-
-    def note(self, figures: dict[str, float]) -> None:
-        """What an epoch gave: a schedule may depend on it, and when the training ends."""
-        self.figures.append(figures)
-        if isinstance(self.scheduler, Plateau):
-            self.scheduler.after(figures)
-
-    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, copied to the CPU, and plain values. The schedule needs none: it follows from the steps
-        done and from what the epochs gave.
-        """
-        packed = self.optimizer.state_dict()
-        slots = {f"{index}/{name}": value for index, of in packed["state"].items() for name, value in of.items()}
-        tensors = {
-            **{f"model/{name}": value for name, value in self.model.state_dict().items()},
-            **{f"best/{name}": value for name, value in (self.best or {}).items()},
-            **{f"optimizer/{name}": value for name, value in slots.items() if isinstance(value, Tensor)},
-        }
-        plain = {
-            "epoch": self.epoch,
-            "step": self.step,
-            "lr": self.lr,
-            "meter": self.meter.pack(),
-            "fewest": self.fewest,
-            "figures": self.figures,
-            "scaler": self.scaler.state_dict(),
-            "slots": {name: value for name, value in slots.items() if not isinstance(value, Tensor)},
-            "groups": [
-                {key: value for key, value in group.items() if isinstance(value, bool | int | float)}
-                for group in packed["param_groups"]
-            ],
-        }
-        apart = {  # safetensors wants each tensor for itself, tied weights too
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
-        }
-        return apart, plain
-
-    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """The reverse of `pack`, into a training that has not begun."""
-
-        def part(kind: str) -> dict[str, Tensor]:
-            return {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
-
-        self.epoch, self.step, self.lr, self.fewest = (plain[name] for name in ("epoch", "step", "lr", "fewest"))
-        self.meter.restore(plain["meter"])
-        self.model.load_state_dict(part("model/"))
-        self.best = part("best/") or None
-        self.scaler.load_state_dict(plain["scaler"])
-        for _ in range(self.epoch * self.steps + self.step):
-            self.scheduler.step()
-        for figures in plain["figures"]:
-            self.note(figures)
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        packed = self.optimizer.state_dict()
-        for name, value in (part("optimizer/") | plain["slots"]).items():
-            index, _, slot = name.partition("/")
-            if isinstance(value, Tensor) and value.shape == parameters[int(index)].shape:
-                value = torch.empty_like(parameters[int(index)]).copy_(value)  # fused kernels want the weights' layout
-            packed["state"].setdefault(int(index), {})[slot] = value
-        for group, kept in zip(packed["param_groups"], plain["groups"], strict=True):
-            group.update(kept)
-        self.optimizer.load_state_dict(packed)
+LARGEST = 16  # times the weights: more than any optimizer keeps
 
 
 class Checkpoint:
     """The checkpoint of one training in its unfinished artifact's `folder`, with the history so far.
 
     One is written at the end of every `every_epochs`-th epoch, after the first step that ends `every_minutes` or more
-    after the last one, and when a signal wants the process to end; null is never. `environment` is what the bits of a
-    result depend on besides the config.
+    after the last one, and when a signal or an error ends the training; null is never. `environment` is what the bits
+    of a result depend on besides the config, `identity` the digest of all that determines the result.
     """
 
     def __init__(
@@ -133,36 +46,39 @@ class Checkpoint:
         every_epochs: int | None,
         every_minutes: float | None,
         environment: dict[str, Any],
+        identity: str = "",
     ) -> None:
         self.folder, self.title, self.epochs, self.environment = folder, title, epochs, environment
-        self.every_epochs, self.every_minutes = every_epochs, every_minutes
+        self.every_epochs, self.every_minutes, self.identity = every_epochs, every_minutes, identity
         self.kept = ""  # how far the checkpoint that is kept has come
+        self.hold = Hold()  # a signal to end waits for the end of its step, so that what is written down is whole
         self._saved = time.monotonic()
-        self._struck: int | None = None  # the signal that wants the process to end
+        self._whole = 0  # the state's versions when its last step was done
 
     @contextmanager
-    def watch(self, state: State, precision: str) -> Iterator[Callable[[], None]]:
+    def watch(self, state: State[Meter], precision: str) -> Iterator[Callable[[], None]]:
         """Goes on from where an earlier attempt was, and gives what is to be called after each step and each epoch.
 
-        A signal to end waits meanwhile for the end of its step, so that what is written down is whole; then it is
-        raised as KeyboardInterrupt. Whoever presses Ctrl-C twice does not wait.
+        An error leaves a checkpoint of the last step that was done, as a signal does, but where the loss is lost.
         """
         self._load(state, precision)
-        previous = {}
-        if threading.current_thread() is threading.main_thread():
-            previous = {number: signal.signal(number, self._strike) for number in SIGNALS}
-        try:
-            yield lambda: self._save(state)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        self._whole = state.versions
+        with self.hold:
+            try:
+                yield lambda: self._save(state)
+            except TrainingError:
+                raise
+            except Exception:
+                if not self._never and self._whole == state.versions and (state.epoch, state.step) != (0, 0):
+                    with suppress(Exception):  # the error itself is what is told
+                        self._write(state)
+                raise
 
-    def _strike(self, number: int, frame: Any) -> None:
-        if self._struck is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt(number)
-        self._struck = self._struck or number
+    @property
+    def _never(self) -> bool:
+        return self.every_epochs is None and self.every_minutes is None
 
-    def _load(self, state: State, precision: str) -> None:
+    def _load(self, state: State[Meter], precision: str) -> None:
         """Brings `state` and the history to where an earlier attempt was, if one can be continued here. A checkpoint
         that is damaged, or was made under other circumstances, is left aside: the log says so.
         """
@@ -170,38 +86,63 @@ class Checkpoint:
         history = ""
         if (self.folder / FILE).exists():
             try:
-                tensors, plain = _read(self.folder / FILE)
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-                log.info("%s: its checkpoint is damaged (%s): starting anew", self.title, error)
-            else:
+                header, plain = _about(self.folder / FILE)
                 then, now = plain["environment"], self.environment
                 other = [f"{key} {then.get(key)}, now {now[key]}" for key in now if then.get(key) != now[key]]
+                if plain["identity"] != self.identity:
+                    other = ["another config or data"]
+                if not other:
+                    self._check(state, header, plain)
+                    state.restore(_read(self.folder / FILE)[0], plain)
+                    history, self.kept = plain["history"], self._place(state)
+            except Exception as error:  # a file may hold anything
+                log.info("%s: its checkpoint is damaged (%s): starting anew", self.title, first_line(error)[:200])
+            else:
                 if other:
                     log.info("%s: its checkpoint was made with %s: starting anew", self.title, "; ".join(other))
                 else:
-                    state.restore(tensors, plain)
-                    history, self.kept = plain["history"], self._place(state)
                     log.info("%s: going on %s", self.title, self.kept)
-        (self.folder / HISTORY).write_text(history, encoding="utf-8")
+        with written(self.folder):
+            (self.folder / HISTORY).write_text(history, encoding="utf-8")
 
-    def _place(self, state: State) -> str:
+    def note(self, record: dict[str, Any]) -> None:
+        """Writes what is to be known of an epoch, as a line of the history."""
+        with written(self.folder), (self.folder / HISTORY).open("a", encoding="utf-8") as history:
+            history.write(json.dumps(record) + "\n")
+
+    def _check(self, state: State[Meter], header: Header, plain: dict[str, Any]) -> None:
+        """ValueError and the like unless a training of this length can have come so far."""
+        weights = sum(value.nbytes for value in state.model.state_dict().values())
+        if (self.folder / FILE).stat().st_size > LARGEST * weights + (1 << 28):
+            raise ValueError("it is too large for this network")
+        epoch, step = plain["epoch"], plain["step"]
+        if type(epoch) is not int or type(step) is not int:
+            raise ValueError("its steps are no whole numbers")
+        if not (0 <= epoch <= self.epochs and 0 <= step <= (state.steps if epoch < self.epochs else 0)):
+            raise ValueError(f"it is of epoch {epoch} and step {step}")
+        if len(read_history(plain["history"])) not in (0, epoch):
+            raise ValueError("its history is of other epochs")
+        state.check(header, plain)
+
+    def _place(self, state: State[Meter]) -> str:
         if state.step == 0:
             return f"after epoch {state.epoch} of {self.epochs}"
         return f"in epoch {state.epoch + 1} of {self.epochs}, after {state.step} of {state.steps} steps"
 
-    def _save(self, state: State) -> None:
+    def _save(self, state: State[Meter]) -> None:
         """Writes a checkpoint if one is due; ends the training if a signal wants that."""
+        self._whole, struck = state.versions, self.hold.struck
         by_epochs = self.every_epochs is not None and state.step == 0 and state.epoch % self.every_epochs == 0
         by_time = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
-        never = self.every_epochs is None and self.every_minutes is None
-        if by_epochs or by_time or (self._struck is not None and not never):
+        if by_epochs or by_time or (struck is not None and not self._never):
             self._write(state)
-        if self._struck is not None:
-            raise KeyboardInterrupt(self._struck)
+        if struck is not None:
+            raise KeyboardInterrupt(struck)
 
-    def _write(self, state: State) -> None:
+    def _write(self, state: State[Meter]) -> None:
         tensors, plain = state.pack()
-        plain |= {"environment": self.environment, "history": (self.folder / HISTORY).read_text("utf-8")}
+        history = (self.folder / HISTORY).read_text("utf-8")
+        plain |= {"environment": self.environment, "identity": self.identity, "history": history}
         try:
             text = json.dumps(plain)
         except TypeError as error:  # an optimizer may be anybody's
@@ -215,6 +156,25 @@ class Checkpoint:
     def forget(self) -> None:
         """Removes the checkpoint of a training that cannot succeed."""
         (self.folder / FILE).unlink(missing_ok=True)
+
+
+def read_history(text: str) -> list[dict[str, float]]:
+    """The epochs of a history.jsonl; ValueError or TypeError for what is none."""
+    epochs = [json.loads(line) for line in text.splitlines()]
+    for epoch in epochs:
+        if not all(type(value) in (int, float) for value in epoch.values()):
+            raise TypeError("its history holds something else than numbers")
+    return epochs
+
+
+def _about(path: Path) -> tuple[Header, dict[str, Any]]:
+    """What a checkpoint says that it holds; ValueError and the like for what is none."""
+    if path.is_symlink() or not path.is_file():
+        raise ValueError("it is no plain file")
+    header = header_of(path)
+    with safe_open(path, "pt") as file:
+        plain: dict[str, Any] = json.loads(file.metadata()["plain"])
+    return header, plain
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,9 +11,8 @@ import sys
 import traceback
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-from kd_cli import __version__
+from kd_cli import __version__, interruption
 from kd_cli.errors import KdError, did_you_mean
 from kd_cli.screen import answer, answer_path, prepare, quoting, say
 
@@ -29,10 +28,9 @@ CHOSEN = {"teacher.member": "teacher", "teacher.generalist": "teacher", "transfe
 
 
 def main() -> None:
-    """Entry point of the `kd` command. A signal to end it is taken as Ctrl-C is; Slurm gives SIGUSR1 as a warning."""
+    """Entry point of the `kd` command. A signal to end it is taken as Ctrl-C is."""
     prepare()
-    for number in ENDING:
-        signal.signal(number, _interrupt)
+    interruption.listen()
     try:
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt as stop:
@@ -127,6 +125,8 @@ def _hydra(name: str, words: list[str]) -> int:
     try:
         with quoting() if SHOWS_ALONE & set(words) or "-sc" in words else nullcontext():
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job.task)()
+        if interruption.Process.struck is not None:  # a launcher's workers have come to rest
+            raise KeyboardInterrupt(interruption.Process.struck)
         if job.Outcome.error is not None:
             raise job.Outcome.error
     except SystemExit as stop:
@@ -138,18 +138,30 @@ def _hydra(name: str, words: list[str]) -> int:
         status = 141
     except Exception as error:
         status = 1
-        if os.environ.get("KD_TRACEBACK"):
+        if interruption.Process.struck is not None:  # of a launcher whose workers were told to end
+            status = _interrupted(KeyboardInterrupt(interruption.Process.struck))
+        elif os.environ.get("KD_TRACEBACK"):
             say(traceback.format_exc().rstrip())
         elif isinstance(error, KdError):
             say(re.sub(r"\n(?! )", "\n  ", str(error)))  # no line of it looks like another message
         elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith(HYDRAS_VALUE_ERRORS):
             say(translate(error, name, typed, CONFIGS))
         elif isinstance(error, OSError):
-            say(f"output_dir must be a folder that can be written and has room, got an error: {error}.")
+            say(_of_disk(error))
         else:
             say(traceback.format_exc().rstrip())
     job.Sweep.shared = None  # also of a sweep that broke off
     return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
+
+
+def _of_disk(error: OSError) -> str:
+    """What to tell of an error outside a job: Hydra makes a run's folder itself."""
+    from kd_cli.disk import reason, refusal
+
+    modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if any(name == "hydra.core.utils" or "_launcher" in name or "_sweeper" in name for name in modules):
+        return str(refusal(Path.cwd(), error))
+    return f"{error.filename or 'A file'} cannot be used: {reason(error)}."
 
 
 def _close_sweep(folder: Path, status: int) -> int:
@@ -161,7 +173,7 @@ def _close_sweep(folder: Path, status: int) -> int:
         return status or 1
     all_completed = summarize(folder)
     answer_path(folder.absolute())
-    if status == 130:
+    if status - 128 in interruption.SIGNALS:
         say("Interrupted: the same command runs the jobs that are missing or did not complete.")
     return status or (0 if all_completed else 1)
 
@@ -226,16 +238,9 @@ def _complete(rest: list[str]) -> int:
     return _hydra(command.replace("-", "_"), ["-sc", *rest])
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    """Raises what Ctrl-C raises, once: `timeout` and schedulers send their signals twice."""
-    for again in ENDING:
-        signal.signal(again, signal.SIG_IGN)
-    raise KeyboardInterrupt(number)
-
-
 def _interrupted(stop: KeyboardInterrupt) -> int:
     say(
-        "Interrupted. Finished teachers, soft targets and students are kept, and the checkpoint of an unfinished one: "
-        "the same command goes on from there."
+        "Interrupted. Finished teachers, soft targets and students are kept, and what was written down of an "
+        "unfinished one: the same command goes on from there."
     )
     return 128 + (stop.args[0] if stop.args else signal.SIGINT)

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from kd_cli.accumulation import check_accumulate, joined, parts_of
 from kd_cli.augment import Augment
-from kd_cli.checkpoint import Checkpoint, State
+from kd_cli.checkpoint import Checkpoint
 from kd_cli.class_weights import check_class_weights
 from kd_cli.device import (
     PRECISIONS,
@@ -34,6 +34,7 @@ from kd_cli.patience import check_patience, exhausted
 from kd_cli.plateau import Plateau
 from kd_cli.prediction import predict
 from kd_cli.progress import log
+from kd_cli.state import State
 from kd_cli.stepping import bare_step, fused, keep_compiler_out, wants_closure
 from kd_cli.types import Batch, Split
 from kd_cli.views import show

@@ -4,11 +4,13 @@
     ├── ConfigError      a value that was typed is outside its rule
     ├── DataError        a data set is missing, damaged or does not fit
     ├── ArtifactError    a stored teacher, student or target folder cannot be used
-    └── TrainingError    training itself went wrong (the loss turned NaN)
+    ├── TrainingError    training itself went wrong (the loss turned NaN)
+    └── ForeignError     a file, a service or a device failed in somebody else's code
 
 Each is shown as one message, without a traceback, and ends the command with status 1.
 """
 
+import errno
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -34,6 +36,10 @@ class TrainingError(KdError):
     """Training itself went wrong."""
 
 
+class ForeignError(KdError):
+    """A file, a service or a device failed in somebody else's code."""
+
+
 def must(key: str, rule: str, value: Any, hint: str = "") -> ConfigError:
     """The house form of a refusal: `<key> must be <rule>, got <value>`, then what to do."""
     shown = value if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
@@ -50,3 +56,10 @@ def first_line(error: BaseException) -> str:
     """What fits into a line of an error."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def reason(error: OSError) -> str:
+    """What a file system said, and what helps where it is no fault of the file."""
+    said = error.strerror or first_line(error)
+    many = error.errno in (errno.EMFILE, errno.ENFILE)
+    return f"{said}; `ulimit -n 4096` allows more" if many else said

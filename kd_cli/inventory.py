@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kd_cli.artifacts import Artifact, digest_of, read_artifact
+from kd_cli.artifacts import Artifact, read_artifact
+from kd_cli.digests import digest_of
 from kd_cli.errors import ArtifactError
 
 KINDS = ("teachers", "soft_targets", "students")

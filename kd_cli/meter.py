@@ -57,7 +57,14 @@ class Meter:
         }
 
     def restore(self, plain: dict[str, Any]) -> None:
-        """The reverse of `pack`."""
+        """The reverse of `pack`; ValueError and the like, and nothing changed, for what no epoch can have been."""
+        counted = plain["right"], plain["labelled"], plain["seen"]
+        if not all(type(count) is int for count in counted) or not 0 <= counted[0] <= counted[1] <= counted[2]:
+            raise ValueError(f"it has counted {counted}")
+        if not all(type(number) is float for number in (plain["seconds"], *plain["sums"].values())):
+            raise TypeError("its sums are no numbers")
+        if plain["seen"] and "loss" not in plain["sums"]:
+            raise ValueError("it has no loss")
         self._sums, self.seen = dict(plain["sums"]), plain["seen"]
         self._right, self._labelled = plain["right"], plain["labelled"]
         self.started = time.perf_counter() - plain["seconds"]

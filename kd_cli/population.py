@@ -4,10 +4,9 @@ The step of a small network is mostly overhead, which a stack pays once. Each me
 of samples, dropout, optimizer's numbers and schedule, and becomes what `fit` makes of it alone, up to rounding.
 """
 
-import copy
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from kd_cli.checkpoint import Checkpoint
 from kd_cli.device import autocast, chosen_precision, float32_kernels, step_flops, threads_for
 from kd_cli.engine import Batches, Objective, Recipe, derive
 from kd_cli.errors import must
@@ -27,7 +27,9 @@ from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.plateau import Plateau
 from kd_cli.prediction import predict
+from kd_cli.state import State
 from kd_cli.stepping import bare_step, fused
+from kd_cli.tally import Tally
 from kd_cli.types import UNLABELLED, Batch, Split
 
 FIRST, THEN = (Normalise, nn.Flatten), (nn.Linear, nn.ReLU, Dropout)  # what the stack knows how to compute
@@ -84,6 +86,7 @@ def capacity(model: nn.Module, device: torch.device) -> int | None:
 def fit_population(
     members: Sequence[Member],
     validation: Split | None = None,
+    checkpoint: Checkpoint | None = None,
     on_step: Callable[[int, int], None] = lambda epoch, step: None,
     on_epoch: Callable[[dict[int, dict[str, float]]], None] = lambda records: None,
 ) -> tuple[list[bool], str]:
@@ -92,7 +95,7 @@ def fit_population(
     Members differ in weights, seed, in the numbers of one kind of objective and of one kind of optimizer; samples,
     views, targets and all else are those of the first. `on_epoch` is given what `fit` records of an epoch, by the
     member's place; `images_per_second` is the population's rate divided by its size. A member whose loss was lost gets
-    no more records. Raises ConfigError for what `check` refuses.
+    no more records. A `checkpoint` is of all together. Raises ConfigError for what `check` refuses.
     """
     recipe, device = members[0].recipe, members[0].batches.device
     for member in members:
@@ -126,35 +129,45 @@ def fit_population(
             constrain(stack.weights, recipe.max_norm)
         return logits.detach(), {name: term.detach() for name, term in terms.items()}
 
-    best: list[dict[str, Any] | None] = [None] * len(members)
-    fewest, sane = [math.inf] * len(members), [True] * len(members)
-    with threads_for(len(members) * flops), float32_kernels(device, len(members) * flops):
-        for epoch in range(recipe.epochs):
-            rates, tally = [group["lr"] for group in optimizer.param_groups], Tally(len(members), device)
-            for step, batch in enumerate(batches.epoch(epoch)):
+    tally = Tally(len(members), device)
+    together_as_one = nn.ModuleList(member.model for member in members)
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
+    state = State(together_as_one, optimizer, scheduler, scaler, tally, len(batches))
+    watch = checkpoint.watch(state, precision) if checkpoint is not None else nullcontext(lambda: None)
+    with threads_for(len(members) * flops), float32_kernels(device, len(members) * flops), watch as keep:
+        for epoch in range(state.epoch, recipe.epochs):
+            if not any(tally.sane):
+                break
+            if state.step == 0:
+                tally.begin([optimizer.param_groups[group]["lr"] for group in group_of])
+            for step, batch in enumerate(batches.epoch(epoch, state.step), state.step):
                 tally.add(batch, *learn(batch, [derive(seed, "dropout", epoch, step) for seed in batches.seeds]))
+                state.step = step + 1
                 on_step(epoch, step)
+                keep()
             records = {}
             for k, figures in enumerate(tally.figures()):
-                sane[k] = sane[k] and math.isfinite(figures["loss"])
-                if not sane[k]:
+                tally.sane[k] = tally.sane[k] and math.isfinite(figures["loss"])
+                if not tally.sane[k]:
                     continue
                 if validation is not None:
-                    wrong = int((predict(members[k].model, validation, device).argmax(1) != validation.labels).sum())
+                    model = members[k].model
+                    wrong = int((predict(model, validation, device).argmax(1) != validation.labels).sum())
                     figures["validation_accuracy"] = 1 - wrong / len(validation)
-                    if recipe.select == "best_validation" and wrong < fewest[k]:
-                        best[k], fewest[k] = copy.deepcopy(members[k].model.state_dict()), wrong
-                records[k] = {"epoch": epoch + 1, "lr": rates[group_of[k]], **figures}
+                    if recipe.select == "best_validation" and wrong < tally.fewest[k]:
+                        own = {f"{k}.{name}": value.clone() for name, value in model.state_dict().items()}
+                        state.best, tally.fewest[k] = (state.best or {}) | own, wrong
+                records[k] = {"epoch": epoch + 1, "lr": tally.rates[k], **figures}
+            state.epoch, state.step = epoch + 1, 0
             on_epoch(records)
-            if not any(sane):
-                break
-    for member, state in zip(members, best, strict=True):
-        if state is not None:
-            member.model.load_state_dict(state)
+            keep()
+    if state.best is not None:
+        together_as_one.load_state_dict(state.best, strict=False)
+    for member in members:
         for parameter in member.model.parameters():
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         member.model.eval()
-    return sane, precision
+    return tally.sane, precision
 
 
 class Together(Batches):
@@ -241,29 +254,3 @@ def constrain(weights: list[Tensor], max_norm: float) -> None:
     """Scales each unit's incoming weights down to length `max_norm`, for stacks `[S, in, out]`."""
     for weight in weights:
         weight.mul_(max_norm / weight.norm(dim=1, keepdim=True).clamp(min=max_norm))
-
-
-class Tally:
-    """Each member's means over the samples of an epoch, kept on the device until they are asked for."""
-
-    def __init__(self, members: int, device: torch.device) -> None:
-        self.started, self.seen = time.perf_counter(), 0
-        self.sums: dict[str, Tensor] = {}
-        self.right, self.labelled = torch.zeros(2, members, dtype=torch.int64, device=device)
-
-    def add(self, batch: Batch, logits: Tensor, terms: dict[str, Tensor]) -> None:
-        """Counts one batch, by its number of samples."""
-        n = batch.labels.shape[1]
-        for name, term in terms.items():
-            self.sums[name] = self.sums[name] + term * n if name in self.sums else term * n
-        self.right += (logits.argmax(2) == batch.labels).sum(1)
-        self.labelled += (batch.labels != UNLABELLED).sum(1)
-        self.seen += n
-
-    def figures(self) -> Iterator[dict[str, float]]:
-        """For each member: each loss term, the accuracy on the labelled samples, and its share of the images/s."""
-        rate = self.seen / (time.perf_counter() - self.started)
-        means = {name: (total / self.seen).tolist() for name, total in self.sums.items()}
-        for k, (right, labelled) in enumerate(zip(self.right.tolist(), self.labelled.tolist(), strict=True)):
-            accuracy = {"train_accuracy": right / labelled} if labelled else {}
-            yield {**{name: mean[k] for name, mean in means.items()}, **accuracy, "images_per_second": rate}

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kd_cli.disk import written
 from kd_cli.errors import ArtifactError
 
 RESULT = "result.json"
@@ -38,8 +39,9 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def _write(folder: Path, result: dict[str, Any]) -> None:
     temporary = folder / f".{RESULT}.{os.getpid()}"  # the same sweep may run twice at once
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / RESULT)
+    with written(folder):
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(folder / RESULT)
 
 
 def forget(folder: Path, output_dir: Path) -> None:

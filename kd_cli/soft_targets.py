@@ -13,6 +13,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd_cli.artifacts import FULL, Artifact, whole
+from kd_cli.artifacts import Artifact, whole
 from kd_cli.device import fits
+from kd_cli.disk import FULL
 from kd_cli.errors import ArtifactError, ConfigError, must
 from kd_cli.tensor_header import header_of
 from kd_cli.top_k import compress, rebuild
 from kd_cli.types import Split
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+OPEN_VIEWS = 8  # mapped at a time: each holds a descriptor, of which a process may have 1,024
 JOIN_PROBES = 256
 JOIN_TOLERANCE = 0.05  # of the logits' size: far above float16 and kernels, far below another image's logits
 
@@ -80,11 +83,17 @@ def check_room(folder: Path, samples: int, views: int, classes: int, storage: St
 
 
 def write_targets(
-    folder: Path, rows_of_view: Callable[[int], Iterable[Tensor]], split: Split, views: int, storage: Storage
+    folder: Path,
+    rows_of_view: Callable[[int], Iterable[Tensor]],
+    split: Split,
+    views: int,
+    storage: Storage,
+    about: Callable[[str, Path], None] = lambda name, written: None,
 ) -> None:
     """Writes the logits of each view, one file a view, and the samples they belong to.
 
     `rows_of_view` gives a view's float32 logits `[n, classes]` in blocks; a view that is there is not asked for again.
+    `about` is given the name of each file, and where it is written, before it is called so.
     """
     for view in range(views):
         shard = folder / f"logits-{view:05d}.safetensors"
@@ -93,8 +102,10 @@ def write_targets(
         blocks = [storage.pack(block) for block in rows_of_view(view)]
         with whole(shard) as working:
             save_file({name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}, working)
+            about(shard.name, working)
     samples = {"index": split.index, "crc32": split.images.checksums()}
-    save_file({name: value.contiguous() for name, value in samples.items()}, folder / "samples.safetensors")
+    with whole(folder / "samples.safetensors") as working:
+        save_file({name: value.contiguous() for name, value in samples.items()}, working)
 
 
 class SoftTargets:
@@ -113,11 +124,16 @@ class SoftTargets:
         shards = sorted(name for name in artifact.manifest["files"] if name.startswith("logits-"))
         self.joined = _mapped(artifact.file("samples.safetensors"))
         _expect(self.folder, self.joined, {"index": [torch.int64], "crc32": [torch.int64]})
-        self.views = [_mapped(self.folder / name) for name in shards]
-        for view in self.views:
+        self.views = [self.folder / name for name in shards]
+        size = 0
+        for path in self.views:
+            view = _mapped(path)
             self._check_shapes(view)
-        if device.type != "cpu" and fits(device, sum(tensor.nbytes for view in self.views for tensor in view.values())):
-            self.views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
+            size += sum(tensor.nbytes for tensor in view.values())
+        self._view: Callable[[int], dict[str, Tensor]] = lru_cache(OPEN_VIEWS)(lambda view: _mapped(self.views[view]))
+        if device.type != "cpu" and fits(device, size):
+            there = [{name: t.to(device) for name, t in _mapped(path).items()} for path in self.views]
+            self._view = there.__getitem__
 
     def __call__(self, positions: Tensor, view: int, images: Tensor) -> Tensor:
         """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""
@@ -137,10 +153,10 @@ class SoftTargets:
             fits = view["classes"].shape == shape and view["rest"].shape == (samples, len(self.temperatures))
             fits = fits and all(0 <= int(end) < self.classes for end in view["classes"].aminmax())
         if not fits:
-            raise ArtifactError(f"{self.folder} holds logits of other shapes than it states. Remove it.")
+            raise ArtifactError(f"{self.folder} holds logits of other shapes than it states.")
 
     def _rows(self, positions: Tensor, view: int) -> dict[str, Tensor]:
-        stored = self.views[view]
+        stored = self._view(view)
         there = positions.to(stored["logits"].device)
         return {name: tensor.index_select(0, there).to(self.device) for name, tensor in stored.items()}
 
@@ -150,7 +166,7 @@ class SoftTargets:
         """
         joined = self.joined
         if not torch.equal(joined["index"], split.index) or not torch.equal(joined["crc32"], split.images.checksums()):
-            raise ArtifactError(f"{self.folder} holds the logits of other samples than the transfer set. Remove it.")
+            raise ArtifactError(f"{self.folder} holds the logits of other samples than the transfer set.")
         samples, views = len(joined["index"]), len(self.views)
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randperm(samples * views, generator=generator)[:JOIN_PROBES].sort().values
@@ -163,7 +179,7 @@ class SoftTargets:
                 now = now.gather(1, rows["classes"].long())
             stored = rows["logits"].float()
             if not ((now - stored).norm(dim=1) <= JOIN_TOLERANCE * now.norm(dim=1) + 0.01).all():  # NaN too
-                raise ArtifactError(f"{self.folder} is not what this teacher says of the transfer set. Remove it.")
+                raise ArtifactError(f"{self.folder} is not what this teacher says of the transfer set.")
 
 
 def not_stated(temperatures: Sequence[float], temperature: float | None) -> ConfigError:
@@ -178,7 +194,7 @@ def _stated(artifact: Artifact) -> tuple[int, list[float]]:
     classes, temperatures = artifact.manifest.get("classes", 0), artifact.manifest.get("temperatures", [])
     numbers = isinstance(temperatures, list) and all(type(each) in (int, float) and each > 0 for each in temperatures)
     if type(classes) is not int or not numbers:
-        raise ArtifactError(f"{artifact.folder} states no number of classes, or no temperatures. Remove it.")
+        raise ArtifactError(f"{artifact.folder} states no number of classes, or no temperatures.")
     return classes, list(temperatures)
 
 
@@ -186,7 +202,7 @@ def _expect(folder: Path, tensors: dict[str, Tensor], wanted: dict[str, list[tor
     found = {name: tensor.dtype for name, tensor in tensors.items()}
     if set(found) != set(wanted) or any(dtype not in wanted[name] for name, dtype in found.items()):
         shown = ", ".join(f"{name} ({dtype})" for name, dtype in list(found.items())[:10])
-        raise ArtifactError(f"{folder} must hold {' and '.join(wanted)}, got {shown or 'nothing'}. Remove it.")
+        raise ArtifactError(f"{folder} must hold {' and '.join(wanted)}, got {shown or 'nothing'}.")
 
 
 def _mapped(path: Path) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 os.environ.pop("COLUMNS", None)  # pytest's workers have one: tables would take it for the width of a screen
 
@@ -40,6 +42,31 @@ def _threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def unprivileged() -> Callable[[Path], AbstractContextManager[None]]:
+    """A context in which permissions count, as they do not for root: the folder and those above it can be entered."""
+
+    @contextmanager
+    def without(folder: Path) -> Iterator[None]:
+        if os.geteuid() != 0:
+            yield
+            return
+        opened = [(above, above.stat().st_mode) for above in (folder, *folder.parents)]
+        for above, mode in opened:
+            if not mode & 0o001:
+                above.chmod(mode | 0o011)
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            for above, mode in opened:
+                if not mode & 0o001:
+                    above.chmod(mode)
+
+    return without
 
 
 @pytest.fixture

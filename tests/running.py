@@ -89,7 +89,7 @@ def files_below(folder: Path) -> list[str]:
 
 def seal(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes a manifest that agrees with itself, as whoever made the folder can."""
-    from kd_cli.artifacts import sealed
+    from kd_cli.digests import sealed
 
     (folder / "manifest.json").write_text(sealed({key: value for key, value in manifest.items() if key != "digest"}))
 

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from kd_cli import artifacts
-from kd_cli.artifacts import REBUILD, Artifact, Store, digest_of, open_artifact, read_artifact, whole
+from kd_cli.artifacts import REBUILD, Artifact, Store, open_artifact, read_artifact, whole
+from kd_cli.digests import digest_of
 from kd_cli.errors import ArtifactError, ConfigError
 
 IDENTITY = {"stage": "teacher", "seed": 0}
@@ -155,7 +157,7 @@ def test_a_manifest_that_an_attempt_left_unfinished_is_not_listed_in_the_next_on
         return fill(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts, "_sync", lambda path: 1 / 0)
+        patch.setattr(artifacts, "sync", lambda path: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             store.write("teachers", IDENTITY, continued)
     (unfinished,) = (store.root / "teachers").iterdir()
@@ -201,23 +203,24 @@ def test_a_file_written_whole_has_its_name_only_when_complete(tmp_path):
 
 
 def python_to_a_full_disk(folder: Path) -> dict[str, object]:
-    with (folder / "history.jsonl").open("w") as file, open("/dev/full", "w") as full:
-        file.write("x")
+    with whole(folder / "history.jsonl"), open("/dev/full", "w") as full:
         full.write("x")
     return {}
 
 
 def safetensors_to_a_full_disk(folder: Path) -> dict[str, object]:
-    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with whole(folder / "model.safetensors"):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
 @pytest.mark.parametrize("full", [python_to_a_full_disk, safetensors_to_a_full_disk])
 def test_a_full_disk_ends_in_one_message(store, full):
     with pytest.raises(ConfigError) as refusal:
         store.write("teachers", IDENTITY, full)
-    assert str(refusal.value) == (
-        f"output_dir must be a folder with room, got {str(store.root)!r}. "
-        "Its disk is full. Make room there: the same command then goes on."
+    assert re.fullmatch(
+        f"output_dir must be a folder with room, got '{store.root}/teachers/.*'. "
+        "Its disk is full. Make room there: the same command then goes on.",
+        str(refusal.value),
     )
     assert list((store.root / "teachers").iterdir()) == []
 

@@ -1,6 +1,11 @@
 import gzip
+import multiprocessing
+import os
 import pickle
 import struct
+import threading
+import tracemalloc
+import unicodedata
 from collections.abc import Callable
 from hashlib import md5
 from pathlib import Path
@@ -14,8 +19,10 @@ from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate
 
 from kd_cli.datasets import digits as digits_module
+from kd_cli.datasets import image_folder as folder_module
 from kd_cli.datasets import resident
 from kd_cli.datasets.cifar import CIFAR10_CLASSES, cifar10, cifar100
+from kd_cli.datasets.confusable import confusable
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.datasets.mnist import FASHION, FILES, fashion_mnist, mnist, read_idx
 from kd_cli.datasets.noise import noise
@@ -59,7 +66,7 @@ def test_stratified_follows_its_seed_alone():
     assert not torch.equal(first, stratified(labels, 20, seed=1))
 
 
-@pytest.mark.parametrize(("validation", "count"), [(0.25, 10), (0.5, 20), (1, 1), (12, 12), (39, 39), (12.0, 12)])
+@pytest.mark.parametrize(("validation", "count"), [(0.25, 10), (0.5, 20), (1, 1), (12, 12), (38, 38), (12.0, 12)])
 def test_carve_sets_a_fraction_or_a_count_apart(validation, count):
     split = toy([0, 1] * 20)
     rest, held_out = carve(split, validation, seed=0)
@@ -83,6 +90,52 @@ def test_carve_refuses_what_cannot_be_set_apart(validation):
     assert str(refusal.value) == (
         "dataset.validation must be a fraction below 1, a count below 40 (the size of the training split), or 0, "
         f"got {shown}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "validation", "count"),
+    [
+        ([0, 1, 2], 0.6, 2),
+        ([0, 1, 2], 1, 1),
+        ([0, 0, 0, 1, 1, 1, 2], 6, 6),
+        ([0] * 50 + [1] * 50 + [2], 0.99, 100),
+        ([0] * 97 + [1] * 3, 0.9, 90),
+        ([0, 1] * 20, 39, 39),
+    ],
+)
+def test_carve_refuses_to_take_the_only_images_of_a_class(labels, validation, count):
+    taken = stratified(torch.tensor(labels), count, seed=0).tolist()
+    left = [label for k, label in enumerate(labels) if k not in taken]
+    names = ", ".join(name for label, name in enumerate(["cat", "dog", "fox"]) if label in labels and label not in left)
+    with pytest.raises(ConfigError) as refusal:
+        carve(toy(labels), validation, seed=0, classes=["cat", "dog", "fox"])
+    assert str(refusal.value) == (
+        f"dataset.validation must be small enough to leave every class an image, got {validation}. Left empty: {names}."
+    )
+
+
+def test_a_data_set_set_apart_keeps_every_class_or_is_refused():
+    for count in range(1, 12):
+        split = toy([0] * 6 + [1] * 4 + [2] * 2)
+        try:
+            rest, held_out = carve(split, count, seed=0)
+        except ConfigError:
+            assert count > 6, "half of each class can always be spared"
+            continue
+        assert set(rest.labels.tolist()) == {0, 1, 2}
+        assert len(held_out) == count
+
+
+@pytest.mark.parametrize(
+    ("labels", "fraction", "left"),
+    [([0] * 60 + [1] * 40, 0.001, "dog"), ([0] * 97 + [1] * 3, 0.1, "dog"), ([0, 1, 1, UNLABELLED], 0.3, "cat")],
+)
+def test_labels_too_few_for_every_class_are_refused(labels, fraction, left):
+    with pytest.raises(ConfigError) as refusal:
+        with_labels(toy(labels), fraction, 0, ["cat", "dog"])
+    assert str(refusal.value) == (
+        f"transfer.labels must be large enough for a label of every class, got {fraction}. Left empty: {left}."
     )
 
 
@@ -226,6 +279,10 @@ def test_noise_follows_its_seed_alone():
     [
         ({"samples": 0}, "dataset.samples must be a whole number ≥ 1, got 0."),
         ({"height": 2.5}, "dataset.height must be a whole number ≥ 1, got 2.5."),
+        (
+            {"samples": 1, "height": 2**15, "width": 2**15},
+            "dataset.channels × dataset.height × dataset.width must be at most 4,194,304, got 1073741824.",
+        ),
         ({"samples": 10**9}, "dataset.samples must be such that the images take at most 2 GiB, got 1000000000."),
         ({"mean": 1.5}, "dataset.mean must be between 0 and 1, got 1.5."),
         ({"mean": float("nan")}, "dataset.mean must be between 0 and 1, got nan."),
@@ -238,6 +295,15 @@ def test_noise_outside_its_rules_is_refused(arguments, message):
     with pytest.raises(ConfigError) as refusal:
         noise(**arguments)
     assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize(("groups", "classes_each"), [(10**6, 2), (2, 501), (10**5, 10**5)])
+def test_confusable_classes_are_bounded(groups, classes_each):
+    with pytest.raises(ConfigError) as refusal:
+        confusable(groups=groups, classes_each=classes_each)
+    assert str(refusal.value) == (
+        f"dataset.groups × dataset.classes_each must be at most 1,000, got {groups * classes_each}."
+    )
 
 
 def test_the_fingerprint_follows_the_content_of_the_splits():
@@ -341,6 +407,69 @@ def test_the_lengths_of_a_truncated_idx_file_are_told(tmp_path):
     with pytest.raises(DataError) as refusal:
         read_idx(path, 1)
     assert str(refusal.value) == f"{path} is truncated or altered: 1,200 bytes, 1,208 by its header."
+
+
+@pytest.mark.parametrize("announced", [10, 1 << 31, (1 << 32) - 1])
+def test_no_more_is_unpacked_than_the_header_announces_and_a_gigabyte(tmp_path, announced):
+    """256 MB of zeros in a small file, of which the header announces less or more."""
+    path = tmp_path / "labels.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(bytes([0, 0, 8, 1]) + struct.pack(">I", announced))
+        for _ in range(256):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as refusal:
+            read_idx(path, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    found = "19 bytes or more" if announced == 10 else "268,435,464 bytes (at most 1,073,741,824 are read)"
+    assert str(refusal.value) == f"{path} is truncated or altered: {found}, {8 + announced:,} by its header."
+    assert peak < (1 << 20 if announced == 10 else 5 << 28)
+
+
+def test_a_sparse_file_of_a_terabyte_is_refused(tmp_path):
+    path = tmp_path / "labels"
+    path.write_bytes(bytes([0, 0, 8, 1]) + struct.pack(">I", 5))
+    os.truncate(path, 1 << 40)
+    with pytest.raises(DataError, match=r"is truncated or altered: 14 bytes or more, 13 by its header\.$"):
+        read_idx(path, 1)
+
+
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, arrays, unprivileged):
+    lay(tmp_path, arrays, packed=False)
+    (tmp_path / FILES[2]).chmod(0)
+    with unprivileged(tmp_path), pytest.raises(DataError) as refusal:
+        mnist(str(tmp_path), download=False)
+    assert str(refusal.value) == f"{tmp_path / FILES[2]} cannot be read: Permission denied."
+
+
+def test_the_files_of_mnist_are_not_those_of_fashion_mnist(original):
+    with pytest.raises(DataError) as refusal:
+        fashion_mnist(str(original), download=False)
+    assert str(refusal.value) == (
+        f"{original / FILES[0]}.gz is a file of MNIST, not of fashion_mnist. Choose dataset=mnist, or another "
+        "dataset.root=…."
+    )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_file_of_mnist_among_others_is_found_out(original, name):
+    for file in FILES:
+        if file != name:
+            (original / f"{file}.gz").unlink()
+            shape = read_idx(ORIGINAL / f"{file}.gz", 3 if "images" in file else 1).shape
+            (original / file).write_bytes(idx(np.arange(np.prod(shape)).astype(np.uint8).reshape(shape) % 10))
+    with pytest.raises(DataError, match=rf"^{original / name}\.gz is a file of MNIST, not of fashion_mnist\."):
+        fashion_mnist(str(original), download=False)
+
+
+def test_the_layout_that_names_the_data_set_comes_first(tmp_path, arrays):
+    lay(tmp_path, {name: array * 0 for name, array in arrays.items()}, packed=False)
+    lay(tmp_path / "FashionMNIST/raw", arrays, packed=True)
+    loaded = fashion_mnist(str(tmp_path), download=False)
+    assert torch.equal(pixels_of(loaded.train)[:, 0], torch.from_numpy(arrays[FILES[0]]))
 
 
 @pytest.mark.parametrize(
@@ -451,14 +580,32 @@ def test_the_binary_version_of_cifar100_brings_its_class_names(tmp_path):
     assert cifar100(str(tmp_path), download=False).classes == tuple(names)
 
 
+def test_one_cifar_is_not_the_other(tmp_path):
+    lay_binary(tmp_path, hundred=True)
+    with pytest.raises(DataError, match=r"^dataset\.root must be a folder that holds CIFAR10, got "):
+        cifar10(str(tmp_path), download=False)
+    (tmp_path / "cifar-100-binary").rename(tmp_path / "cifar-10-batches-bin")
+    with pytest.raises(DataError, match=r"data_batch_1\.bin is missing"):
+        cifar10(str(tmp_path), download=False)
+
+
+def test_too_few_class_names_of_cifar100_are_refused(tmp_path):
+    lay_binary(tmp_path, hundred=True)
+    names = tmp_path / "cifar-100-binary" / "fine_label_names.txt"
+    names.write_text("apple\n")
+    with pytest.raises(DataError, match=rf"^{names} must name 100 classes, got 1\."):
+        cifar100(str(tmp_path), download=False)
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
+        (lambda path: os.truncate(path, 3073 << 30), "is truncated or altered: 3,299,608,625,152 bytes (at most"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is truncated or altered: 12,291 bytes are not whole"),
         (lambda path: path.write_bytes(b""), "is truncated or altered: 0 bytes are not whole records of 3073."),
         (Path.unlink, "is missing. Unpack the binary version again, or remove "),
     ],
-    ids=["truncated", "empty", "missing"],
+    ids=["a terabyte", "truncated", "empty", "missing"],
 )
 def test_a_damaged_binary_file_of_cifar_is_refused_by_name(tmp_path, harm, message):
     lay_binary(tmp_path, hundred=False)
@@ -684,6 +831,209 @@ def test_an_image_in_no_class_of_the_training_split_is_refused(tree, name):
     assert str(refusal.value) == f"{path} is in no class of {tree / 'train'} (cat, dog)."
 
 
+def test_a_class_folder_may_be_a_link_and_links_may_lead_back(tree):
+    (tree / "train" / "cat").rename(tree / "cats")
+    (tree / "train" / "cat").symlink_to(tree / "cats", target_is_directory=True)
+    (tree / "cats" / "again").symlink_to(tree / "cats", target_is_directory=True)
+    (tree / "cats" / "up").symlink_to(tree, target_is_directory=True)
+    (tree / "train" / "dog" / "linked.png").symlink_to(tree / "cats" / "a.png")
+    listed = [Path(path).relative_to(tree / "train").as_posix() for path in load_folder(tree).train.images.paths]
+    cats = [name for name in listed if name.startswith("cat/") and "up" not in name]
+    assert cats == ["cat/a.png", "cat/b.png"], "each real folder once"
+    assert "dog/linked.png" in listed
+
+
+HIDDEN = ["._a.png", ".hidden/x.png", "__MACOSX/x.png", "@eaDir/x.png", ".ipynb_checkpoints/x.png", "Thumbs.db"]
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("where", ["train", "train/cat", "test/dog", "transfer", "."])
+def test_what_systems_and_tools_leave_is_nobodys(tree, where, name, caplog):
+    draw(tree / "transfer/loose.png", 3)
+    first = load_folder(tree)
+    (tree / where / name).parent.mkdir(parents=True, exist_ok=True)
+    (tree / where / name).write_bytes(b"whatever")
+    caplog.clear()
+    second = load_folder(tree)
+    assert (second.classes, second.fingerprint) == (first.classes, first.fingerprint)
+    assert name not in caplog.text
+
+
+def test_a_class_without_images_is_refused_by_name(tree):
+    for name in ("fox", "yak", "__pycache__"):
+        (tree / "train" / name).mkdir()
+    (tree / "train/yak/photo.heic").write_bytes(b"x")
+    with pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    start, _, end = str(refusal.value).partition(" (")
+    assert start == f"{tree / 'train'} must hold images"
+    assert end.endswith(") of every class, got none of: fox, yak. Fill these folders, or remove them.")
+
+
+def test_a_class_without_test_images_is_told(tree, caplog):
+    load_folder(tree)
+    assert "holds no images of" not in caplog.text
+    (tree / "test/dog/e.bmp").unlink()
+    load_folder(tree)
+    assert f"{tree / 'test'} holds no images of: dog" in caplog.text
+
+
+def test_a_link_to_nowhere_and_a_pipe_are_listed(tree):
+    (tree / "train/cat/gone.png").symlink_to(tree / "nowhere.png")
+    os.mkfifo(tree / "train/dog/pipe.png")
+    with pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    assert str(refusal.value) == (
+        "2 image(s) cannot be decoded; mend or remove them:\n"
+        f"  {tree}/train/cat/gone.png: cannot be read (No such file or directory)\n"
+        f"  {tree}/train/dog/pipe.png: no plain file"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".pbm", ".PNM"])
+def test_the_less_common_names_of_images(tree, suffix):
+    image = Image.fromarray(np.random.default_rng(5).integers(0, 256, (9, 9), dtype=np.uint8))
+    image.save(tree / f"train/cat/z{suffix}", "JPEG" if suffix.lower().startswith(".j") else "PPM")
+    assert [Path(path).name for path in load_folder(tree).train.images.paths][2] == f"z{suffix}"
+
+
+def test_files_that_are_no_images_are_told(tree, caplog):
+    for name in ("train/dog/x.heic", "test/cat/y", "train/read me.md"):
+        (tree / name).write_bytes(b"x")
+    load_folder(tree)
+    told = ", ".join(str(tree / name) for name in ("train/cat/notes.txt", "train/dog/x.heic", "train/read me.md"))
+    assert f"4 file(s) below {tree} are no images by their names and are left out: {told}" in caplog.text
+
+
+def test_folders_and_files_that_may_not_be_read_are_named(tree, unprivileged):
+    (tree / "train/cat/a.png").chmod(0)
+    with unprivileged(tree), pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    assert str(refusal.value) == (
+        "1 image(s) cannot be decoded; mend or remove them:\n"
+        f"  {tree}/train/cat/a.png: cannot be read (Permission denied)"
+    )
+    (tree / "train/dog/deep").chmod(0)
+    with unprivileged(tree), pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    assert str(refusal.value) == f"1 folder(s) cannot be read:\n  {tree}/train/dog/deep: Permission denied"
+    (tree / "train").chmod(0)
+    with unprivileged(tree), pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    assert str(refusal.value) == f"{tree}/train cannot be read: Permission denied."
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+
+
+def test_names_in_two_forms_of_unicode_are_one_class(tree):
+    draw(tree / "train" / COMPOSED / "x.png", 1)
+    draw(tree / "test" / DECOMPOSED / "x.png", 2)
+    dataset = load_folder(tree)
+    assert dataset.classes == (COMPOSED, "cat", "dog") or dataset.classes == (*sorted(["cat", "dog", COMPOSED]),)
+    assert dataset.classes[int(dataset.test.labels[0])] == COMPOSED
+    part = without_classes(dataset.train, "transfer.only_classes", [DECOMPOSED], dataset.classes, omit=False)
+    assert [Path(path).parent.name for path in part.images.paths] == [COMPOSED]
+
+
+def test_two_folders_whose_names_read_alike_are_told_apart(tree):
+    for name in (COMPOSED, DECOMPOSED):
+        draw(tree / "train" / name / "x.png", 1)
+    with pytest.raises(DataError) as refusal:
+        load_folder(tree)
+    assert str(refusal.value) == (
+        f"{tree / 'train'} must hold one folder for each class, got 'cafe\\u0301' and 'caf\\xe9', which read alike. "
+        "Join them."
+    )
+
+
+def test_images_of_hardly_more_than_one_shade_are_told(tmp_path, caplog):
+    draw_dark(tmp_path, most=3)
+    load_folder(tmp_path)
+    assert "image_folder: the training images hold hardly anything but one shade: their pixels are " in caplog.text
+    caplog.clear()
+    draw_dark(tmp_path, most=30)
+    load_folder(tmp_path)
+    assert caplog.text == ""
+
+
+def draw_dark(root: Path, most: int) -> None:
+    for part in ("train", "test"):
+        for k in range(4):
+            pixels = np.random.default_rng(k).integers(0, most + 1, (6, 6), dtype=np.uint8)
+            (root / part / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / part / "ab"[k % 2] / f"{k}.png")
+
+
+# Images that do not fit into memory.
+
+
+@pytest.fixture
+def streamed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for k in range(7):
+        draw(tree / f"train/cat/more-{k}.png", 50 + k)
+    monkeypatch.setattr(folder_module, "KEPT", 0)
+    return tree
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 50])
+def test_what_is_decoded_anew_is_what_is_kept_in_memory(streamed, workers, monkeypatch):
+    anew = load_folder(streamed, workers=workers)
+    monkeypatch.setattr(folder_module, "KEPT", 1 << 30)
+    kept = load_folder(streamed, workers=workers)
+    assert (anew.train.images.decoded, kept.train.images.decoded is None) == (None, False)
+    batches = [torch.tensor([7, 0, 3]), torch.tensor([1]), torch.tensor([2, 2, 9, 4]), torch.arange(10)]
+    for _ in range(2):  # two epochs
+        pairs = zip(anew.train.images.stream(batches, CPU), kept.train.images.stream(batches, CPU), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+    assert (anew.fingerprint, anew.train.images.digest) == (kept.fingerprint, kept.train.images.digest)
+    assert torch.equal(anew.train.images.checksums(), kept.train.images.checksums())
+    some = torch.tensor([5, 1])
+    chosen = [split.select(some) for split in (anew.train, kept.train)]
+    assert torch.equal(*map(pixels_of, chosen))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("harm", "now"),
+    [
+        (Path.unlink, "cannot be read (No such file or directory)"),
+        (lambda path: path.write_bytes(b"x"), "changed"),
+        (lambda path: draw(path, 1), "changed"),
+    ],
+    ids=["vanished", "damaged", "another"],
+)
+def test_an_image_that_changes_amid_training_is_named(streamed, workers, harm, now):
+    images = load_folder(streamed, workers=workers).train.images
+    harm(streamed / "train/cat/b.png")
+    stream = images.stream([torch.tensor([0]), torch.tensor([1]), torch.tensor([2])], CPU)
+    next(stream)
+    with pytest.raises(DataError) as refusal:
+        list(stream)
+    assert str(refusal.value) == (
+        f"{streamed}/train/cat/b.png could be decoded when the data were loaded, and now: {now}. "
+        "Put it back as it was: the same command then goes on."
+    )
+
+
+def test_a_stream_that_is_left_needs_no_process_and_leaves_no_thread_behind(streamed):
+    before = threading.active_count()
+    stream = load_folder(streamed, workers=2).train.images.stream([torch.tensor([0])] * 50, CPU)
+    next(stream)
+    assert multiprocessing.active_children() == [], "processes would need shared memory, and a start in each epoch"
+    stream.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(("channels", "most"), [(1, 2048), (3, 1182)])
+def test_a_size_whose_batches_would_fill_memory_is_refused(tree, channels, most):
+    with pytest.raises(ConfigError) as refusal:
+        load_folder(tree, channels=channels, size=most + 1)
+    assert (
+        str(refusal.value) == f"dataset.size must be at most {most} with dataset.channels={channels}, got {most + 1}."
+    )
+
+
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_a_missing_part_is_told_with_the_layout(tree, part):
     (tree / part).rename(tree / "elsewhere")
@@ -788,3 +1138,9 @@ def test_a_fraction_that_leaves_a_class_empty_is_refused(fraction, message) -> N
     with pytest.raises(ConfigError) as refusal:
         fraction_of(numbered([0] * 95 + [1] * 5), fraction, 0, ["a", "b"])
     assert str(refusal.value) == f"transfer.fraction {message}"
+
+
+def test_a_fraction_of_unlabelled_samples_that_leaves_none_is_refused() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        fraction_of(numbered([UNLABELLED] * 10), 0.01, 0, ["a", "b"])
+    assert str(refusal.value) == "transfer.fraction must be large enough for a sample, got 0.01."

@@ -15,6 +15,7 @@ from running import KD, TINY, Outcome, environment, inside
 from torch import Tensor, nn
 
 from kd_cli.augment import Shift
+from kd_cli.digests import sealed
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
@@ -38,6 +39,10 @@ def manifest(done: Outcome, folder: Path) -> dict[str, Any]:
 def shards(folder: Path) -> dict[str, tuple[int, str]]:
     found = sorted((folder / "outputs" / "soft_targets").glob("*/logits-*"))
     return {path.name: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()) for path in found}
+
+
+def reseal(checkpoint: Path, how: dict[str, Any]) -> None:
+    checkpoint.write_text(sealed({key: value for key, value in how.items() if key != "digest"}))
 
 
 def killed(folder: Path, *words: str) -> dict[str, tuple[int, str]]:
@@ -78,7 +83,7 @@ def test_a_dump_goes_on_as_it_was_begun_or_anew(changed: dict[str, Any], kept: b
     assert (how["batch_size"], how["memory_format"]) == (256, "channels_last")
     how["batch_size"] = 100
     how["environment"] |= changed
-    checkpoint.write_text(json.dumps(how))
+    reseal(checkpoint, how)
     before = torch.get_num_threads()
     about = manifest(inside(*words, cwd=tmp_path), tmp_path)
     assert (left.items() <= shards(tmp_path).items()) is kept

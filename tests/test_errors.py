@@ -341,7 +341,8 @@ def test_an_output_folder_below_a_plain_file(below: str, tmp_path: Path) -> None
     (tmp_path / "plain").write_text("mine")
     done = inside("distill", f"output_dir={below}", cwd=tmp_path)
     assert (done.status, done.out) == (1, "")
-    assert done.err.startswith("output_dir must be a folder that can be written and has room, got an error: ")
+    assert done.err.startswith(f"output_dir must be a folder that can be written, got '{below}/runs/")
+    assert done.err.endswith("'. Not a directory.\n")
     assert done.err.count("\n") == 1
     assert files_below(tmp_path) == ["plain"]
     assert (tmp_path / "plain").read_text() == "mine"
@@ -353,7 +354,8 @@ def test_an_output_folder_without_permission(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     done = inside("distill", "output_dir=locked", cwd=tmp_path)
     assert done.status == 1
-    assert done.err.startswith("output_dir must be a folder that can be written and has room, got an error: ")
+    assert done.err.startswith("output_dir must be a folder that can be written, got 'locked/runs")
+    assert done.err.endswith("Permission denied.\n")
 
 
 def test_a_refusal_leaves_what_was_there_before(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from running import TINY, Outcome, inside, seal
 from safetensors.torch import load_file, save, save_file
 
 import kd_cli
-from kd_cli.artifacts import open_artifact
+from kd_cli.artifacts import REBUILD, open_artifact
 from kd_cli.errors import ArtifactError
 from kd_cli.models.pretrained import torchvision
 from kd_cli.soft_targets import SoftTargets
@@ -447,7 +447,7 @@ def test_targets_with_fewer_views_than_asked_for_are_not_used(tmp_path: Path) ->
     forget("logits-00001.safetensors")(targets)
     done = inside(*words, "seed=1", cwd=tmp_path)
     assert (done.status, done.out, "Traceback" in done.err) == (1, "", False)
-    assert done.err.splitlines()[-1] == f"{targets} holds 1 views instead of 2. Remove it."
+    assert done.err.splitlines()[-1] == f"{targets} holds 1 views instead of 2. {REBUILD}"
 
 
 def test_a_teacher_in_the_store_with_other_weights_is_not_used(made: Outcome, outputs: Path, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kd_cli.artifacts import digest_of
 from kd_cli.augment import Shift
 from kd_cli.cli import CONFIGS
+from kd_cli.digests import digest_of
 from kd_cli.stages import job  # noqa: F401  registers the schemas and resolvers
 from kd_cli.stages.compose import identity_of, instantiate
 from kd_cli.stages.dump_targets import targets_identity

@@ -224,7 +224,7 @@ def test_a_model_of_my_own_inherits_no_key_of_the_recipes_model(recipe: str, tmp
         (["model@teacher.model=cnn_small", "teacher.model.widths=[8]"], None),
         (
             ["teacher=ensemble", "teacher.size=1", "teacher.member=cnn_digits", "model@teacher.member.model=mlp_30"],
-            "teacher.member.model is of the family mlp, and trained by the recipe of teacher.member=cnn_digits, which was",
+            "teacher.member.model is of the family mlp, and trained by the recipe of teacher.member=cnn_digits, which",
         ),
     ],
 )
@@ -236,3 +236,27 @@ def test_a_teacher_of_another_family_than_its_recipe_is_said(
     assert done.status == 0, done.err
     assert ("is of the family" in done.err) == (said is not None)
     assert (said or "") in done.err
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "hint"),
+    [
+        ("kd_cli.datasets.digits.digits", "_partial_: true\n", "With _partial_ it is not called."),
+        ("builtins.dict", "", "It gives a dict."),
+    ],
+)
+def test_a_data_set_that_is_none_is_refused(tmp_path: Path, target: str, more: str, hint: str) -> None:
+    (tmp_path / "my_configs" / "dataset").mkdir(parents=True)
+    (tmp_path / "my_configs" / "dataset" / "none.yaml").write_text(f"_target_: {target}\n{more}")
+    expected = f"must be a mapping whose _target_ gives a kd_cli.types.Dataset, got {target!r}. {hint}\n"
+    for word, key in (("dataset=none", "dataset"), ("transfer.dataset=none", "transfer.dataset")):
+        done = inside("distill", "--config-dir", "my_configs", word, *TINY, cwd=tmp_path)
+        assert (done.status, done.out, done.err) == (1, "", f"{key} {expected}")
+        assert not (tmp_path / "outputs").exists()
+
+
+def test_evaluate_refuses_a_data_set_that_is_none(tmp_path: Path) -> None:
+    made = inside("train-teacher", TINY[0], cwd=tmp_path).run
+    done = inside("evaluate", f"path={made}", "dataset=digits", "+dataset._partial_=true", cwd=tmp_path)
+    assert (done.status, done.out) == (1, "")
+    assert done.err.endswith("got 'kd_cli.datasets.digits.digits'. With _partial_ it is not called.\n")

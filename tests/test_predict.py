@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from running import files_below, inside, kd
 
 import kd_cli
@@ -36,7 +36,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
     for k, image in enumerate(pixels):
         where = folder / "more" if k == 19 else folder
         Image.frombytes("L", (8, 8), bytes(image.flatten().tolist())).save(where / f"{k:02d}.png")
-    (folder / "notes.txt").write_text("no image")
+    (folder / ".DS_Store").write_text("no image")
     return folder, test.labels[:20].tolist()
 
 
@@ -111,6 +111,63 @@ def test_images_that_cannot_be_decoded_are_all_listed_and_nothing_is_answered(te
     first, *listed = done.err.splitlines()
     assert first == "2 image(s) cannot be decoded; mend or remove them:"
     assert [line.strip().partition(": ")[0] for line in listed] == ["bad.png", "worse.jpg"]
+
+
+def test_every_file_that_is_not_classified_is_named_and_the_status_says_so(teacher: Path, tmp_path: Path) -> None:
+    for name in ("a/0.png", "a/1.JFIF", "2.bmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 90).save(tmp_path / name, "JPEG" if name.endswith("JFIF") else None)
+    for name in ("a/photo.heic", "notes.txt", "b.avif", "no_suffix", ".DS_Store", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"x")
+    for hidden in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+        (tmp_path / hidden).mkdir()
+        (tmp_path / hidden / "x.png").write_bytes(b"x")
+    done = inside("predict", f"path={teacher}", "images=.", "format=json", cwd=tmp_path)
+    assert [row["file"] for row in json.loads(done.out)] == ["2.bmp", "a/0.png", "a/1.JFIF"]
+    assert done.status == 1
+    assert done.err.splitlines() == [
+        "4 file(s) are no images by their names, and are not classified:",
+        *(f"  {name}" for name in ("a/photo.heic", "b.avif", "no_suffix", "notes.txt")),
+    ]
+
+
+def test_a_folder_behind_a_link_is_classified_too(
+    teacher: Path, images: tuple[Path, list[int]], tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "linked").symlink_to(images[0], target_is_directory=True)
+    done = inside("predict", f"path={teacher}", "images=pictures", "format=json", cwd=tmp_path)
+    assert (done.status, len(json.loads(done.out))) == (0, 20)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "DDS", "EPS"])
+@pytest.mark.parametrize("name", ["x.png", "x"])
+def test_a_file_of_another_format_is_refused_in_one_message(
+    teacher: Path, kind: str, name: str, tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8), (3, 100, 40)).save(tmp_path / name, kind)
+    for cut in (None, 60):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:cut])
+        done = inside("predict", f"path={teacher}", f"images={name}", cwd=tmp_path)
+        assert (done.status, done.out) == (1, "")
+        assert done.err == (
+            "1 image(s) cannot be decoded; mend or remove them:\n"
+            f"  {name}: no image of a kind that is read (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)\n"
+        )
+
+
+def test_black_icons_on_a_transparent_ground_are_seen(
+    teacher: Path, images: tuple[Path, list[int]], tmp_path: Path
+) -> None:
+    """The first test digit, drawn in black on nothing, is answered as it is in black on white."""
+    digit = Image.open(images[0] / "00.png")
+    black = Image.new("L", (8, 8), 0)
+    (tmp_path / "icons").mkdir()
+    Image.merge("LA", (black, digit)).save(tmp_path / "icons" / "clear.png")
+    ImageOps.invert(digit).save(tmp_path / "icons" / "opaque.png")
+    done = inside("predict", f"path={teacher}", "images=icons", "format=json", cwd=tmp_path)
+    one, other = json.loads(done.out)
+    assert (one["class"], one["probability"]) == (other["class"], pytest.approx(other["probability"], abs=0.01))
 
 
 def test_a_folder_without_images(teacher: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import os
+import resource
 import subprocess
 import sys
 from collections import namedtuple
@@ -71,6 +73,27 @@ def test_the_folder_holds_one_file_a_view_and_the_samples(dump, named):
     assert all(tensor.dtype == torch.int64 for tensor in samples.values())
 
 
+def test_more_views_than_a_process_may_open_files(dump, named):
+    split, views = named.split, 80
+    artifact = dump(split, views=views)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free_descriptor() + 20, before[1]))
+    try:
+        stored = SoftTargets(artifact, CPU)
+        for view in (*range(views), 3, 0):
+            assert torch.equal(stored(torch.tensor([5, 40]), view, torch.empty(0)), tell(split, view, [5, 40]))
+        stored.check(split, lambda view, positions: tell(split, view, positions))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert len(stored.views) == views
+
+
+def first_free_descriptor() -> int:
+    free = os.dup(0)
+    os.close(free)
+    return free
+
+
 def test_every_step_gets_the_logits_of_its_own_samples_and_view(dump, named):
     split = named.split
     batches = Batches(split, 8, seed=3, device=CPU, views=3, targets=SoftTargets(dump(split), CPU))
@@ -138,9 +161,7 @@ def test_other_samples_than_those_dumped_are_refused(dump, named, change):
     artifact = dump(named.split)
     with pytest.raises(ArtifactError) as refusal:
         SoftTargets(artifact, CPU).check(change(named.split), partial(tell, named.split))
-    assert str(refusal.value) == (
-        f"{artifact.folder} holds the logits of other samples than the transfer set. Remove it."
-    )
+    assert str(refusal.value) == (f"{artifact.folder} holds the logits of other samples than the transfer set.")
 
 
 def test_reading_takes_no_memory_of_the_process(dump):
@@ -216,7 +237,7 @@ def test_check_refuses_logits_of_another_sample_view_class_or_teacher(dump, name
     stored = SoftTargets(dump(split, logits=logits.__getitem__), CPU)
     with pytest.raises(ArtifactError) as refusal:
         stored.check(split, lambda view, positions: recompute(logits, view, positions))
-    assert str(refusal.value) == f"{stored.folder} is not what this teacher says of the transfer set. Remove it."
+    assert str(refusal.value) == f"{stored.folder} is not what this teacher says of the transfer set."
 
 
 def test_check_asks_for_at_most_256_pairs(dump, named):

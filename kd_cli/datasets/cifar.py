@@ -8,11 +8,12 @@ import torch
 
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import assemble, whole
-from kd_cli.errors import DataError
+from kd_cli.errors import DataError, reason
 from kd_cli.types import Dataset, Split
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PIXELS = 3 * 32 * 32
+LARGEST = 1 << 30  # bytes of a file: six times the largest published one
 
 
 def cifar10(root: str, download: bool = True, validation: float = 0, seed: int = 0) -> Dataset:
@@ -33,7 +34,9 @@ def cifar100(root: str, download: bool = True, validation: float = 0, seed: int 
     if binary.is_dir():
         train, test = _read_binary(binary, ["train.bin"], 2), _read_binary(binary, ["test.bin"], 2)
         names = binary / "fine_label_names.txt"
-        classes = tuple(names.read_text("utf-8").split() if names.is_file() else (str(k) for k in range(100)))
+        classes = tuple(names.read_text(encoding="utf-8").split() if names.is_file() else (str(k) for k in range(100)))
+        if len(classes) != 100:
+            raise DataError(f"{names} must name 100 classes, got {len(classes)}. Unpack the binary version again.")
     else:
         train, test, classes = _read_python("CIFAR100", root, download)
     return assemble("cifar100", train, test, classes, (3, 32, 32), validation, seed)
@@ -47,12 +50,14 @@ def _read_binary(folder: Path, files: list[str], label_bytes: int) -> Split:
         path = folder / name
         if not path.is_file():
             raise DataError(f"{path} is missing. Unpack the binary version again, or remove {folder}.")
-        content = np.fromfile(path, np.uint8)
-        if len(content) == 0 or len(content) % record:
-            raise DataError(
-                f"{path} is truncated or altered: {len(content):,} bytes are not whole records of {record}."
-            )
-        rows.append(content.reshape(-1, record))
+        size = path.stat().st_size
+        if size == 0 or size % record or size > LARGEST:
+            limit = f" (at most {LARGEST:,} are read)" if size > LARGEST else ""
+            raise DataError(f"{path} is truncated or altered: {size:,} bytes{limit} are not whole records of {record}.")
+        try:
+            rows.append(np.fromfile(path, np.uint8).reshape(-1, record))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {reason(error)}.") from error
     table = torch.from_numpy(np.concatenate(rows))
     return whole(Resident(table[:, label_bytes:].reshape(-1, 3, 32, 32)), table[:, label_bytes - 1])
 
@@ -66,7 +71,11 @@ def _read_python(name: str, root: str, download: bool) -> tuple[Split, Split, tu
     folder = Path(root) / kind.base_folder
     listed = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
     for file, md5 in listed:
-        if (folder / file).is_file() and not check_integrity(str(folder / file), md5):
+        try:
+            altered = (folder / file).is_file() and not check_integrity(str(folder / file), md5)
+        except OSError as error:
+            raise DataError(f"{folder / file} cannot be read: {reason(error)}.") from error
+        if altered:
             raise DataError(
                 f"{folder / file} is truncated or altered: its MD5 is not the published one. Fetch it again."
             )

@@ -17,6 +17,7 @@ SIDE = 12  # pixels
 GROUP, CLASS, NOISE = 14.0, 4.0, 20.0  # standard deviations of what a pixel owes to group, class and chance, of 255
 FACTORS = 8  # directions in which the classes of a group differ
 TRAIN, TEST = 200, 50  # samples of each class
+MOST_CLASSES = 1_000  # of which the samples take 0.1 GB while they are drawn
 
 
 def confusable(groups: int = 10, classes_each: int = 10, validation: float = 0, seed: int = 0) -> Dataset:
@@ -24,6 +25,8 @@ def confusable(groups: int = 10, classes_each: int = 10, validation: float = 0, 
     for key, value in (("groups", groups), ("classes_each", classes_each)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 2:
             raise must(f"dataset.{key}", "a whole number ≥ 2", value)
+    if groups * classes_each > MOST_CLASSES:
+        raise must("dataset.groups × dataset.classes_each", f"at most {MOST_CLASSES:,}", groups * classes_each)
     draw = torch.Generator().manual_seed(0)
     pixels = SIDE * SIDE
     templates = GROUP * torch.randn(groups, 1, pixels, generator=draw)

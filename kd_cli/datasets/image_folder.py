@@ -1,70 +1,60 @@
 """Images in folders, one folder a class: `train/`, `test/`, and where wanted `validation/` and `transfer/`.
 
-Files are decoded by workers when they are asked for, scaled to cover a square of `size` and cut at its centre.
-`transfer/` may hold images straight in it: they have no label.
+Every file is decoded once before any training, and kept if all fit into memory; otherwise threads decode it again when
+it is asked for. `transfer/` may hold images straight in it: they have no label.
 """
 
 import hashlib
+import logging
+import math
 import os
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
-from kd_cli.datasets.splits import assemble
-from kd_cli.errors import DataError, must
+from kd_cli.datasets.resident import Resident
+from kd_cli.datasets.splits import assemble, same_form
+from kd_cli.decoding import EXTENSIONS, VERSION, Unusable, decode, read
+from kd_cli.errors import DataError, must, reason
+from kd_cli.folder import files_below, is_hidden
 from kd_cli.screen import as_utf8, shown
 from kd_cli.types import UNLABELLED, Dataset, Split
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
+KEPT = 1 << 30  # bytes of pixels that stay in memory: 7,000 images of 224 × 224 in colour
+LARGEST_IMAGE = 1 << 22  # numbers: an evaluation's batch of 256 then takes a gigabyte
+AHEAD = 2  # batches
+log = logging.getLogger("kd")
 
 
 def _cores() -> int:
-    """Processor cores that this process may use: torch warns of more workers than these."""
+    """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def decode(path: str | Path, size: tuple[int, int], channels: int) -> Tensor:
-    """One image as uint8 `[channels, height, width]`; OSError and the like if it cannot be decoded."""
-    with Image.open(path) as file:
-        upright = _eight_bits(ImageOps.exif_transpose(file)).convert("L" if channels == 1 else "RGB")
-        image = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
-        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return pixels.view(size[0], size[1], channels).permute(2, 0, 1).contiguous()
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8 bits: Pillow itself would cut everything above 255 off."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-
-
-class _Files(TorchDataset[Tensor]):
-    def __init__(self, paths: list[str], size: int, channels: int) -> None:
-        self.paths, self.size, self.channels = paths, size, channels
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, position: int) -> Tensor:
-        return decode(self.paths[position], (self.size, self.size), self.channels)
-
-
 class ImageFiles:
-    """Images on disk, decoded by `workers` processes."""
+    """Images on disk: `decoded` in memory, or decoded ahead by `workers` threads (0: by one, when asked for).
 
-    def __init__(self, paths: list[str], crc: Tensor, sha: list[str], size: int, channels: int, workers: int) -> None:
+    Pillow decodes without holding the interpreter's lock, and threads need neither shared memory nor a start.
+    """
+
+    def __init__(
+        self,
+        paths: list[str],
+        crc: Tensor,
+        sha: list[str],
+        size: int,
+        channels: int,
+        workers: int,
+        decoded: Resident | None = None,
+    ) -> None:
         self.paths, self.crc, self.sha = paths, crc, sha
-        self.size, self.channels, self.workers = size, channels, workers
+        self.size, self.channels, self.workers, self.decoded = size, channels, workers, decoded
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -75,15 +65,33 @@ class ImageFiles:
         return self.channels, self.size, self.size
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-        """Each batch, decoded ahead by the workers."""
-        loader: DataLoader[Tensor] = DataLoader(
-            _Files(self.paths, self.size, self.channels),
-            batch_sampler=[batch.tolist() for batch in batches],
-            num_workers=min(self.workers, _cores()),
-            pin_memory=device.type == "cuda",
-        )
-        for images in loader:
-            yield images.to(device, non_blocking=True)
+        """Each batch; DataError where a file is no longer what it was."""
+        if self.decoded is not None:
+            yield from self.decoded.stream(batches, device)
+            return
+        ahead = AHEAD if self.workers else 0
+        waiting: deque[list[Future[Tensor]]] = deque()
+        pool = ThreadPoolExecutor(max(1, min(self.workers, _cores())))
+        try:
+            for positions in batches:
+                waiting.append([pool.submit(self._decoded, k) for k in positions.tolist()])
+                if len(waiting) > ahead:
+                    yield _together(waiting.popleft(), device)
+            while waiting:
+                yield _together(waiting.popleft(), device)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decoded(self, position: int) -> Tensor:
+        path = self.paths[position]
+        try:
+            content = read(path)
+            if zlib.crc32(content) != int(self.crc[position]):
+                raise Unusable("changed")
+            return decode(content, (self.size, self.size), self.channels)
+        except Unusable as why:
+            hint = "Put it back as it was: the same command then goes on."
+            raise DataError(f"{path} could be decoded when the data were loaded, and now: {why}. {hint}") from why
 
     def checksums(self) -> Tensor:
         """CRC-32 of each file."""
@@ -99,22 +107,31 @@ class ImageFiles:
             self.size,
             self.channels,
             self.workers,
+            self.decoded.select(positions) if self.decoded is not None else None,
         )
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the files' digests and the way they are decoded."""
-        return hashlib.sha256(f"{self.size} {self.channels} {' '.join(self.sha)}".encode()).hexdigest()
+        how = f"{VERSION} {self.size} {self.channels}"
+        return hashlib.sha256(f"{how} {' '.join(self.sha)}".encode()).hexdigest()
+
+
+def _together(images: list[Future[Tensor]], device: torch.device) -> Tensor:
+    batch = torch.stack([image.result() for image in images])
+    return (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
 
 
 def image_folder(
     root: str, size: int = 224, channels: int = 3, workers: int = 2, validation: float = 0, seed: int = 0
 ) -> Dataset:
     """The data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise must("dataset.size", "a whole number of pixels ≥ 1", size)
     if channels not in (1, 3):
         raise must("dataset.channels", "1 (grey) or 3 (colour)", channels)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise must("dataset.size", "a whole number of pixels ≥ 1", size)
+    if size > (largest := math.isqrt(LARGEST_IMAGE // channels)):
+        raise must("dataset.size", f"at most {largest} with dataset.channels={channels}", size)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
         raise must("dataset.workers", "a whole number ≥ 0", workers)
     base = Path(root)
@@ -124,27 +141,38 @@ def image_folder(
                 f"dataset.root must be a folder with train/ and test/, got {root!r}, where there is no {part}/. "
                 "Lay it out as train/<class>/<image>, or give another dataset.root=<folder>."
             )
-    classes = sorted(as_utf8(path.name) for path in (base / "train").iterdir() if path.is_dir())
-    if not classes:
-        raise DataError(f"{base / 'train'} must hold one folder for each class, got none.")
-    listed = {part: _list(base / part, classes) for part in ("train", "validation", "transfer", "test")}
+    classes = _classes(base / "train")
+    others: list[Path] = []
+    listed = {part: _list(base / part, classes, others) for part in ("train", "validation", "transfer", "test")}
+    for part in ("train", "test"):
+        if not listed[part]:
+            raise DataError(f"{base / part} holds no images ({', '.join(sorted(EXTENSIONS))}).")
+    filled = {label for _, label in listed["train"]}
+    if empty := [name for label, name in enumerate(classes) if label not in filled]:
+        raise DataError(
+            f"{base / 'train'} must hold images ({', '.join(sorted(EXTENSIONS))}) of every class, got none of: "
+            f"{', '.join(empty)}. Fill these folders, or remove them."
+        )
+    for part in ("validation", "test"):
+        missing = [name for label, name in enumerate(classes) if label not in {of for _, of in listed[part]}]
+        if listed[part] and missing:
+            log.warning("%s holds no images of: %s", base / part, ", ".join(missing))
+    if others:
+        some = ", ".join(str(path) for path in others[:10]) + (", …" if len(others) > 10 else "")
+        log.warning("%d file(s) below %s are no images by their names and are left out: %s", len(others), root, some)
+    keep = sum(map(len, listed.values())) * channels * size * size <= KEPT
     bad: list[str] = []
-    splits: dict[str, Split] = {}
-    for part, files in listed.items():
-        paths = [path for path, _ in files]
-        scans = _scan(paths, size, channels)
-        bad += [shown(f"{path}: {scan}") for path, scan in zip(paths, scans, strict=True) if isinstance(scan, str)]
-        good = [scan for scan in scans if not isinstance(scan, str)]
-        if len(good) == len(paths) > 0:
-            images = ImageFiles(
-                paths, torch.tensor([crc for crc, _ in good]), [sha for _, sha in good], size, channels, workers
-            )
-            splits[part] = Split(images, torch.tensor([label for _, label in files]), torch.arange(len(paths)))
+    splits = {
+        part: Split(
+            _scan([path for path, _ in files], size, channels, workers, keep, bad),
+            torch.tensor([label for _, label in files]),
+            torch.arange(len(files)),
+        )
+        for part, files in listed.items()
+        if files
+    }
     if bad:
         raise DataError(f"{len(bad)} image(s) cannot be decoded; mend or remove them:\n  " + "\n  ".join(bad))
-    for part in ("train", "test"):
-        if part not in splits:
-            raise DataError(f"{base / part} holds no images ({', '.join(sorted(EXTENSIONS))}).")
     return assemble(
         "image_folder",
         splits["train"],
@@ -157,36 +185,67 @@ def image_folder(
     )
 
 
-def _list(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
-    """Paths and labels below a split's folder, sorted; images straight in `transfer/` are unlabelled."""
+def _classes(train: Path) -> list[str]:
+    """The names of the folders in `train`, in the one form of Unicode in which they are compared."""
+    found: dict[str, str] = {}
+    for name in sorted(_entries(train)):
+        if not (train / name).is_dir() or is_hidden(name):
+            continue
+        form = same_form(as_utf8(name))
+        if form in found:
+            both = f"{found[form]!a} and {name!a}"
+            raise DataError(f"{train} must hold one folder for each class, got {both}, which read alike. Join them.")
+        found[form] = name
+    if not found:
+        raise DataError(f"{train} must hold one folder for each class, got none.")
+    return sorted(found)
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {reason(error)}.") from error
+
+
+def _list(folder: Path, classes: list[str], others: list[Path]) -> list[tuple[str, int]]:
+    """Paths and labels below a split's folder, sorted; images straight in `transfer/` are unlabelled. The rest of the
+    files is added to `others`.
+    """
     if not folder.is_dir():
         return []
     found = []
-    for path in sorted(folder.rglob("*"), key=lambda path: [as_utf8(part) for part in path.parts]):
-        if path.suffix.lower() not in EXTENSIONS or not path.is_file():
+    numbers = {name: number for number, name in enumerate(classes)}
+    for name in sorted(_entries(folder)):
+        if is_hidden(name):
             continue
-        inside = [as_utf8(part) for part in path.relative_to(folder).parts]
-        if len(inside) == 1 and folder.name == "transfer":
-            found.append((str(path), UNLABELLED))
-        elif inside[0] in classes and len(inside) > 1:
-            found.append((str(path), classes.index(inside[0])))
-        else:
-            raise DataError(f"{path} is in no class of {folder.parent / 'train'} ({', '.join(classes)}).")
+        listing = files_below(folder / name)
+        others += listing.others
+        label = numbers.get(same_form(as_utf8(name))) if (folder / name).is_dir() else None
+        if label is None and not (folder / name).is_dir() and folder.name == "transfer":
+            label = UNLABELLED
+        if label is None and listing.images:
+            raise DataError(f"{listing.images[0]} is in no class of {folder.parent / 'train'} ({', '.join(classes)}).")
+        found += [(str(path), label) for path in listing.images if label is not None]
     return found
 
 
-def _scan(paths: list[str], size: int, channels: int) -> list[tuple[int, str] | str]:
-    """CRC-32 and SHA-256 of each file, or why it cannot be decoded."""
+def _scan(paths: list[str], size: int, channels: int, workers: int, keep: bool, bad: list[str]) -> ImageFiles:
+    """These files with their checksums and, with `keep`, their pixels; what cannot be decoded is added to `bad`."""
+    pixels = torch.empty(len(paths) if keep else 0, channels, size, size, dtype=torch.uint8)
+    crc, sha = torch.zeros(len(paths), dtype=torch.int64), [""] * len(paths)
 
-    def scan(path: str) -> tuple[int, str] | str:
+    def scan(position: int) -> str | None:
         try:
-            decode(path, (size, size), channels)
-            content = Path(path).read_bytes()
-        except UnidentifiedImageError:
-            return "not an image"
-        except Exception as error:  # damaged headers make Pillow raise whatever the bytes lead it to
-            return f"{error}"
-        return zlib.crc32(content), hashlib.sha256(content).hexdigest()
+            content = read(paths[position])
+            image = decode(content, (size, size), channels)
+        except Unusable as why:
+            return shown(f"{paths[position]}: {why}")
+        if keep:
+            pixels[position] = image
+        crc[position], sha[position] = zlib.crc32(content), hashlib.sha256(content).hexdigest()
+        return None
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
-        return list(pool.map(scan, paths))
+    with ThreadPoolExecutor(_cores()) as pool:
+        bad += [why for why in pool.map(scan, range(len(paths))) if why]
+    return ImageFiles(paths, crc, sha, size, channels, workers, Resident(pixels) if keep else None)

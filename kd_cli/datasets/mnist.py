@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import assemble, whole
-from kd_cli.errors import DataError
+from kd_cli.errors import DataError, reason
 from kd_cli.types import Dataset
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -25,41 +26,64 @@ MNIST_SHA256 = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 ORIGINAL_COUNTS = (60_000, 10_000)
+LARGEST = 1 << 30  # bytes of a file, unpacked: EMNIST's largest has 0.6 GB
 FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle-boot")
 
 
 def mnist(root: str, download: bool = True, verify: bool = True, validation: float = 0, seed: int = 0) -> Dataset:
     """MNIST. Files of the original size must be the originals unless `verify` is false."""
-    digests = MNIST_SHA256 if verify else {}
-    return _load("mnist", "MNIST", [str(k) for k in range(10)], root, download, digests, validation, seed)
+    return _load("mnist", "MNIST", [str(k) for k in range(10)], root, download, verify, validation, seed)
 
 
 def fashion_mnist(root: str, download: bool = True, validation: float = 0, seed: int = 0) -> Dataset:
-    """Fashion-MNIST."""
-    return _load("fashion_mnist", "FashionMNIST", FASHION, root, download, {}, validation, seed)
+    """Fashion-MNIST. The original files of MNIST, which have the same names, are refused."""
+    return _load("fashion_mnist", "FashionMNIST", FASHION, root, download, True, validation, seed)
 
 
-def read_idx(path: Path, dimensions: int, sha256: str | None = None) -> Tensor:
-    """One IDX file of unsigned bytes, gzipped or not, as uint8 `[N]` or `[N, height, width]`; DataError if damaged."""
+def read_idx(path: Path, dimensions: int) -> Tensor:
+    """One IDX file of unsigned bytes, gzipped or not, as uint8 `[N]` or `[N, height, width]`; DataError if damaged.
+
+    No more is unpacked than the header announces.
+    """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(4 + 4 * dimensions)
+            if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
+                kind = f"an IDX file of {dimensions} dimension(s) of unsigned bytes"
+                raise DataError(f"{path} is not {kind}. Fetch it again.")
+            shape = struct.unpack(f">{dimensions}I", header[4:])
+            expected = math.prod(shape)
+            content = file.read(min(expected, LARGEST) + 1)  # to its end, where gzip's check sum is
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is damaged and cannot be unpacked ({error}). Fetch it again.") from error
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:4] != bytes([0, 0, 8, dimensions]):
-        raise DataError(f"{path} is not an IDX file of {dimensions} dimension(s) of unsigned bytes. Fetch it again.")
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    expected = header + int(np.prod(shape, dtype=np.int64))
-    if len(content) != expected:
-        raise DataError(f"{path} is truncated or altered: {len(content):,} bytes, {expected:,} by its header.")
-    if sha256 and shape[0] in ORIGINAL_COUNTS and hashlib.sha256(content).hexdigest() != sha256:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}.") from error
+    if len(content) != expected or expected > LARGEST:
+        found = f"{len(header) + len(content):,} bytes" + (" or more" if len(content) > min(expected, LARGEST) else "")
+        limit = "" if expected <= LARGEST else f" (at most {LARGEST:,} are read)"
+        raise DataError(f"{path} is truncated or altered: {found}{limit}, {len(header) + expected:,} by its header.")
+    return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(shape).copy())
+
+
+def _sha256(values: Tensor) -> str:
+    """The digest of the unpacked IDX file that holds these values."""
+    sha = hashlib.sha256(bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape))
+    sha.update(values.reshape(-1).numpy().data)
+    return sha.hexdigest()
+
+
+def _check_origin(name: str, path: Path, file: str, values: Tensor, verify: bool) -> None:
+    """DataError for a file of the original size that is not the data set's own."""
+    if len(values) not in ORIGINAL_COUNTS or not (verify or name != "mnist"):
+        return
+    original = _sha256(values) == MNIST_SHA256[file]
+    if original and name != "mnist":
+        raise DataError(f"{path} is a file of MNIST, not of {name}. Choose dataset=mnist, or another dataset.root=….")
+    if not original and name == "mnist":
         raise DataError(
-            f"{path} is altered: it differs from the original MNIST file. "
-            "Fetch it again, or set dataset.verify=false for data of your own in this format."
+            f"{path} is altered: it differs from the original MNIST file. Fetch it again, or set "
+            "dataset.verify=false for data of your own in this format."
         )
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
 
 
 def _load(
@@ -68,7 +92,7 @@ def _load(
     classes: Sequence[str],
     root: str,
     download: bool,
-    digests: dict[str, str],
+    verify: bool,
     validation: float,
     seed: int,
 ) -> Dataset:
@@ -78,9 +102,10 @@ def _load(
         paths = _find(Path(root), folder)
     if missing := [file for file in FILES if file not in paths]:
         raise DataError(_where(name, folder, root, missing))
-    train_images, train_labels, test_images, test_labels = (
-        read_idx(paths[file], 3 if "images" in file else 1, digests.get(file)) for file in FILES
-    )
+    parts = [read_idx(paths[file], 3 if "images" in file else 1) for file in FILES]
+    for file, values in zip(FILES, parts, strict=True):
+        _check_origin(name, paths[file], file, values, verify)
+    train_images, train_labels, test_images, test_labels = parts
     for images, labels, file in ((train_images, train_labels, FILES[0]), (test_images, test_labels, FILES[2])):
         if len(images) != len(labels):
             raise DataError(f"{paths[file]} holds {len(images)} images, but there are {len(labels)} labels beside it.")
@@ -93,10 +118,10 @@ def _load(
 
 
 def _find(root: Path, folder: str) -> dict[str, Path]:
-    """The IDX files that are there: in a plain folder, or in torchvision's layout below it."""
+    """The IDX files that are there: in torchvision's layout, which names the data set, or in a plain folder."""
     found = {}
     for file in FILES:
-        for path in (root / file, root / f"{file}.gz", *_raw(root, folder, file)):
+        for path in (*_raw(root, folder, file), root / file, root / f"{file}.gz"):
             if path.is_file():
                 found[file] = path
                 break

@@ -8,6 +8,8 @@ from kd_cli.errors import must
 from kd_cli.types import UNLABELLED, Dataset
 
 LARGEST = 1 << 31  # bytes
+LARGEST_IMAGE = 1 << 22  # numbers
+DRAWN = 1 << 28  # numbers at a time
 
 
 def noise(
@@ -26,6 +28,9 @@ def noise(
     for key, value in sizes.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise must(f"dataset.{key}", "a whole number ≥ 1", value)
+    if channels * height * width > LARGEST_IMAGE:
+        numbers = channels * height * width
+        raise must("dataset.channels × dataset.height × dataset.width", f"at most {LARGEST_IMAGE:,}", numbers)
     if samples * channels * height * width > LARGEST:
         raise must("dataset.samples", f"such that the images take at most {LARGEST >> 30} GiB", samples)
     for key, number, rule in (("mean", mean, "between 0 and 1"), ("std", std, "> 0 and ≤ 1")):
@@ -36,7 +41,7 @@ def noise(
         raise must("dataset.seed", "a whole number ≥ 0", seed)
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.empty(samples, channels, height, width, dtype=torch.uint8)
-    for block in pixels.split(1024):
+    for block in pixels.split(max(1, min(1024, DRAWN // pixels[0].numel()))):
         drawn = torch.randn(block.shape, generator=generator)
         block.copy_(drawn.mul_(std * 255).add_(mean * 255).round_().clamp_(0, 255))
     split = whole(Resident(pixels), torch.full((samples,), UNLABELLED))

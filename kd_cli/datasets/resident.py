@@ -55,5 +55,6 @@ class Resident:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of shape and pixels."""
-        shape = f"{tuple(self.pixels.shape)}".encode()
-        return hashlib.sha256(shape + self.pixels.numpy().tobytes()).hexdigest()
+        sha = hashlib.sha256(f"{tuple(self.pixels.shape)}".encode())
+        sha.update(self.pixels.reshape(-1).numpy().data)
+        return sha.hexdigest()

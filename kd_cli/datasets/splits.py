@@ -1,7 +1,10 @@
 """How samples are set apart, and how a data set is put together from its parts."""
 
 import hashlib
+import logging
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +13,15 @@ from torch import Tensor
 
 from kd_cli.errors import DataError, must
 from kd_cli.types import UNLABELLED, Dataset, Images, Split
+
+LOOKED_AT = 64  # images of a split, evenly spaced
+NEARLY_CONSTANT = 2.0  # standard deviation of their pixels, of 255: 10-bit values taken for 16-bit ones have 1
+log = logging.getLogger("kd")
+
+
+def same_form(name: str) -> str:
+    """A name in the one form of Unicode in which class names are compared: macOS writes `é` as two characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def whole(images: Images, labels: Tensor) -> Split:
@@ -32,8 +44,17 @@ def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
     return torch.cat(chosen).sort().values
 
 
-def carve(split: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
-    """The rest and a stratified validation split: a fraction below 1, a count from 1 on, none for 0."""
+def keep_classes(key: str, value: Any, rule: str, before: Tensor, after: Tensor, classes: Sequence[str]) -> None:
+    """ConfigError for the value of `key` where some class of the labels `before` has no sample `after`."""
+    if lost := sorted(set(before.tolist()) - set(after.tolist()) - {UNLABELLED}):
+        names = [classes[k] if k < len(classes) else str(k) for k in lost[:10]]
+        raise must(key, rule, value, f"Left empty: {', '.join(names)}{', …' if len(lost) > 10 else ''}.")
+
+
+def carve(split: Split, validation: float, seed: int, classes: Sequence[str] = ()) -> tuple[Split, Split | None]:
+    """The rest and a stratified validation split: a fraction below 1, a count from 1 on, none for 0. Every class keeps
+    a sample in the rest; `classes` names them where one would not.
+    """
     key = "dataset.validation"
     rule = f"a fraction below 1, a count below {len(split)} (the size of the training split), or 0"
     if isinstance(validation, bool) or not isinstance(validation, int | float) or not math.isfinite(validation):
@@ -46,11 +67,14 @@ def carve(split: Split, validation: float, seed: int) -> tuple[Split, Split | No
     held_out = stratified(split.labels, int(count), seed)
     rest = torch.ones(len(split), dtype=torch.bool)
     rest[held_out] = False
+    keep_classes(
+        key, validation, "small enough to leave every class an image", split.labels, split.labels[rest], classes
+    )
     return split.select(rest.nonzero()[:, 0]), split.select(held_out)
 
 
-def with_labels(split: Split, labels: str | float, seed: int) -> Split:
-    """A transfer set with all, no or a stratified fraction of its labels; the others become −1."""
+def with_labels(split: Split, labels: str | float, seed: int, classes: Sequence[str] = ()) -> Split:
+    """A transfer set with all, no or a stratified fraction of its labels, some of every class; the others become −1."""
     if labels == "all":
         return split
     if labels == "none":
@@ -63,6 +87,7 @@ def with_labels(split: Split, labels: str | float, seed: int) -> Split:
     kept = known[stratified(split.labels[known], max(1, round(labels * len(known))), seed)]
     partial = torch.full_like(split.labels, UNLABELLED)
     partial[kept] = split.labels[kept]
+    keep_classes("transfer.labels", labels, "large enough for a label of every class", split.labels, partial, classes)
     return split.with_labels(partial)
 
 
@@ -82,10 +107,11 @@ def class_numbers(key: str, wanted: Sequence[Any], classes: Sequence[str]) -> li
     chosen = set()
     for each in wanted:
         known = isinstance(each, int) and not isinstance(each, bool) and 0 <= each < len(classes)
-        if str(each) not in classes and not known:
+        name = same_form(str(each))
+        if name not in classes and not known:
             shown = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
             raise must(key, f"a list of classes ({shown}) or their numbers", each)
-        chosen.add(classes.index(str(each)) if str(each) in classes else int(each))
+        chosen.add(classes.index(name) if name in classes else int(each))
     return sorted(chosen)
 
 
@@ -96,10 +122,10 @@ def fraction_of(split: Split, fraction: float, seed: int, classes: Sequence[str]
     if fraction == 1:
         return split
     part = split.select(stratified(split.labels, round(fraction * len(split)), seed))
-    lost = sorted(set(split.labels.tolist()) - set(part.labels.tolist()) - {UNLABELLED})
-    if lost or len(part) == 0:
-        names = ", ".join(classes[k] for k in lost[:10]) or "all"
-        raise must("transfer.fraction", "large enough for a sample of every class", fraction, f"Left empty: {names}.")
+    rule = "large enough for a sample of every class"
+    keep_classes("transfer.fraction", fraction, rule, split.labels, part.labels, classes)
+    if len(part) == 0:
+        raise must("transfer.fraction", "large enough for a sample", fraction)
     return part
 
 
@@ -127,11 +153,29 @@ def assemble(
         if split.labels.min() < 0 or split.labels.max() >= len(classes):
             wrong = int(split.labels.min()) if split.labels.min() < 0 else int(split.labels.max())
             raise DataError(f"{name}: a label in the {part} split is {wrong}, outside 0 … {len(classes) - 1}.")
+    names = tuple(map(same_form, classes))
+    if twice := [each for each, times in Counter(names).items() if times > 1]:
+        raise DataError(f"{name} must have classes of different names, got several called {', '.join(twice[:10])}.")
     held_out: Split | None
     if isinstance(validation, Split):
         held_out = validation
     else:
-        train, held_out = carve(train, validation, seed)
+        train, held_out = carve(train, validation, seed, names)
     parts = [split for split in (train, held_out, transfer, test) if split is not None]
     digest = hashlib.sha256("".join(fingerprint(split) for split in parts).encode()).hexdigest()
-    return Dataset(name, train, held_out, transfer or train, test, tuple(classes), input_shape, digest)
+    shown = {"training": train, "transfer": transfer, "validation": held_out, "test": test}
+    for part, its in shown.items():
+        if its is not None:
+            _say_where_constant(name, part, its)
+    return Dataset(name, train, held_out, transfer or train, test, names, input_shape, digest)
+
+
+def _say_where_constant(name: str, part: str, split: Split) -> None:
+    """Warns of images that are all nearly of one shade: mostly they were scaled by another rule than their maker's."""
+    looked_at = torch.linspace(0, len(split) - 1, min(LOOKED_AT, len(split))).long()
+    pixels = next(split.images.stream([looked_at], torch.device("cpu"))).float()
+    if len(looked_at) > 1 and float(pixels.std()) < NEARLY_CONSTANT:
+        log.warning(
+            "%s: the %s images hold hardly anything but one shade: their pixels are %.1f ± %.1f of 255.",
+            *(name, part, float(pixels.mean()), float(pixels.std())),
+        )

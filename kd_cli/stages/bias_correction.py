@@ -13,7 +13,7 @@ from kd_cli.errors import must
 from kd_cli.prediction import predict
 from kd_cli.progress import log
 from kd_cli.stages.run import Run
-from kd_cli.stages.stored import load_weights
+from kd_cli.stages.stored import use_of
 from kd_cli.stages.student import Plan
 from kd_cli.stages.training import write_model
 
@@ -73,9 +73,9 @@ def obtain_corrected(
         return write_model(run, folder, identity, corrected, node, run.precision["student"])
 
     with run.stage("bias_correction") as done:
-        found = run.store.find("students", identity)
-        artifact = found or run.store.write("students", identity, fill)
-        load_weights(corrected, artifact)
+        use = use_of(corrected, trained=False)
+        found = run.store.find("students", identity, use)
+        artifact = found or run.store.write("students", identity, fill, use)
         corrected.to(run.device).eval()
         done(artifact, found is not None)
     moved = (bias.detach().double() - before).tolist()

@@ -14,7 +14,7 @@ from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from kd_cli.errors import ArtifactError, ConfigError, KdError, first_line
+from kd_cli.errors import ArtifactError, ConfigError, KdError, first_line, must
 from kd_cli.logits import check_no_probabilities
 from kd_cli.types import Dataset
 
@@ -44,6 +44,15 @@ def instantiate(node: Any, key: str, **arguments: Any) -> Any:
         raise ConfigError(f"{key} cannot be built: {first_line(innermost)} ({_where(error, key)})") from error
 
 
+def build_dataset(node: Any, key: str = "dataset") -> Dataset:
+    """The data set that a config node describes."""
+    made = instantiate(node, key)
+    if not isinstance(made, Dataset):
+        hint = "With _partial_ it is not called." if node.get("_partial_") else f"It gives a {type(made).__name__}."
+        raise must(key, "a mapping whose _target_ gives a kd_cli.types.Dataset", plain(node)["_target_"], hint)
+    return made
+
+
 def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset) -> nn.Module:
     """The network that `build` makes, tried on two blank images: one that does not fit is refused before any work."""
     with owner(name):
@@ -52,7 +61,7 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset) -
             with torch.no_grad():
                 blank = network.eval()(torch.zeros(2, *dataset.input_shape))
                 shape = tuple(blank.shape)
-        except KdError:
+        except (KdError, OSError):  # a file or a service that fails is no misfit
             raise
         except Exception as error:  # a network may be anybody's
             raise ConfigError(

@@ -1,6 +1,6 @@
 """Stage 2: the teacher's logits over the transfer set, dumped once."""
 
-import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +13,19 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from kd_cli import metrics
-from kd_cli.artifacts import CHECKPOINT, whole
-from kd_cli.batch_size import fastest_batch, out_of_memory
+from kd_cli.artifacts import CHECKPOINT, Artifact, Use, whole
+from kd_cli.batch_size import LARGEST, fastest_batch, out_of_memory
 from kd_cli.device import autocast, chosen_precision, has_convolutions, step_flops
+from kd_cli.digests import digest_of, digests_of, sealed, unsealed
+from kd_cli.disk import only, written
 from kd_cli.engine import Targets
-from kd_cli.errors import ArtifactError, KdError, must
+from kd_cli.errors import ArtifactError, KdError, first_line, must
 from kd_cli.prediction import EVALUATION_BATCH, predict, predictions
 from kd_cli.progress import log, task
 from kd_cli.soft_targets import DTYPES, SoftTargets, Storage, check_room, write_targets
 from kd_cli.stages.recipes import check_recipes
 from kd_cli.stages.run import Run
+from kd_cli.stages.stored import precision_of
 from kd_cli.stages.train_teacher import Teacher, obtain, prepare
 from kd_cli.stages.transfer import TransferSet, storage, transfer_set
 from kd_cli.teachers.ensemble import Members
@@ -30,6 +33,10 @@ from kd_cli.teachers.sound import check_numbers, check_range
 from kd_cli.types import UNLABELLED
 
 VERSION = 2  # raised whenever kd computes other logits from the same teacher and transfer set
+
+HEADER = 1 << 12  # bytes of a view's file beside its rows
+THREADS = 1 << 10  # an earlier attempt can have had
+SHARD = re.compile(r"logits-\d{5,}\.safetensors")
 
 
 def main(cfg: DictConfig) -> None:
@@ -92,20 +99,26 @@ def _stored(run: Run, teacher: Teacher, transfer: TransferSet, stage: str) -> tu
     identity = targets_identity(teacher.identity, transfer, stored_as)
 
     def fill(folder: Path) -> dict[str, Any]:
-        how = _dump(run, teacher.network, transfer, stored_as, folder)
+        how = _dump(run, teacher.network, transfer, stored_as, folder, digest_of(identity))
         temperatures = list(stored_as.temperatures)
         about = {"samples": len(split), "views": views, "classes": classes, "temperatures": temperatures}
         return {**how, **about, "teacher": teacher.name}
 
-    with run.stage(stage) as done:
-        found = run.store.find("soft_targets", identity)
-        artifact = found or run.store.write("soft_targets", identity, fill)
+    def read(artifact: Artifact) -> None:
+        precision_of(artifact)
         stored = SoftTargets(artifact, run.device, run.cfg.get("temperature"))
         if len(stored.views) != views:
-            raise ArtifactError(f"{artifact.folder} holds {len(stored.views)} views instead of {views}. Remove it.")
-        ask = partial(predict, teacher.network, split, run.device, transfer.augment, transfer.seed)
-        stored.check(split, ask)
+            raise ArtifactError(f"{artifact.folder} holds {len(stored.views)} views instead of {views}.")
+        stored.check(split, partial(predict, teacher.network, split, run.device, transfer.augment, transfer.seed))
+        opened.append(stored)
+
+    opened: list[SoftTargets] = []
+    use = Use(len(split) * (views * stored_as.row_bytes(classes) + 16) + (views + 1) * HEADER, read)
+    with run.stage(stage) as done:
+        found = run.store.find("soft_targets", identity, use)
+        artifact = found or run.store.write("soft_targets", identity, fill, use)
         done(artifact, found is not None)
+    stored = opened[-1]
     # Not its content: what the same command computes again may differ in last bits. Of all temperatures that the rest's
     # mass is stated for, one is read.
     return stored, {"stored": identity} | ({"read_at": stored.temperature} if stored_as.top_k else {})
@@ -117,22 +130,19 @@ def targets_identity(teacher: dict[str, Any], transfer: TransferSet, stored_as: 
     return {**about, **stored_as.identity}
 
 
-def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storage, folder: Path) -> dict[str, Any]:
+def _dump(
+    run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storage, folder: Path, identity: str
+) -> dict[str, Any]:
     """Writes what `folder` lacks of the teacher's logits; returns how they were computed.
 
-    `checkpoint.json` holds that from the first view on: an attempt that goes on computes as the one before it. Batch
-    size, layout and threads are no part of the identity, they move last bits only. What was begun with another device,
-    torch or kd is begun anew.
+    `checkpoint.json` holds that from the first view on, with the digest of each: an attempt that goes on computes as
+    the one before it. Batch size, layout and threads are no part of the identity, they move last bits only. What was
+    begun with another device, torch or kd is begun anew.
     """
     split, views, checkpoint = transfer.split, transfer.views or 1, folder / f"{CHECKPOINT}json"
-    how: dict[str, Any] = json.loads(checkpoint.read_text("utf-8")) if checkpoint.exists() else {}
-    now = run.environment("32")
-    if how.get("environment", {}) | {"threads": None} != now | {"threads": None}:
-        for path in folder.iterdir():
-            path.unlink()
-        how = {"environment": now}
-    elif begun := len(list(folder.glob("logits-*"))):
-        log.info("soft targets: going on after %d of %d views", begun, views)
+    how = _begun(folder, checkpoint, {"identity": identity, "environment": run.environment("32")})
+    if how["shards"]:
+        log.info("soft targets: going on after %d of %d views", len(how["shards"]), views)
     rows = partial(predictions, network, split, run.device, transfer.augment, transfer.seed)
 
     def seconds(images: int) -> float:
@@ -161,15 +171,46 @@ def _dump(run: Run, network: nn.Module, transfer: TransferSet, stored_as: Storag
                         how["batch_size"] //= 2
                         log.info("soft targets: out of memory, going on with batches of %d", how["batch_size"])
                 progress.finish(view + 1, {})
+
+            def note(name: str, shard: Path) -> None:
+                how["shards"][name] = digests_of([shard], "checksums")[shard.name]
                 with whole(checkpoint) as working:
-                    working.write_text(json.dumps(how), encoding="utf-8")
+                    working.write_text(sealed(how), encoding="utf-8")
 
             try:
-                write_targets(folder, of_view, split, views, stored_as)
+                write_targets(folder, of_view, split, views, stored_as, note)
             except KdError:  # nobody can go on from what cannot be stored
                 checkpoint.unlink(missing_ok=True)
                 raise
-    return how
+    return {key: how[key] for key in ("environment", "memory_format", "batch_size")}
+
+
+def _begun(folder: Path, checkpoint: Path, now: dict[str, Any]) -> dict[str, Any]:
+    """How an earlier attempt computed, if this one is to go on as it did, and the views that it has left whole; of the
+    rest nothing is left in `folder`.
+    """
+    how, shards = {}, {}
+    if checkpoint.exists():
+        try:
+            how = unsealed(checkpoint)
+            for number, most in ((how["environment"]["threads"], THREADS), (how["batch_size"], LARGEST)):
+                if type(number) is not int or not 1 <= number <= most:
+                    raise ValueError(f"it computed with {number}")
+            then = {**how["environment"], "threads": now["environment"]["threads"]}
+            if {"identity": how["identity"], "environment": then} != now:
+                how = {}
+            paths = [folder / name for name in how.get("shards", {}) if SHARD.fullmatch(name)]
+            found = digests_of([path for path in paths if path.is_file() and not path.is_symlink()], "verifying")
+            shards = {name: sha256 for name, sha256 in found.items() if sha256 == how["shards"][name]}
+            for name in sorted(found.keys() - shards.keys()):
+                log.info("soft targets: %s of an earlier attempt is damaged, and made anew", name)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            log.info("soft targets: the checkpoint is damaged (%s): starting anew", first_line(error)[:200])
+            how, shards = {}, {}
+    with written(folder):
+        only(folder, [checkpoint.name, *shards] if how else [])
+    about = {key: how[key] for key in ("environment", "batch_size")} if how else {}
+    return {**now, **about, "shards": shards}
 
 
 @contextmanager

@@ -13,9 +13,8 @@ from kd_cli.errors import ArtifactError, DataError, must
 from kd_cli.evaluation import evaluate
 from kd_cli.report import print_figures
 from kd_cli.screen import answer, override, write_csv
-from kd_cli.stages.compose import DATASETS, check_stored, instantiate
+from kd_cli.stages.compose import DATASETS, build_dataset, check_stored
 from kd_cli.stages.stored import load
-from kd_cli.types import Dataset
 
 
 def main(cfg: DictConfig) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         target = stored.get("_target_")
         downloads = target is not None and "download" in signature(get_object(target)).parameters
         node = OmegaConf.create({**stored, **({"download": False} if downloads else {})})
-    dataset: Dataset = instantiate(node, "dataset")
+    dataset = build_dataset(node)
     if dataset.classes != loaded.classes or dataset.input_shape != loaded.input_shape:
         raise ArtifactError(
             f"path must be a model for dataset={dataset.name} ({len(dataset.classes)} classes, input "

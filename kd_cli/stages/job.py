@@ -21,9 +21,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import kd_cli
-from kd_cli import run_folder, schema
-from kd_cli.artifacts import digest_of
+from kd_cli import interruption, run_folder, schema
+from kd_cli.digests import digest_of
 from kd_cli.errors import ArtifactError, KdError, first_line
+from kd_cli.foreign import told
 from kd_cli.screen import answer_path, say
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
@@ -41,18 +42,30 @@ def task(cfg: DictConfig) -> None:
     context = HydraConfig.get()
     name, folder = str(context.job.config_name), Path(context.runtime.output_dir)
     in_sweep = context.mode == RunMode.MULTIRUN
+    launched = in_sweep and Sweep.shared is None  # by a launcher, in a process of its own
+    if launched and interruption.Process.struck is not None:
+        if not (folder / run_folder.RESULT).exists():
+            run_folder.forget(folder, Path(cfg.output_dir))
+        return
     try:
-        schema.check(name, cfg)
-        if in_sweep and _is_done(cfg, folder):
-            return
-        importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
+        with interruption.job(launched):
+            schema.check(name, cfg)
+            if in_sweep and _is_done(cfg, folder):
+                return
+            importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
     except BaseException as error:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # kd's own are told where it writes
+            foreign = told(error, _modules(cfg))
+            foreign.__cause__ = error
+            error = foreign
         if name not in ANSWERS and (in_sweep or (folder / run_folder.RESULT).exists()):
             run_folder.update(folder, {**asked(cfg), **_failure(error)})
         elif name not in ANSWERS:
             run_folder.forget(folder, Path(cfg.output_dir))
+        if launched and isinstance(error, KeyboardInterrupt):
+            return  # raised, it would have the launcher kill the others amid what they write down
         if not isinstance(error, Exception):
-            raise
+            raise error
         if not in_sweep:
             Outcome.error = error
             return
@@ -64,6 +77,21 @@ def task(cfg: DictConfig) -> None:
         return
     if name not in ANSWERS and not in_sweep:
         answer_path(folder)
+
+
+def _modules(cfg: DictConfig) -> dict[str, str]:
+    """The module of each `_target_` in the config, and the key that it stands at."""
+    found: dict[str, str] = {}
+
+    def look(node: Any, key: str) -> None:
+        if isinstance(node, dict):
+            if "_target_" in node:
+                found.setdefault(str(node["_target_"]).rpartition(".")[0], key)
+            for name, value in node.items():
+                look(value, f"{key}.{name}".lstrip("."))
+
+    look(OmegaConf.to_container(cfg, resolve=False), "")
+    return found
 
 
 def asked(cfg: DictConfig) -> dict[str, Any]:
@@ -148,7 +176,8 @@ def _same_data(cfg: DictConfig, job: Path) -> bool:
 
 def _failure(error: BaseException) -> dict[str, str]:
     if isinstance(error, KeyboardInterrupt):
-        by = signal.Signals(error.args[0]).name if error.args else "Ctrl-C"
+        number = error.args[0] if error.args else signal.SIGINT
+        by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         return {"status": "interrupted", "error": f"interrupted by {by}"}
     return {
         "status": "failed",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kd_cli import schema
-from kd_cli.artifacts import digest_of
+from kd_cli.checkpoint import FILE, HISTORY, Checkpoint, read_history
+from kd_cli.digests import digest_of
+from kd_cli.disk import only, written
 from kd_cli.errors import KdError, must
 from kd_cli.mixing import Mix
 from kd_cli.population import ALONE, Member, capacity, check, fit_population
@@ -18,8 +21,9 @@ from kd_cli.stages.compose import instantiate, owner
 from kd_cli.stages.job import Sweep
 from kd_cli.stages.recipes import check_recipes
 from kd_cli.stages.run import Run
+from kd_cli.stages.stored import not_numbers
 from kd_cli.stages.student import Builder, Plan
-from kd_cli.stages.training import write_model
+from kd_cli.stages.training import kept, write_model
 from kd_cli.stages.transfer import TransferSet
 
 LAUNCHER = "population"
@@ -87,32 +91,60 @@ def train_together(run: Run, role: str, plans: list[Plan]) -> None:
 
 
 def _train_stack(run: Run, role: str, plans: list[Plan]) -> None:
+    """Trains these and stores each; until all are stored, what they have come to is kept in a folder of their own."""
     members = [Member(plan.builder.model(), plan.batches, plan.objective, plan.builder.recipe) for plan in plans]
-    histories: list[list[dict[str, float]]] = [[] for _ in members]
-    recipe, steps = members[0].recipe, len(members[0].batches)
-    with task(f"{len(members)} {role}", "epoch", recipe.epochs) as progress:
+    recipe, steps, every = members[0].recipe, len(members[0].batches), run.cfg.checkpoint
+    identity = {"population": [plan.identity for plan in plans]}
+    with ExitStack() as ends, run.store.unfinished("students", identity) as folder:
+        if any(run.store.find("students", plan.identity) for plan in plans):  # by who held the folder until now
+            return
+        checkpoint = Checkpoint(
+            folder,
+            role,
+            recipe.epochs,
+            every.every_epochs,
+            every.every_minutes,
+            run.environment(recipe.precision),
+            digest_of(identity),
+        )
+        ends.enter_context(checkpoint.hold)
+        with written(folder):
+            only(folder, [FILE])
+        with task(f"{len(members)} {role}", "epoch", recipe.epochs) as progress:
 
-        def on_epoch(records: dict[int, dict[str, float]]) -> None:
-            for member, record in records.items():
-                histories[member].append(record)
-            names = next(iter(records.values()), {})
-            means = {name: mean(record[name] for record in records.values()) for name in names}
-            progress.finish(int(means.get("epoch", recipe.epochs)), means)
+            def on_epoch(records: dict[int, dict[str, float]]) -> None:
+                checkpoint.note(
+                    {f"{k}.{name}": value for k, record in records.items() for name, value in record.items()}
+                )
+                names = next(iter(records.values()), {})
+                means = {name: mean(record[name] for record in records.values()) for name in names}
+                progress.finish(int(means.get("epoch", recipe.epochs)), means)
 
-        def on_step(epoch: int, step: int) -> None:
-            progress.move(epoch + (step + 1) / steps)
+            def on_step(epoch: int, step: int) -> None:
+                progress.move(epoch + (step + 1) / steps)
 
-        sane, precision = fit_population(members, run.dataset.validation, on_step, on_epoch)
-    for plan, member, history, well in zip(plans, members, histories, sane, strict=True):
-        if well:
-            _store(run, plan, member, history, precision, len(members))
+            with kept(checkpoint, "student"):
+                sane, precision = fit_population(members, run.dataset.validation, checkpoint, on_step, on_epoch)
+        epochs = read_history((folder / HISTORY).read_text("utf-8"))
+        for k, (plan, member, well) in enumerate(zip(plans, members, sane, strict=True)):
+            if well and not list(not_numbers(member.model.state_dict(), dict(member.model.named_parameters()))):
+                own = [
+                    {name.partition(".")[2]: epoch[name] for name in epoch if name.startswith(f"{k}.")}
+                    for epoch in epochs
+                ]
+                _store(run, plan, member, own, precision, len(members))
     log.info("%s: %d trained together", role, sum(sane))
+
+
+def _own(line: dict[str, float], member: str) -> dict[str, float]:
+    return {name.removeprefix(member): value for name, value in line.items() if name.startswith(member)}
 
 
 def _store(run: Run, plan: Plan, member: Member, history: list[dict[str, float]], precision: str, members: int) -> None:
     def fill(folder: Path) -> dict[str, Any]:
         lines = "".join(json.dumps(record) + "\n" for record in history)
-        (folder / "history.jsonl").write_text(lines, encoding="utf-8")
+        with written(folder):
+            (folder / HISTORY).write_text(lines, encoding="utf-8")
         notes = write_model(run, folder, plan.identity, member.model, plan.builder.cfg.student.model, precision)
         return {**notes, "launcher": LAUNCHER, "members": members}
 

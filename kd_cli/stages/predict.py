@@ -1,35 +1,46 @@
 """`kd predict`: a stored model's answers for image files."""
 
 import json
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from kd_cli.datasets.image_folder import EXTENSIONS, decode
+from kd_cli.decoding import EXTENSIONS, Unusable, decode, read
 from kd_cli.device import find_device
 from kd_cli.errors import DataError
+from kd_cli.folder import Listing, files_below
 from kd_cli.prediction import EVALUATION_BATCH
 from kd_cli.screen import answer, shown, write_csv
 from kd_cli.stages.stored import load
 
+LARGEST_BATCH = 1 << 27  # numbers: half a gigabyte as they are shown to the network
+
 
 def main(cfg: DictConfig) -> list[dict[str, Any]]:
-    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image."""
+    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image.
+
+    Raises DataError where an image cannot be decoded, and then answers nothing; and after the answers, for the files of
+    a folder that are no images.
+    """
     device = find_device(cfg.device)
     loaded = load(cfg.path, list(cfg.trusted_modules))
     channels, height, width = loaded.input_shape
     model, rows, bad = loaded.model.to(device), [], []
-    paths = _images(Path(cfg.images))
-    for start in range(0, len(paths), EVALUATION_BATCH):
+    listing = _listing(Path(cfg.images))
+    paths = listing.images
+    together = max(1, min(EVALUATION_BATCH, LARGEST_BATCH // math.prod(loaded.input_shape)))
+    for start in range(0, len(paths), together):
         batch = []
-        for path in paths[start : start + EVALUATION_BATCH]:
+        for path in paths[start : start + together]:
             try:
-                batch.append((path, decode(path, (height, width), channels)))
-            except (OSError, ValueError, SyntaxError) as error:
-                bad.append(shown(f"{path}: {error}"))
+                batch.append((path, decode(read(path), (height, width), channels)))
+            except Unusable as why:
+                bad.append(shown(f"{path}: {why}"))
         if not batch or bad:
             continue
         with torch.inference_mode():
@@ -40,23 +51,32 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
             for (path, _), k, p in zip(batch, classes.tolist(), probabilities.tolist(), strict=True)
         ]
     if bad:
-        raise DataError(f"{len(bad)} image(s) cannot be decoded; mend or remove them:\n  " + "\n  ".join(bad))
+        raise DataError(_listed("cannot be decoded; mend or remove them", bad, "image") + _left_out(listing.others))
     if cfg.format == "json":
         answer(json.dumps(rows, indent=2))
     else:
         write_csv(sys.stdout, ("file", "class", "probability"), rows)
+    if listing.others:
+        raise DataError(_left_out(listing.others).strip())
     return rows
 
 
-def _images(path: Path) -> list[Path]:
-    """The file itself, or every image below a folder, sorted."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
+def _listing(path: Path) -> Listing:
+    """The file itself, whatever its name, or what lies below a folder."""
+    if not path.exists():
         raise DataError(f"images must be a file or a folder of images, got {str(path)!r}, which does not exist.")
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
-    if not found:
-        raise DataError(
-            f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {str(path)!r}."
-        )
-    return found
+    if not path.is_dir():
+        return Listing([path], [])
+    listing = files_below(path)
+    if not listing.images:
+        wanted = f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {str(path)!r}."
+        raise DataError(wanted + _left_out(listing.others))
+    return listing
+
+
+def _listed(what: str, lines: Sequence[Any], noun: str) -> str:
+    return f"{len(lines)} {noun}(s) {what}:" + "".join(f"\n  {line}" for line in lines)
+
+
+def _left_out(others: list[Path]) -> str:
+    return "\n" + _listed("are no images by their names, and are not classified", others, "file") if others else ""

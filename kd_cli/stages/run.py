@@ -20,13 +20,14 @@ import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
 from kd_cli.device import find_device, take_turns
-from kd_cli.errors import ArtifactError, must
+from kd_cli.errors import must
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
 from kd_cli.screen import as_utf8, override
-from kd_cli.stages.compose import instantiate, plain
+from kd_cli.stages.compose import build_dataset, plain
 from kd_cli.stages.family import strangers
 from kd_cli.stages.job import Sweep, asked
+from kd_cli.stages.stored import precision_of
 from kd_cli.types import Dataset
 
 Value = TypeVar("Value")
@@ -50,7 +51,7 @@ def dataset_of(config: DictConfig, key: str = "dataset", may_download: bool = Tr
     content = {name: value for name, value in node.items() if name != "download"}
     if "download" in node and not may_download:
         node = {**content, "download": False}
-    dataset: Dataset = shared(["dataset", content], lambda: instantiate(OmegaConf.create(node), key))
+    dataset: Dataset = shared(["dataset", content], lambda: build_dataset(OmegaConf.create(node), key))
     return dataset
 
 
@@ -112,10 +113,7 @@ class Run:
             entry.update(cached=cached, artifact=self.name(artifact.folder))
             if about := artifact.manifest.get("batch_statistics"):
                 entry["batch_statistics"] = about
-            try:
-                self.precision[name] = str(artifact.manifest["environment"]["precision"])
-            except (KeyError, TypeError) as error:
-                raise ArtifactError(f"{artifact.folder} does not say how it was computed. Remove it.") from error
+            self.precision[name] = precision_of(artifact)
 
         yield done
         entry["seconds"] = round(time.perf_counter() - started, 3)

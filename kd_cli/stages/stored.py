@@ -2,9 +2,10 @@
 
 import json
 import math
+import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,18 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
-from safetensors.torch import load_model
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
-from kd_cli.artifacts import Artifact, open_artifact
+from kd_cli.artifacts import Artifact, Use, read_artifact, verify
+from kd_cli.checkpoint import HISTORY, read_history
+from kd_cli.disk import reason
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.models import pretrained
 from kd_cli.stages.compose import check_stored, instantiate
-from kd_cli.tensor_header import Header, header_of
+from kd_cli.tensor_header import LARGEST, Header, header_of
 
 LARGEST_CONFIG = 1 << 22  # bytes: ten times one with the 21,841 classes of ImageNet-21k
 LARGEST_IMAGE = 1 << 26  # numbers
@@ -47,8 +51,17 @@ def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
     Nothing in the folder is executed: weights are safetensors, the config is plain YAML, and it may only name models of
     kd, torch.nn and torchvision.models, or of `trusted_modules`. Raises ArtifactError.
     """
-    artifact = open_artifact(model_folder(Path(path)))
-    where = artifact.file("config.yaml")
+    try:
+        return _load(model_folder(Path(path)), trusted_modules)
+    except (OSError, ValueError) as error:  # what cannot be a path, or may not be read
+        raise ArtifactError(f"path must be a folder that can be read, got {str(path)!r}: {reason(error)}.") from error
+
+
+def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
+    """What is small is read first: nobody waits for the digests of weights that are not those of the network."""
+    artifact = read_artifact(folder)
+    where, weights = artifact.file("config.yaml"), artifact.file("model.safetensors")
+    verify(artifact, [name for name in artifact.manifest["files"] if not name.endswith(".safetensors")])
     try:
         config = _read(where)
         classes, shape = tuple(str(name) for name in config["classes"]), tuple(int(n) for n in config["input_shape"])
@@ -75,28 +88,85 @@ def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
             raise ArtifactError(f"{where} describes no network.")
         return model
 
-    header = header_of(artifact.file("model.safetensors"))
+    header = header_of(weights)
     try:
-        # A RegNet needs real tensors while it is built; its size is torchvision's own.
-        if not (published and str(node.get("name")).startswith("regnet_")):
-            with _without_memory(len(header)):
-                planned = build()
-            _check_fit(header, planned, artifact.folder)
+        # RegNets compute their widths with tensors, which must hold numbers while they are built.
+        regnet = published and str(node.get("name")).startswith("regnet_")
+        with _without_memory(len(header), _Shapes() if regnet else torch.device("meta")):
+            planned = build()
+        _check_fit(header, planned, artifact.folder)
+        if weights.stat().st_size > _memory():
+            raise ValueError("they are larger than this machine's memory")
+        verify(artifact, [name for name in artifact.manifest["files"] if name.endswith(".safetensors")])
         model = build()
+    except ArtifactError:
+        raise
     except (ArithmeticError, ValueError, KdError) as error:
         raise _misfit(artifact.folder, error) from error
     load_weights(model, artifact)
     return Loaded(model.eval(), classes, (channels, height, width), config, artifact.folder)
 
 
+def _memory() -> float:
+    """Bytes of this machine's memory, where it says how many."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def use_of(model: nn.Module, trained: bool = True) -> Use:
+    """An artifact of this model, whose weights it is filled with; its history, if it was trained, must be one."""
+
+    def read(artifact: Artifact) -> None:
+        precision_of(artifact)
+        if trained:
+            history_of(artifact)
+        load_weights(model, artifact)
+
+    return Use(sum(value.nbytes for value in model.state_dict().values()) + LARGEST, read)
+
+
 def load_weights(model: nn.Module, artifact: Artifact) -> None:
-    """Fills a model with an artifact's weights; ArtifactError unless names, types and shapes agree."""
+    """Fills a model with an artifact's weights; ArtifactError, and nothing changed, unless names, types and shapes
+    agree and all of them are numbers.
+    """
     path = artifact.file("model.safetensors")
     _check_fit(header_of(path), model, artifact.folder)
     try:
-        load_model(model, str(path))
+        state = load_file(path)
+        if name := next(not_numbers(state, dict(model.named_parameters())), None):
+            raise _misfit(artifact.folder, f"{name} holds what are no numbers")
+        model.load_state_dict(state, strict=False)  # of tied tensors one is stored
     except (SafetensorError, RuntimeError, OSError) as error:
         raise _misfit(artifact.folder, error) from error
+
+
+def not_numbers(state: Mapping[str, Tensor], learnt: Collection[str]) -> Iterator[str]:
+    """The names of tensors that hold NaN, and of those that are `learnt` and hold an infinity: a mask may."""
+    for name, value in state.items():
+        if value.is_floating_point() and not (value.isfinite() if name in learnt else ~value.isnan()).all():
+            yield name
+
+
+def history_of(artifact: Artifact) -> list[dict[str, float]]:
+    """Its epochs; ArtifactError where there are none."""
+    path = artifact.file(HISTORY)
+    try:
+        epochs = read_history(path.read_text(encoding="utf-8"))
+        if not epochs or [epoch["epoch"] for epoch in epochs] != list(range(1, len(epochs) + 1)):
+            raise ValueError("it does not count its epochs")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is no history ({first_line(error)[:200]}).") from error
+    return epochs
+
+
+def precision_of(artifact: Artifact) -> str:
+    """The precision that it was computed in; ArtifactError where it does not say how it was."""
+    environment = artifact.manifest.get("environment")
+    if not isinstance(environment, dict) or not isinstance(environment.get("precision"), str):
+        raise ArtifactError(f"{artifact.folder} does not say how it was computed.")
+    return str(environment["precision"])
 
 
 def _check_fit(header: Header, model: nn.Module, folder: Path) -> None:
@@ -114,11 +184,19 @@ def _check_fit(header: Header, model: nn.Module, folder: Path) -> None:
 
 def _misfit(folder: Path, why: Exception | str) -> ArtifactError:
     said = why if isinstance(why, str) else first_line(why)
-    return ArtifactError(f"{folder} holds weights that do not fit its config: {said[:500]}")
+    return ArtifactError(f"{folder} holds weights that do not fit its config: {said[:500].rstrip('.')}.")
+
+
+class _Shapes(TorchFunctionMode):
+    """Makes tensors that are asked for by their shape in shape alone, and others, of given values, as they are."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        by_shape = func in (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+        return func(*args, **{**(kwargs or {}), **({"device": "meta"} if by_shape else {})})
 
 
 @contextmanager
-def _without_memory(tensors: int) -> Iterator[None]:
+def _without_memory(tensors: int, shapes: AbstractContextManager[Any]) -> Iterator[None]:
     """Networks are built in shape alone, and refused when they have many more parameters than the file has tensors."""
     left = 2 * tensors + 100
 
@@ -130,7 +208,7 @@ def _without_memory(tensors: int) -> Iterator[None]:
 
     hook = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        with shapes, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an initialisation that has nothing to fill
             yield
     finally:

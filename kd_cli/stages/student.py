@@ -1,6 +1,5 @@
 """The student and its baseline: what determines them, and the one way in which both are trained or found."""
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from kd_cli.checkpoint import HISTORY
+from kd_cli.artifacts import read_artifact
 from kd_cli.class_weights import class_weights
 from kd_cli.datasets.splits import fingerprint
 from kd_cli.engine import Batches, Objective, Recipe, Targets, derive
@@ -20,7 +19,7 @@ from kd_cli.probe import probe
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.recipes import recipe_identity, start
 from kd_cli.stages.run import Run, shared
-from kd_cli.stages.stored import load_weights
+from kd_cli.stages.stored import history_of, use_of
 from kd_cli.stages.training import train_and_store
 from kd_cli.stages.transfer import TransferSet
 from kd_cli.types import Dataset, Split
@@ -117,14 +116,14 @@ class Plan:
 def obtain_student(run: Run, role: str, model: nn.Module, plan: Plan) -> str:
     """Trains the untrained `model`, or finds its weights; returns its artifact's name."""
     with run.stage(role) as done:
-        artifact = run.store.find("students", plan.identity)
+        use = use_of(model)
+        artifact = run.store.find("students", plan.identity, use)
         cached = artifact is not None
         if artifact is None:
             node, recipe = plan.builder.cfg.student.model, plan.builder.recipe
             artifact = train_and_store(
-                run, "students", "student", plan.identity, role, model, node, plan.batches, plan.objective, recipe
+                run, "students", "student", plan.identity, role, model, node, plan.batches, plan.objective, recipe, use
             )
-        load_weights(model, artifact)
         model.to(run.device).eval()
         done(artifact, cached)
     return run.name(artifact.folder)
@@ -135,10 +134,10 @@ def train_accuracy(folder: Path, recipe: Recipe) -> float | None:
 
     None where the transfer set has no labels.
     """
-    epochs: list[dict[str, float]] = [json.loads(line) for line in (folder / HISTORY).read_text("utf-8").splitlines()]
+    epochs = history_of(read_artifact(folder))
     kept = epochs[-1]
     if recipe.select == "best_validation":
-        kept = max(epochs, key=lambda epoch: epoch["validation_accuracy"])  # the first of the best
+        kept = max(epochs, key=lambda epoch: epoch.get("validation_accuracy", -1))  # the first of the best
     return kept.get("train_accuracy")
 
 

@@ -25,7 +25,7 @@ from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner, plain
 from kd_cli.stages.recipes import recipe_identity
 from kd_cli.stages.run import Run
-from kd_cli.stages.stored import load, load_weights
+from kd_cli.stages.stored import load, use_of
 from kd_cli.stages.training import train_and_store
 from kd_cli.teachers.specialists import Specialists as Asked
 from kd_cli.types import Dataset
@@ -97,13 +97,13 @@ def _obtain(
     its = copy(run)
     its.dataset = seen
     with run.stage(title) as done:
-        artifact = run.store.find("teachers", about)
+        use = use_of(model)
+        artifact = run.store.find("teachers", about, use)
         cached = artifact is not None
         if artifact is None:
             artifact = train_and_store(
-                its, "teachers", "teacher", about, title, model, node, batches, CrossEntropy(), source.train
+                its, "teachers", "teacher", about, title, model, node, batches, CrossEntropy(), source.train, use
             )
-        load_weights(model, artifact)
         done(artifact, cached)
     return model.to(run.device).eval()
 

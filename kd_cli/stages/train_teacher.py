@@ -22,7 +22,7 @@ from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.recipes import check_recipes, recipe_identity, start
 from kd_cli.stages.run import Run
-from kd_cli.stages.stored import load, load_weights, model_folder
+from kd_cli.stages.stored import load, model_folder, use_of
 from kd_cli.stages.train_specialists import VERSION as COMBINED
 from kd_cli.stages.train_specialists import check_specialists, obtain_specialists, specialists_figures
 from kd_cli.stages.training import train_and_store
@@ -171,7 +171,8 @@ def of_members(run: Run, teacher: Teacher) -> dict[str, Any]:
 def _train(run: Run, source: Trained, network: nn.Module, key: str, stage: str, done: Any) -> str:
     node = OmegaConf.select(run.cfg, key)
     identity = teacher_identity(node, source, run.dataset)
-    artifact = run.store.find("teachers", identity)
+    use = use_of(network)
+    artifact = run.store.find("teachers", identity, use)
     cached = artifact is not None
     if artifact is None:
         artifact = train_and_store(
@@ -185,8 +186,8 @@ def _train(run: Run, source: Trained, network: nn.Module, key: str, stage: str, 
             _batches(run, source),
             CrossEntropy(),
             source.train,
+            use,
         )
-    load_weights(network, artifact)
     done(artifact, cached)
     return run.name(artifact.folder)
 

@@ -53,7 +53,7 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
         if foreign.classes != dataset.classes:  # a class is known by its name: these labels mean nothing here
             everything = everything.with_labels(torch.full_like(everything.labels, UNLABELLED))
     split, named = _chosen(cfg, everything, dataset.classes)
-    split = with_labels(split, cfg.labels, cfg.seed)
+    split = with_labels(split, cfg.labels, cfg.seed, dataset.classes)
     identity: dict[str, Any] = {"images": split.images.digest}
     if augment is not None:
         identity |= {"augment": identity_of(cfg.augment), "seed": cfg.seed, "views": None if online else views}

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kd_cli.datasets.splits import same_form
 from kd_cli.errors import ArtifactError, must
 from kd_cli.teachers.source import Loader, Single
 from kd_cli.types import Dataset
@@ -40,7 +41,7 @@ class Checkpoint(Single):
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
         """The network with the checkpoint's weights."""
-        names = [str(name) for name in (self.classes or dataset.classes)]
+        names = [same_form(str(name)) for name in (self.classes or dataset.classes)]
         if missing := [name for name in dataset.classes if name not in names]:
             raise must(
                 "teacher.classes",

@@ -1,0 +1,47 @@
+"""Which files of a folder are images: by their names, below links too, without what systems and tools leave there."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd_cli.decoding import EXTENSIONS
+from kd_cli.errors import DataError, reason
+
+# Beside hidden names. Synology's thumbnails, macOS' halves of a zip, Windows' caches and bin.
+SYSTEMS = frozenset(
+    name.casefold()
+    for name in ("@eaDir", "__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "lost+found")
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files below a folder, sorted, each real folder once: `images` by their names, and all `others`."""
+
+    images: list[Path]
+    others: list[Path]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or a folder of this name is not a person's."""
+    return name.startswith(".") or name.casefold() in SYSTEMS
+
+
+def files_below(folder: Path) -> Listing:
+    """Every file below `folder` (or the file itself) that is not hidden; DataError where a folder cannot be read."""
+    found = [] if folder.is_dir() else [folder]
+    unread: list[OSError] = []
+    seen = set()
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=unread.append) if not found else ():
+        about = os.stat(where)
+        if (about.st_dev, about.st_ino) in seen:  # a link may lead back up
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        found += [Path(where, name) for name in files if not is_hidden(name)]
+    if unread:
+        listed = "".join(f"\n  {error.filename}: {reason(error)}" for error in unread)
+        raise DataError(f"{len(unread)} folder(s) cannot be read:{listed}")
+    named = [(path, path.suffix.lower() in EXTENSIONS) for path in sorted(found)]
+    return Listing([path for path, image in named if image], [path for path, image in named if not image])
