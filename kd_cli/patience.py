@@ -15,5 +15,5 @@ def exhausted(epochs: Sequence[dict[str, float]], patience: int | None) -> bool:
     """Whether so many epochs in a row, the last of those trained, had no higher validation accuracy than one before."""
     if patience is None or not epochs:
         return False
-    accuracies = [epoch["validation_accuracy"] for epoch in epochs]
+    accuracies = [epoch.get("validation_accuracy", 0.0) for epoch in epochs]
     return len(accuracies) - 1 - accuracies.index(max(accuracies)) >= patience

@@ -1,13 +1,16 @@
 """A learning rate that falls where training no longer gains."""
 
-from typing import Any
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from kd_cli.errors import must
 
-WATCHED = {"validation": ("validation_accuracy", "max"), "loss": ("loss", "min")}
+WATCHED: dict[str, tuple[str, Literal["min", "max"]]] = {
+    "validation": ("validation_accuracy", "max"),
+    "loss": ("loss", "min"),
+}
 
 
 class Plateau(ReduceLROnPlateau):
@@ -36,7 +39,7 @@ class Plateau(ReduceLROnPlateau):
         if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold < 1:
             raise must("train.scheduler.threshold", "a share of the best value, ≥ 0 and < 1", threshold)
         self.watch = watch
-        mode: Any = WATCHED[watch][1]
+        self.watched, mode = WATCHED[watch]
         super().__init__(optimizer, mode, factor=factor, patience=patience, threshold=threshold)
 
     def step(self, *_: Any) -> None:
@@ -44,4 +47,4 @@ class Plateau(ReduceLROnPlateau):
 
     def after(self, figures: dict[str, float]) -> None:
         """Takes note of what an epoch gave."""
-        super().step(figures[WATCHED[self.watch][0]])
+        super().step(figures[self.watched])

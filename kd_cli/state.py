@@ -126,6 +126,8 @@ class State(Generic[Meter]):
             type(value) in (int, float) for figures in plain["figures"] for value in figures.values()
         ):
             raise ValueError("its epochs' figures are not numbers")
+        if isinstance(self.scheduler, Plateau) and not all(self.scheduler.watched in of for of in plain["figures"]):
+            raise ValueError("its epochs lack what the schedule watches")
         if plain["step"] and not plain["meter"]["seen"]:
             raise ValueError("its steps have seen nothing")
 

@@ -205,7 +205,7 @@ def slow(num_classes, input_shape, momentum=0.001):
 """
 WORDS = (
     "--config-dir", "mine", "model@teacher.model=slow", "model@student.model=slow", "teacher.train.epochs=5",
-    "student.train.epochs=5", "~teacher.model.dropout",
+    "student.train.epochs=5",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
+from kd_cli.plateau import Plateau
 from kd_cli.population import Member, capacity, fit_population
 from kd_cli.schedules import constant, cosine, one_cycle
 from kd_cli.types import Split
@@ -206,6 +207,27 @@ REFUSED = {
         lambda: net(0),
         {"precision": "16-mixed"},
         "train.precision must be one of auto, 32, bf16-mixed in a population, got '16-mixed'.",
+    ),
+    "accumulation": (
+        lambda: net(0),
+        {"accumulate": 2},
+        "train.accumulate must be 1 in a population, got 2.",
+    ),
+    "patience": (lambda: net(0), {"patience": 2}, "train.patience must be null in a population, got 2."),
+    "class weights": (
+        lambda: net(0),
+        {"class_weights": "balanced"},
+        "train.class_weights must be null in a population, got 'balanced'.",
+    ),
+    "another start": (
+        lambda: net(0),
+        {"start_from": "elsewhere"},
+        "train.start_from must be null in a population, got 'elsewhere'.",
+    ),
+    "plateau": (
+        lambda: net(0),
+        {"scheduler": partial(Plateau, watch="loss")},
+        "train.scheduler must be one that depends on steps alone in a population, got 'Plateau'.",
     ),
 }
 

@@ -95,7 +95,7 @@ def test_the_other_commands_name_it_too(folder: Path, command: str) -> None:
 
 
 def test_a_teacher_that_kd_trains_is_looked_at_before_its_training(folder: Path) -> None:
-    words = ("model@teacher.model=odd", "~teacher.model.dropout", "teacher.model.kind=draws")
+    words = ("model@teacher.model=odd", "teacher.model.kind=draws")
     done = distill(folder, *words)
     assert done.err.startswith(f"teacher {SAID['draws']}"), done.err
     assert not (folder / "outputs").exists()

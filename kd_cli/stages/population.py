@@ -19,6 +19,7 @@ from kd_cli.population import ALONE, Member, capacity, check, fit_population
 from kd_cli.progress import log, task
 from kd_cli.stages.compose import instantiate, owner
 from kd_cli.stages.job import Sweep
+from kd_cli.stages.recipes import check_recipes
 from kd_cli.stages.run import Run, dataset_of
 from kd_cli.stages.stored import not_numbers
 from kd_cli.stages.student import Builder, Plan
@@ -32,6 +33,7 @@ def refuse(configs: Sequence[DictConfig]) -> None:
     """ConfigError, before the first job, for students that cannot be trained together whatever their numbers are."""
     for cfg in configs:
         try:
+            check_recipes(cfg)
             builder = Builder(cfg, dataset_of(cfg.dataset))
             model = builder.model()
             builder.recipe.check(model, builder.dataset.validation)

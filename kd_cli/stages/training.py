@@ -70,8 +70,8 @@ def train_and_store(
                     precision = fit(
                         model, batches, objective, recipe, validation, run.cfg.compile, checkpoint, on_step, on_epoch
                     )
-                    check_numbers(model)
                     about = settle(model, batches, recipe.epochs - 1, recipe.batch_statistics)
+                    check_numbers(model)  # of statistics as well: they may just have been mended
             if about is not None and (said := describe(about)):
                 log.info("%s: %s", title, said)
             notes = write_model(run, folder, identity, model, node, precision)
