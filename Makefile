@@ -15,7 +15,7 @@ BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIS
 	specialists_solver.py sweep.py,--mnist,$(MNIST) verification.py,--mnist,$(MNIST)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup distill sweep teachers reproduce bench test faults check fix clean
+.PHONY: help setup distill sweep teachers reproduce bench test faults mutants check fix clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,10 @@ faults: $(VENV)/.installed-dev ## kill it, again and again: tests/faults/*.py in
 	@set -o pipefail; { status=0; echo "# Faults"; for script in tests/faults/*.py; do \
 		printf '\n`python %s`, %s\n\n' $$script $$(date -I); $(BIN)/python $$script || status=1; \
 		done; exit $$status; } | tee tests/faults/RESULTS.md
+
+mutants: $(VENV)/.installed-dev ## plausible mistakes, one at a time: tests/mutants/RESULTS.md says which test notices each; minutes
+	@set -o pipefail; { printf '# Mutants\n\n`make mutants`, %s\n\n' "$$(date -I)"; \
+		$(BIN)/python tests/mutants/run.py $(ARGS); } | tee tests/mutants/RESULTS.md
 
 check: $(VENV)/.installed-dev ## ruff, format check and mypy; never writes
 	$(BIN)/ruff check --no-cache .

@@ -29,7 +29,8 @@ from kd_cli.progress import log
 
 FILE = f"{CHECKPOINT}safetensors"
 HISTORY = "history.jsonl"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Slurm gives the last one as a warning
+# Slurm gives the last one as a warning; Windows does not have it.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
 @dataclass

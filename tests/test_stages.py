@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from kd_cli.cli import CONFIGS
 from kd_cli.datasets.digits import digits
 from kd_cli.device import native_bf16
+from kd_cli.stages import train_teacher
 
 STAGES = ("teacher", "soft_targets", "student", "baseline")
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -639,3 +641,12 @@ def test_an_artifact_that_does_not_say_how_it_was_computed_is_refused(
     done = inside("distill", *TINY, cwd=tmp_path)
     assert done.status == 1
     assert done.err.splitlines()[-1] == f"{folder} does not say how it was computed. Remove it."
+
+
+def test_nothing_of_a_teacher_learns_any_more(first: tuple[Path, Outcome], tmp_path: Path) -> None:
+    shutil.copytree(first[0] / "outputs", tmp_path / "outputs")
+    taught: list[train_teacher.Teacher] = []
+    obtain = train_teacher.obtain
+    with mock.patch.object(train_teacher, "obtain", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
+        assert inside("train-teacher", TINY[0], cwd=tmp_path).status == 0
+    assert not any(parameter.requires_grad for parameter in taught[0].network.parameters())
