@@ -20,7 +20,7 @@ PORTABLE = ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 KD_HIDE_BF16=1
 NUMERIC = $(addprefix tests/test_,batch_size.py checkpoint.py device.py dump_targets.py engine.py evaluation.py flops.py \
 	memory_format.py mixing.py models.py objectives.py population.py soft_targets.py stages.py stepping.py)
 
-.PHONY: help setup distill sweep teachers reproduce bench test test-portable faults check fix clean
+.PHONY: help setup distill sweep teachers reproduce bench test test-portable faults mutants check fix clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -54,6 +54,10 @@ faults: $(VENV)/.installed-dev ## kill it, again and again: tests/faults/*.py in
 	@set -o pipefail; { status=0; echo "# Faults"; for script in tests/faults/*.py; do \
 		printf '\n`python %s`, %s\n\n' $$script $$(date -I); $(BIN)/python $$script || status=1; \
 		done; exit $$status; } | tee tests/faults/RESULTS.md
+
+mutants: $(VENV)/.installed-dev ## plausible mistakes, one at a time: tests/mutants/RESULTS.md says which test notices each; minutes
+	@set -o pipefail; { printf '# Mutants\n\n`make mutants`, %s\n\n' "$$(date -I)"; \
+		$(BIN)/python tests/mutants/run.py $(ARGS); } | tee tests/mutants/RESULTS.md
 
 check: $(VENV)/.installed-dev ## ruff, format check and mypy; never writes
 	$(BIN)/ruff check --no-cache .

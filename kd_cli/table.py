@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -19,7 +20,8 @@ UNBOUNDED = 10_000  # columns: a file or a pipe has no width of its own
 def surface(file: TextIO | None = None) -> Console:
     """Where tables and bars are drawn: on this stream, or on standard error. Rich reads no markup in values."""
     console = Console(file=file, stderr=file is None, markup=False, emoji=False, highlight=False)
-    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+    told = file in (None, sys.stdout) and os.environ.get("COLUMNS", "").isdigit()
+    if not console.is_terminal and not told:
         console.width = UNBOUNDED
     return console
 

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
 from kd_cli.errors import ConfigError
+from kd_cli.views import show
 
 WORD = (1 << 64) - 1
 AUGMENTS = [
@@ -296,3 +297,14 @@ def test_values_outside_their_rule_are_refused(make, message):
     with pytest.raises(ConfigError) as refusal:
         make()
     assert str(refusal.value) == message
+
+
+def test_a_view_is_drawn_by_the_samples_index_and_not_by_its_place(named):
+    seen = []
+
+    def augment(images, index, seed, view):
+        seen.append((named.of(images / 255).tolist(), index.tolist(), seed, view))
+        return images
+
+    list(show(named.split, [torch.tensor([4, 0]), torch.tensor([2])], torch.device("cpu"), augment, 5, 3))
+    assert seen == [([4, 0], [31, 3], 5, 3), ([2], [17], 5, 3)]

@@ -117,6 +117,7 @@ def test_the_best_shift_is_in_the_middle_of_the_widest_interval() -> None:
 def test_equal_distances_are_passed_at_once() -> None:
     logits = torch.tensor([[0.0, -1.0]] * 3)
     assert best_shift(logits, torch.tensor([1, 0, 1]), [1]).tolist() == [0.0, 2.0]
+    assert best_shift(logits[:2], torch.tensor([1, 0]), [1]).tolist() == [0.0, 0.0], "no shift parts equal rows"
 
 
 class Scaled(nn.Module):

@@ -52,6 +52,19 @@ def adamw(parameters):
     return torch.optim.AdamW(parameters, lr=0.01, amsgrad=True)
 
 
+class Fading(torch.optim.Optimizer):
+    """What it has come to is a number of its group, of which no schedule knows."""
+
+    def __init__(self, parameters):  # type: ignore[no-untyped-def]
+        super().__init__(parameters, {"lr": 0.1, "strength": 1.0})
+
+    def step(self, closure=None):  # type: ignore[no-untyped-def]
+        for group in self.param_groups:
+            group["strength"] *= 0.9
+            for p in group["params"]:
+                p.sub_(p.grad, alpha=group["lr"] * group["strength"])
+
+
 def small() -> nn.Module:
     return mlp(10, (1, 8, 8), widths=[24], dropout=0.5)
 
@@ -144,8 +157,21 @@ def same(left: nn.Module, right: nn.Module) -> bool:
         (convolutional, {}),
         (convolutional, {"optimizer": adamw, "precision": "16-mixed", "clip": 1.0}),
         (Tied, {}),
+        (small, {"optimizer": Fading}),
     ],
-    ids=["SGD", "bounded", "AdamW", "momentum cycle", "warm-up", "16-mixed", "bf16", "conv", "conv AdamW 16", "tied"],
+    ids=[
+        "SGD",
+        "bounded",
+        "AdamW",
+        "momentum cycle",
+        "warm-up",
+        "16-mixed",
+        "bf16",
+        "conv",
+        "conv AdamW 16",
+        "tied",
+        "own",
+    ],
 )
 def test_a_training_that_broke_off_ends_in_the_bits_of_one_that_did_not(tmp_path, few, build, recipe):
     undisturbed = train(tmp_path / "undisturbed", few, build=build, **recipe)

@@ -387,6 +387,20 @@ def test_best_validation_keeps_the_earliest_epoch_with_the_fewest_validation_err
     assert float(right.double().mean()) == pytest.approx(max(accuracies))
 
 
+def test_of_epochs_with_equally_many_validation_errors_the_first_is_kept(small_net, recipe, few, digits):
+    model, states, errors = small_net(), [], []
+
+    def on_epoch(record: dict[str, float]) -> None:
+        states.append(copy.deepcopy(model.state_dict()))
+        errors.append(record["validation_accuracy"])
+
+    rule = recipe(lr=1e-7, epochs=3, select="best_validation")
+    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, digits.validation, on_epoch=on_epoch)
+    assert len(set(errors)) == 1
+    assert all(torch.equal(value, states[0][name]) for name, value in model.state_dict().items())
+    assert not all(torch.equal(value, states[0][name]) for name, value in states[-1].items())
+
+
 def test_best_validation_without_a_validation_split_is_refused(small_net, recipe, few):
     with pytest.raises(ConfigError) as refusal:
         fit(small_net(), Batches(few, 32, 0, CPU), CrossEntropy(), recipe(select="best_validation"))

@@ -258,6 +258,7 @@ TRAINED = {"generalist", "specialist_1", "specialist_2", "specialist_3", "baseli
         ("teacher.top_n=3", TRAINED),
         ("teacher.train.epochs=3", {"generalist", "baseline"}),
         ("teacher.seed=1", {"generalist", "baseline"}),
+        ("teacher.generalist.seed=1", {"baseline"}),  # the same sets, but another start
         ("teacher.classes_each=5", {"generalist", "baseline"}),
         ("temperature=2", TRAINED | {"soft_targets"}),
     ],

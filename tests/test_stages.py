@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from kd_cli.artifacts import REBUILD
 from kd_cli.cli import CONFIGS
 from kd_cli.datasets.digits import digits
 from kd_cli.device import native_bf16
+from kd_cli.stages import train_teacher
 
 STAGES = ("teacher", "soft_targets", "student", "baseline")
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -710,3 +712,12 @@ def test_no_student_draws_what_a_teacher_of_its_network_recipe_and_seed_drew(rat
         if rate < 1e-9:
             assert torch.equal(alone, student[name].flatten())  # these two are paired
             assert abs(torch.corrcoef(torch.stack([alone, taught]))[0, 1]) < 0.2
+
+
+def test_nothing_of_a_teacher_learns_any_more(first: tuple[Path, Outcome], tmp_path: Path) -> None:
+    shutil.copytree(first[0] / "outputs", tmp_path / "outputs")
+    taught: list[train_teacher.Teacher] = []
+    obtain = train_teacher.obtain
+    with mock.patch.object(train_teacher, "obtain", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
+        assert inside("train-teacher", TINY[0], cwd=tmp_path).status == 0
+    assert not any(parameter.requires_grad for parameter in taught[0].network.parameters())
