@@ -292,6 +292,7 @@ def test_several_images_in_a_file_are_refused(kind):
     assert why(frames(kind)) == expected
 
 
+@pytest.mark.filterwarnings("ignore:Image appears to be a malformed MPO")  # older Pillow, of what it wrote itself
 def test_a_cameras_photo_with_its_preview_is_the_photo():
     assert (colour(frames("MPO")) == 0).all()
 

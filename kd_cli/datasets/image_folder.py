@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import assemble, same_form
+from kd_cli.datasets.splits import LARGEST_IMAGE, assemble, same_form
 from kd_cli.decoding import EXTENSIONS, VERSION, Unusable, decode, read
 from kd_cli.errors import DataError, must, reading
 from kd_cli.folder import files_below, is_hidden
@@ -27,7 +27,6 @@ from kd_cli.screen import as_utf8, shown
 from kd_cli.types import UNLABELLED, Dataset, Split
 
 KEPT = 1 << 30  # bytes of pixels that stay in memory: 7,000 images of 224 × 224 in colour
-LARGEST_IMAGE = 1 << 22  # numbers: an evaluation's batch of 256 then takes a gigabyte
 AHEAD = 2  # batches
 MOST_THREADS = 8  # each of which may hold an image of the largest size, unpacked
 log = logging.getLogger("kd")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import assemble, whole
+from kd_cli.datasets.splits import LARGEST_IMAGE, MOST_SAMPLES, assemble, whole
 from kd_cli.errors import DataError, first_line, reading
 from kd_cli.types import Dataset
 
@@ -53,6 +53,9 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
                     kind = f"an IDX file of {dimensions} dimension(s) of unsigned bytes"
                     raise DataError(f"{path} is not {kind}. Fetch it again.")
                 shape = struct.unpack(f">{dimensions}I", header[4:])
+                if shape[0] > MOST_SAMPLES or math.prod(shape[1:]) > LARGEST_IMAGE:
+                    most = f"{MOST_SAMPLES:,} samples of {LARGEST_IMAGE:,} pixels"
+                    raise DataError(f"{path} is truncated or altered: at most {most}, {list(shape)} by its header.")
                 expected = math.prod(shape)
                 content = file.read(min(expected, LARGEST) + 1)  # to its end, where gzip's check sum is
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:

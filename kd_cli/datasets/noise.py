@@ -3,12 +3,11 @@
 import torch
 
 from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import fingerprint, whole
+from kd_cli.datasets.splits import LARGEST_IMAGE, MOST_SAMPLES, fingerprint, whole
 from kd_cli.errors import must
 from kd_cli.types import UNLABELLED, Dataset
 
 LARGEST = 1 << 31  # bytes
-LARGEST_IMAGE = 1 << 22  # numbers
 DRAWN = 1 << 28  # numbers at a time
 
 
@@ -33,6 +32,8 @@ def noise(
         raise must("dataset.channels × dataset.height × dataset.width", f"at most {LARGEST_IMAGE:,}", numbers)
     if samples * channels * height * width > LARGEST:
         raise must("dataset.samples", f"such that the images take at most {LARGEST >> 30} GiB", samples)
+    if samples > MOST_SAMPLES:
+        raise must("dataset.samples", f"at most {MOST_SAMPLES:,}", samples)
     for key, number, rule in (("mean", mean, "between 0 and 1"), ("std", std, "> 0 and ≤ 1")):
         real = isinstance(number, int | float) and not isinstance(number, bool)
         if not real or not 0 <= number <= 1 or (key == "std" and number == 0):

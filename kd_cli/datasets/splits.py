@@ -14,6 +14,8 @@ from torch import Tensor
 from kd_cli.errors import DataError, must
 from kd_cli.types import UNLABELLED, Dataset, Images, Split
 
+LARGEST_IMAGE = 1 << 22  # numbers: an evaluation's batch of 256 then takes a gigabyte
+MOST_SAMPLES = 1 << 24  # of a file or of what is made up: their labels and numbers then take a quarter of one
 LOOKED_AT = 64  # images of a split, evenly spaced
 NEARLY_CONSTANT = 2.0  # standard deviation of their pixels, of 255: 10-bit values taken for 16-bit ones have 1
 log = logging.getLogger("kd")
