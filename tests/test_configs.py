@@ -262,7 +262,8 @@ def test_what_the_shipped_defaults_are_trained_by() -> None:
         **mlp, "widths": [1200, 1200], "dropout": 0.5, "mean": [0.1307], "std": [0.3081]
     }  # fmt: skip
     assert cfg["teacher"]["train"] == {
-        **recipe, "epochs": 120, "batch_size": 512, "max_norm": 2.0, "optimizer": {**sgd, "lr": 0.1}, "scheduler": cosine
+        **recipe, "epochs": 120, "batch_size": 512, "max_norm": 2.0, "optimizer": {**sgd, "lr": 0.1},
+        "scheduler": cosine,
     }  # fmt: skip
     assert cfg["student"]["model"] == {**mlp, "widths": [800, 800], "dropout": 0.0, "mean": [0.0], "std": [1.0]}
     assert cfg["student"]["train"] == {

@@ -34,6 +34,8 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "dataset.size": (9, ALL),
     "dataset.validation": (101, ALL),
     "dataset.seed": (1, ALL),
+    "normalisation.mean": ([0.1], NOTHING),  # in the models that ask for it, which these do not
+    "normalisation.std": ([0.9], NOTHING),
     "teacher._target_": ("kd_cli.teachers.trained.Trained", NOTHING),
     "teacher.model._target_": ("kd_cli.models.mlp.mlp", TAUGHT),
     "teacher.model._partial_": (True, NOTHING),

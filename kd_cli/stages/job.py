@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import kd_cli
-from kd_cli import run_folder, schema
+from kd_cli import rules, run_folder, schema
 from kd_cli.artifacts import digest_of
 from kd_cli.errors import ArtifactError, KdError, first_line
 
@@ -41,7 +41,10 @@ def task(cfg: DictConfig) -> None:
     context = HydraConfig.get()
     name, folder = str(context.job.config_name), Path(context.runtime.output_dir)
     in_sweep = context.mode == RunMode.MULTIRUN
+    os.chdir(context.runtime.cwd)  # whatever hydra.job.chdir says: paths are those of the folder where kd was started
     try:
+        if name not in ANSWERS:
+            rules.one_process(os.environ)  # in a launcher's worker too
         schema.check(name, cfg)
         if in_sweep and _is_done(cfg, folder):
             return
