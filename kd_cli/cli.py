@@ -13,18 +13,16 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from kd_cli import __version__, interruption
+from kd_cli.choices import CONFIGS
 from kd_cli.errors import KdError, did_you_mean
 from kd_cli.screen import answer, answer_path, prepare, quoting, say
+from kd_cli.spelling import sorted_out, spelt
 
-PACKAGED = Path(__file__).parent / "configs"
-CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
-TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c"}
 HYDRAS_VALUE_ERRORS = ("Config group override", "Only one of --run", "The --resolve flag")
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 SHOWS_ALONE = SHOWS - {"--multirun", "-m"}  # and runs nothing
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks the second
 SHELLS = ("bash", "zsh", "fish")
-CHOSEN = {"teacher.member": "teacher", "teacher.generalist": "teacher", "transfer.dataset": "dataset"}  # by their group
 
 
 def main() -> None:
@@ -41,9 +39,13 @@ def run(words: list[str]) -> int:
     """Runs one command line; returns the exit status."""
     command, *rest = words or ["--help"]
     if command in ("--help", "-h", "help"):
+        if rest and not rest[0].startswith("-"):
+            return run([*rest[:1], "--help"])  # `kd help distill`
         answer(usage())
         return 0
-    if command == "--version":
+    if rest[:1] == ["help"] and command in commands():
+        return run([command, "--help"])
+    if command in ("--version", "-V", "version"):
         answer(f"kd {__version__}")
         return 0
     if command == "completion":
@@ -54,7 +56,7 @@ def run(words: list[str]) -> int:
     if command in ("-sc", "--shell-completion"):
         return _complete(rest)
     if command not in commands():
-        hint = did_you_mean(command, list(commands()))
+        hint = did_you_mean(command, list(commands())) or _command_first(words)
         say(f"The command must be one of {', '.join(commands())}, got {command!r}. {hint or 'See kd --help.'}")
         return 2
     return _hydra(command.replace("-", "_"), rest)
@@ -89,6 +91,17 @@ def usage() -> str:
     )
 
 
+def _command_first(words: list[str]) -> str:
+    """The line for a command line whose command stands elsewhere, or is left out."""
+    from kd_cli.hints import suggestion
+    from kd_cli.stages import job  # noqa: F401  registers the schemas
+    from kd_cli.typed import Words
+
+    name = next((word for word in words if word in commands()), "distill")
+    rest = [word for word in words if word != name]
+    return suggestion(Words(name.replace("-", "_"), tuple(rest))) if words[0][:1] == "-" or "=" in words[0] else ""
+
+
 def _hydra(name: str, words: list[str]) -> int:
     """Runs Hydra's entry point with `configs/<name>.yaml`; every error becomes one message and a status here."""
     try:
@@ -101,20 +114,19 @@ def _hydra(name: str, words: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from kd_cli.messages import translate
+    from kd_cli.refusals import refused
     from kd_cli.stages import job
 
     job.Outcome.error, job.Sweep.folder = None, None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
-    typed = [word for word in words if _is_override(word)]
-    words = _ordered([new for word in words for new in _spelt(word)])
-    overrides = [word for word in words if _is_override(word)]
-    if nameless := [word for word in overrides if not word.lstrip("+~").partition("=")[0].strip()]:
-        say(f"An argument must be key=value, got {nameless[0]!r}.")
-        return 2
-    if {"--multirun", "-m"} & set(words) and name in job.ANSWERS:
-        say(f"kd {name} answers one question at a time: leave out --multirun.")
-        return 2
-    if name == "sweep" or {"--multirun", "-m"} & set(words):
+    typed = words
+    if refusal := refused(name, typed):
+        say(refusal)
+        return 1
+    overrides, flags, _ = sorted_out(words)
+    overrides = [new for word in overrides for new in spelt(word)]
+    words = [*overrides, *flags]  # Hydra refuses them the other way round
+    if name == "sweep" or {"--multirun", "-m"} & set(flags):
         named = _sweep_name(overrides)
         job.fix([*overrides, *named])
         words = [*named, *words]
@@ -145,7 +157,7 @@ def _hydra(name: str, words: list[str]) -> int:
         elif isinstance(error, KdError):
             say(re.sub(r"\n(?! )", "\n  ", str(error)))  # no line of it looks like another message
         elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith(HYDRAS_VALUE_ERRORS):
-            say(translate(error, name, typed, CONFIGS))
+            say(translate(error, name, typed))
         elif isinstance(error, OSError):
             say(_of_disk(error))
         else:
@@ -186,42 +198,6 @@ def _sweep_name(overrides: list[str]) -> list[str]:
 
     settings = sorted(word for word in overrides if re.split(r"[./@=]", word.lstrip("+~"))[0] not in EXECUTION)
     return [f"sweep.name=s{hashlib.sha256(repr(settings).encode()).hexdigest()[:10]}"]
-
-
-def _spelt(word: str) -> list[str]:
-    """`teacher.member=mlp_1200` and `teacher.members=[cnn,outputs/teachers/<id>]` as Hydra has them: it would take what
-    stands for a file of configs/ as a string. A word with a `/` is a folder.
-    """
-    key, _, value = word.partition("=")
-    if not value.isascii() and not set(value) & set("'\"[]{}()$\\"):  # Hydra wants letters that are not ASCII quoted
-        parts = [part if part.isascii() else f"'{part}'" for part in value.split(",")]
-        word = f"{key}={','.join(parts)}"
-    if key in CHOSEN and re.fullmatch(r"[\w,-]+", value) and value != "null":
-        return [f"{CHOSEN[key]}@{word}"]
-    found = re.fullmatch(r"teacher\.members=\[(.+)\]", word)
-    names = [name.strip().strip("'\"") for name in found.group(1).split(",")] if found else []
-    if not names or not all(re.fullmatch(r"[^][{}'\"]+", name) for name in names):
-        return [word]
-    new = []
-    for k, name in enumerate(names):
-        place = f"teacher.members.{k}"
-        new += [f"+teacher@{place}=artifact", f"{place}.path='{name}'"] if "/" in name else [f"+teacher@{place}={name}"]
-    return new
-
-
-def _is_override(word: str) -> bool:
-    return not word.startswith("-") and ("=" in word or word.startswith("~"))
-
-
-def _ordered(words: list[str]) -> list[str]:
-    """Overrides before flags: Hydra refuses them the other way round."""
-    overrides: list[str] = []
-    flags: list[str] = []
-    value_follows = False
-    for word in words:
-        (flags if value_follows or not _is_override(word) else overrides).append(word)
-        value_follows = word in TAKES_VALUE
-    return overrides + flags
 
 
 def _complete(rest: list[str]) -> int:

@@ -49,8 +49,9 @@ def must(key: str, rule: str, value: Any, hint: str = "") -> ConfigError:
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:
     """A sentence that names the closest choice, or nothing."""
-    close = get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}?" if close else ""
+    small = {choice.lower(): choice for choice in reversed(choices)}
+    close = get_close_matches(word.lower(), small, n=1, cutoff=0.5)
+    return f"Did you mean {small[close[0]]!r}?" if close else ""
 
 
 def first_line(error: BaseException) -> str:

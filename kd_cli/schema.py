@@ -5,20 +5,21 @@ import math
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kd_cli import rules
+from kd_cli.choices import choices
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 from kd_cli.screen import override
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BUDGETS = ("short", "full")
 DTYPES = ("float16", "float32")
-PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 KNOWN = {  # others have a _target_ that refuses
     "student": ("model", "train"),
     "transfer": ("dataset", "labels", "fraction", "omit_classes", "only_classes", "augment", "views", "seed"),
@@ -154,6 +155,11 @@ SCHEMAS = {
 }
 
 
+def keys(command: str) -> tuple[str, ...]:
+    """The keys of a command at the top level."""
+    return tuple(each.name for each in fields(SCHEMAS["distill" if command == "sweep" else command]))
+
+
 def register() -> None:
     """Makes schemas and resolvers known to Hydra; a command's YAML starts from `<command>_schema`."""
     store = ConfigStore.instance()
@@ -195,8 +201,14 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must(str(error.full_key or "A value"), "one that can be resolved", first_line(error), QUOTE) from error
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
+    for key in values:
+        if key not in keys(command):  # `+epochs=5`
+            raise must(str(key), f"a key of kd {command.replace('_', '-')}", str(key))
     for path, group in _mappings(values):
-        _refuse_word(path, group, OmegaConf.select(cfg, path))
+        node = OmegaConf.select(cfg, path)
+        _refuse_word(path, group, node)
+        if group == "train" and node.get("_target_") == "kd_cli.engine.Recipe":
+            rules.recipe(path, node)
     for top, known in KNOWN.items():
         node = values.get(top)
         for key in node if isinstance(node, dict) else ():
@@ -206,7 +218,7 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must("output_dir", "the name of a folder", "")
     if not re.fullmatch(r"cuda:\d+", str(values.get("device"))):
         _choice("device", (*DEVICES, "cuda:<number>"), values.get("device"))
-    _choice("precision", PRECISIONS, values.get("precision"))
+    _choice("precision", rules.PRECISIONS, values.get("precision"))
     _choice("bias_correction", BIAS_CORRECTIONS, values.get("bias_correction"))
     if values.get("bias_correction") == "oracle" and not _filters(values.get("transfer")):
         hint = "It shifts the classes that these name."
@@ -228,12 +240,14 @@ def check(command: str, cfg: DictConfig) -> None:
             raise must(key, "a number ≥ 0", cfg[key])
     if values.get("soft_weight") == values.get("hard_weight") == 0:
         raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
+    if "transfer" in values and OmegaConf.select(cfg, "transfer.views") is not None:
+        rules.whole("transfer.views", cfg.transfer.views, 1)
     if "seed" in values:
-        _seed("seed", cfg.seed)
+        rules.whole("seed", cfg.seed, 0, QUOTE)
     for top in ("teacher", "teacher.generalist", "transfer", "dataset"):
         node = OmegaConf.select(cfg, top)
         if isinstance(node, DictConfig) and "seed" in node:
-            _seed(f"{top}.seed", node.seed)
+            rules.whole(f"{top}.seed", node.seed, 0, QUOTE)
 
 
 def _filters(transfer: Any) -> bool:
@@ -241,17 +255,17 @@ def _filters(transfer: Any) -> bool:
     return any(chosen.get(key) for key in ("omit_classes", "only_classes"))
 
 
-def _seed(key: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise must(key, "a whole number ≥ 0", value, QUOTE)
-
-
 def _refuse_word(path: str, group: str, value: Any) -> None:
     """`student.model=cnn` would silently become the word 'cnn': say how it is spelt."""
     if isinstance(value, DictConfig) or (value is None and group in ("augment", "dataset")):
         return
-    choose = f"To choose a file of configs/{group}/, write {override(f'{group}@{path}', value)}."
-    raise must(path, "a mapping", value, choose if group in GROUPS else f"Set its keys one by one: {path}.<key>=….")
+    hint = f"Set its keys one by one: {path}.<key>=…."
+    if group in GROUPS:
+        there = choices(group)
+        hint = f"To choose a file of configs/{group}/, write {override(f'{group}@{path}', value)}."
+        if value not in there:
+            hint = f"To choose a file of configs/{group}/, write {group}@{path}=<its name>, as {', '.join(there)}."
+    raise must(path, "a mapping", value, hint)
 
 
 def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from running import Outcome, files_below, inside, seal
 from safetensors.torch import load_file
 
-from kd_cli.cli import _spelt
+from kd_cli import spelling
 from kd_cli.combination import Combination
 from kd_cli.datasets.digits import digits
 from kd_cli.models.mlp import mlp
@@ -324,7 +324,7 @@ def test_a_chain_of_teachers(tmp_path: Path) -> None:
     ],
 )
 def test_teachers_within_a_teacher_in_hydras_spelling(word: str, spelt: list[str]) -> None:
-    assert _spelt(word) == spelt
+    assert spelling.spelt(word) == spelt
 
 
 def test_cfg_job_and_completion_take_the_short_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ WITHOUT_TORCH = [
     (
         "transfer.dataset.size=28",
         "transfer.dataset.size must be a key of kd distill, got 'transfer.dataset.size=28'. "
-        "Did you mean 'transfer.dataset'?",
+        "Write: kd distill transfer.dataset=digits transfer.dataset.size=28",
     ),
     ("transfer.dataset=mnits", f"dataset must be one of {DATASETS}, got 'mnits'. Did you mean 'mnist'?"),
     ("bias_correction=priors", "bias_correction must be one of prior, oracle, got 'priors'."),

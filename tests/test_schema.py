@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from kd_cli import schema
-from kd_cli.cli import CONFIGS, _is_override, _ordered, _sweep_name
+from kd_cli.cli import CONFIGS, _sweep_name
 from kd_cli.errors import ConfigError
+from kd_cli.spelling import is_override, sorted_out
 from kd_cli.stages import job  # noqa: F401  registers the schemas
 
 
@@ -97,15 +98,20 @@ def test_slugs_are_told_apart(one: str, other: str) -> None:
         ("job", False),
         ("-m", False),
         ("--config-dir=x", False),
+        ("~/x", False),
+        ("=", False),
+        ("--lr=3", False),
     ],
 )
 def test_which_words_are_overrides(word: str, override: bool) -> None:
-    assert _is_override(word) is override
+    assert is_override(word) is override
 
 
 def test_overrides_come_before_flags_and_a_flags_value_stays_with_it() -> None:
     words = ["--config-dir", "a=b", "x=1", "--cfg", "job", "y=2", "--multirun"]
-    assert _ordered(words) == ["x=1", "y=2", "--config-dir", "a=b", "--cfg", "job", "--multirun"]
+    assert sorted_out(words) == (["x=1", "y=2"], ["--config-dir", "a=b", "--cfg", "job", "--multirun"], [])
+    words = ["--info", "config", "--lr", "0.1", "a=b", "--cfg=job", "-m", "--", "~/x", "-1"]
+    assert sorted_out(words) == (["a=b"], ["--info", "config", "--cfg=job", "-m"], ["--lr", "0.1", "~/x", "-1"])
 
 
 def test_a_sweep_is_named_by_what_changes_its_result() -> None:

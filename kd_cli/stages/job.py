@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import kd_cli
-from kd_cli import interruption, run_folder, schema
+from kd_cli import interruption, rules, run_folder, schema
 from kd_cli.digests import digest_of
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.foreign import told
@@ -42,6 +42,7 @@ def task(cfg: DictConfig) -> None:
     context = HydraConfig.get()
     name, folder = str(context.job.config_name), Path(context.runtime.output_dir)
     in_sweep = context.mode == RunMode.MULTIRUN
+    os.chdir(context.runtime.cwd)  # whatever hydra.job.chdir says: paths are those of the folder where kd was started
     launched = in_sweep and Sweep.shared is None  # by a launcher, in a process of its own
     if launched and interruption.Process.struck is not None:
         if not (folder / run_folder.RESULT).exists():
@@ -49,6 +50,8 @@ def task(cfg: DictConfig) -> None:
         return
     try:
         with interruption.job(launched):
+            if name not in ANSWERS:
+                rules.one_process(os.environ)  # in a launcher's worker too
             schema.check(name, cfg)
             if in_sweep and _is_done(cfg, folder):
                 return

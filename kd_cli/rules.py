@@ -1,0 +1,45 @@
+"""Rules for single values that hold wherever the key stands. Imports neither hydra nor torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kd_cli.errors import must
+
+PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
+ONE_PROCESS = (
+    "Training on several devices is not there yet: each process would do all of the work. Start it once, without "
+    "torchrun, mpirun or srun -n; jobs of a sweep run side by side with hydra/launcher=joblib."
+)
+
+
+def one_process(environment: Mapping[str, str]) -> None:
+    """Refuses to be one of several processes that a launcher started for the same command line.
+
+    Slurm's number of tasks is also set in a batch script, which is one process: there it counts for a later rank alone.
+    """
+    counts = ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"]
+    if environment.get("SLURM_PROCID", "0") not in ("", "0"):
+        counts.append("SLURM_NTASKS")
+    for name in counts:
+        count = environment.get(name, "")
+        if count.isdecimal() and int(count) > 1:
+            raise must(name, "1", int(count), ONE_PROCESS)
+
+
+def whole(key: str, value: Any, least: int, hint: str = "") -> None:
+    """Refuses what is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise must(key, f"a whole number ≥ {least}", value, hint)
+
+
+def recipe(key: str, train: Mapping[Any, Any]) -> None:
+    """Refuses what no recipe may hold; `key` is where it stands."""
+    for name in ("epochs", "batch_size"):
+        if name in train:
+            whole(f"{key}.{name}", train[name], 1)
+    for name in ("max_norm", "clip"):
+        bound = train.get(name)
+        if bound is not None and (isinstance(bound, bool) or not (isinstance(bound, int | float) and bound > 0)):
+            raise must(f"{key}.{name}", "> 0 or null", bound)
+    if str(train.get("precision", "auto")) not in PRECISIONS:
+        raise must(f"{key}.precision", f"one of {', '.join(PRECISIONS)}", str(train["precision"]))
