@@ -28,6 +28,8 @@ class Odd(nn.Module):
             return nn.functional.dropout(logits, 0.5)
         if self.kind == "batch":
             return 10 * (logits - logits.mean(0)) / logits.std(0)
+        if self.kind == "rarely":
+            logits = logits.masked_fill((images.mean((1, 2, 3)) > 0.4)[:, None], torch.nan)
         if self.kind == "impossible":
             logits = logits.masked_fill(torch.arange(10) == 3, -torch.inf)
         return logits * {"huge": 1e6, "overflows": 1e38}.get(self.kind, 1)
@@ -112,9 +114,21 @@ def test_logits_beyond_float16_want_float32(folder: Path) -> None:
     assert distill(folder, "teacher=mine", *odd("huge"), "targets.top_k=3", "baseline=false").status == 1
 
 
-def test_a_class_that_cannot_be_is_no_fault(folder: Path) -> None:
-    done = distill(folder, "teacher=mine", *odd("impossible"), "student.train.epochs=1", "baseline=false")
+@pytest.mark.parametrize("online", ["true", "false"])
+def test_a_class_that_cannot_be_is_no_fault(folder: Path, online: str) -> None:
+    words = (f"teacher.online={online}", "student.train.epochs=1", "baseline=false")
+    done = distill(folder, "teacher=mine", *odd("impossible"), *words)
     assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize("online", ["true", "false"])
+def test_an_image_that_the_first_ones_did_not_foretell_stops_the_run(folder: Path, online: str) -> None:
+    done = distill(folder, "teacher=mine", *odd("rarely"), f"teacher.online={online}", "student.train.epochs=1")
+    assert done.status == 1
+    assert "The teacher must give finite logits, got NaN or infinity for" in done.err
+    assert "learning rate 0" not in done.err, "it is not the student's training that is to blame"
+    unfinished = [name for name in files_below(folder / "outputs") if name.startswith(("soft_targets/", "students/"))]
+    assert not [name for name in unfinished if "/." not in name], "nothing is finished"
 
 
 def test_a_stored_teacher_is_a_stage_that_was_there_already(folder: Path) -> None:

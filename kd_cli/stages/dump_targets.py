@@ -247,4 +247,5 @@ def _ask(
 ) -> Tensor:
     with autocast(device, precision):
         logits: Tensor = network(images)
-    return logits.float()
+    check_numbers(logits, network, "The teacher")
+    return logits.float().clamp(min=torch.finfo(torch.float32).min)  # as stored: −∞ times 0 would be no number
