@@ -11,7 +11,7 @@ import math
 import mmap
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -124,16 +124,13 @@ class SoftTargets:
         shards = sorted(name for name in artifact.manifest["files"] if name.startswith("logits-"))
         self.joined = _mapped(artifact.file("samples.safetensors"))
         _expect(self.folder, self.joined, {"index": [torch.int64], "crc32": [torch.int64]})
-        self.views = [self.folder / name for name in shards]
+        self.views: _Mapped | list[dict[str, Tensor]] = _Mapped([self.folder / name for name in shards])
         size = 0
-        for path in self.views:
-            view = _mapped(path)
+        for view in self.views:
             self._check_shapes(view)
             size += sum(tensor.nbytes for tensor in view.values())
-        self._view: Callable[[int], dict[str, Tensor]] = lru_cache(OPEN_VIEWS)(lambda view: _mapped(self.views[view]))
         if device.type != "cpu" and fits(device, size):
-            there = [{name: t.to(device) for name, t in _mapped(path).items()} for path in self.views]
-            self._view = there.__getitem__
+            self.views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
 
     def __call__(self, positions: Tensor, view: int, images: Tensor) -> Tensor:
         """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""
@@ -156,7 +153,7 @@ class SoftTargets:
             raise ArtifactError(f"{self.folder} holds logits of other shapes than it states.")
 
     def _rows(self, positions: Tensor, view: int) -> dict[str, Tensor]:
-        stored = self._view(view)
+        stored = self.views[view]
         there = positions.to(stored["logits"].device)
         return {name: tensor.index_select(0, there).to(self.device) for name, tensor in stored.items()}
 
@@ -180,6 +177,22 @@ class SoftTargets:
             stored = rows["logits"].float()
             if not ((now - stored).norm(dim=1) <= JOIN_TOLERANCE * now.norm(dim=1) + 0.01).all():  # NaN too
                 raise ArtifactError(f"{self.folder} is not what this teacher says of the transfer set.")
+
+
+class _Mapped:
+    """Views that are mapped when they are asked for, of which the last few stay so."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths, self._open = paths, lru_cache(OPEN_VIEWS)(_mapped)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, view: int) -> dict[str, Tensor]:
+        return self._open(self.paths[view])
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return map(self._open, self.paths)
 
 
 def not_stated(temperatures: Sequence[float], temperature: float | None) -> ConfigError:

@@ -16,7 +16,7 @@ from kd_cli.types import UNLABELLED, Dataset, Images, Split
 
 LARGEST_IMAGE = 1 << 22  # numbers: an evaluation's batch of 256 then takes a gigabyte
 MOST_SAMPLES = 1 << 24  # of a file or of what is made up: their labels and numbers then take a quarter of one
-LOOKED_AT = 64  # images of a split, evenly spaced
+LOOKED_AT, A_SET = 64, 3  # images of a split, evenly spaced: as many, and where there are no fewer
 NEARLY_CONSTANT = 2.0  # standard deviation of their pixels, of 255: 10-bit values taken for 16-bit ones have 1
 log = logging.getLogger("kd")
 
@@ -176,7 +176,7 @@ def _say_where_constant(name: str, part: str, split: Split) -> None:
     """Warns of images that are all nearly of one shade: mostly they were scaled by another rule than their maker's."""
     looked_at = torch.linspace(0, len(split) - 1, min(LOOKED_AT, len(split))).long()
     pixels = next(split.images.stream([looked_at], torch.device("cpu"))).float()
-    if len(looked_at) > 1 and float(pixels.std()) < NEARLY_CONSTANT:
+    if len(looked_at) >= A_SET and float(pixels.std()) < NEARLY_CONSTANT:
         log.warning(
             "%s: the %s images hold hardly anything but one shade: their pixels are %.1f ± %.1f of 255.",
             *(name, part, float(pixels.mean()), float(pixels.std())),
