@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from kd_cli.datasets.image_folder import EXTENSIONS, decode
 from kd_cli.device import find_device
 from kd_cli.errors import DataError
-from kd_cli.prediction import EVALUATION_BATCH
+from kd_cli.prediction import evaluation_batch
 from kd_cli.stages.stored import load
 
 
@@ -22,10 +22,10 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     loaded = load(cfg.path, list(cfg.trusted_modules))
     channels, height, width = loaded.input_shape
     model, rows, bad = loaded.model.to(device), [], []
-    paths = _images(Path(cfg.images))
-    for start in range(0, len(paths), EVALUATION_BATCH):
+    paths, at_once = _images(Path(cfg.images)), evaluation_batch(loaded.input_shape)
+    for start in range(0, len(paths), at_once):
         batch = []
-        for path in paths[start : start + EVALUATION_BATCH]:
+        for path in paths[start : start + at_once]:
             try:
                 batch.append((path, decode(path, (height, width), channels)))
             except (OSError, ValueError, SyntaxError) as error:
