@@ -17,6 +17,7 @@ from kd_cli.types import Split
 
 LATENCY_BATCHES = (1, 256)
 LATENCY_SECONDS = 0.1  # for each batch size, at least MIN_REPEATS runs
+LATENCY_NUMBERS = 1 << 30
 WARM_UP, MIN_REPEATS, MAX_REPEATS = 2, 3, 200
 
 
@@ -57,10 +58,12 @@ def evaluate(
 
 
 @torch.inference_mode()
-def latency_ms(model: nn.Module, image: Tensor, batch: int, flops: float = math.inf) -> float:
+def latency_ms(model: nn.Module, image: Tensor, batch: int, flops: float = math.inf) -> float | None:
     """Median milliseconds of a forward pass on the image's device, after warm-up; on one thread where the operations
-    of an image are so few that a batch is too small to share.
+    of an image are so few that a batch is too small to share. None for a batch of more than 4 GB.
     """
+    if image.numel() * batch > LATENCY_NUMBERS:
+        return None
     model.eval()
     with threads_for(flops * batch):
         return _median_ms(model, image, batch)

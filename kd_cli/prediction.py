@@ -1,6 +1,7 @@
 """A network's logits over a split: for the dump, for validation and for every evaluation."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,12 @@ from kd_cli.types import Split
 from kd_cli.views import show
 
 EVALUATION_BATCH = 256
+LARGEST_BATCH = 1 << 26  # numbers of a batch's images: 256 of them up to 295 × 295 in colour
+
+
+def evaluation_batch(shape: Sequence[int]) -> int:
+    """How many images of this shape are evaluated at a time: fewer where they are large."""
+    return max(1, min(EVALUATION_BATCH, LARGEST_BATCH // math.prod(shape)))
 
 
 def predict(
@@ -21,7 +28,7 @@ def predict(
     augment_seed: int = 0,
     view: int = 0,
     positions: Tensor | None = None,
-    batch_size: int = EVALUATION_BATCH,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Float32 logits `[N, classes]` on the CPU, in the order of the split (or of `positions`), in eval mode."""
     return torch.cat(list(predictions(model, split, device, augment, augment_seed, view, positions, batch_size)))
@@ -36,13 +43,14 @@ def predictions(
     augment_seed: int = 0,
     view: int = 0,
     positions: Tensor | None = None,
-    batch_size: int = EVALUATION_BATCH,
+    batch_size: int | None = None,
 ) -> Iterator[Tensor]:
     """What `predict` gives, batch by batch.
 
     Computed in float32, in batches of one size: a short last batch is padded, because other kernels may serve other
     sizes and give other last bits.
     """
+    batch_size = batch_size or evaluation_batch(split.images.shape)
     training = model.training
     model.to(device).eval()
     chosen = torch.arange(len(split)) if positions is None else positions

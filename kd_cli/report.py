@@ -149,7 +149,7 @@ def correction(result: dict[str, Any]) -> str:
 
 
 def _saving(student: dict[str, Any], teacher: dict[str, Any]) -> str:
-    if not teacher.get("params") or not teacher.get("latency_ms"):
+    if not teacher.get("params") or not all((teacher.get("latency_ms") or {"1": None}).values()):
         return ""
     size = teacher["params"] / student["params"]
     smaller = "as large as" if size == 1 else f"{_times(size, 'smaller', 'larger')} than"

@@ -36,5 +36,5 @@ def header_of(path: Path) -> Header:
         with safe_open(path, "numpy") as tensors:
             parts = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118  it is no mapping
             return {name: (FORMATS[part.get_dtype()], tuple(part.get_shape())) for name, part in parts.items()}
-    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, MemoryError, RecursionError) as error:
         raise ArtifactError(f"{path} is no safetensors file that kd can read ({first_line(error)}).") from error

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -92,6 +93,106 @@ def test_a_dump_goes_on_as_it_was_begun_or_anew(changed: dict[str, Any], kept: b
     assert about["environment"]["threads"] == (2 if kept else 1)
     assert about["environment"]["torch"] == torch.__version__
     assert torch.get_num_threads() == before
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def forged(**changes: Any) -> Any:
+    def change(folder: Path) -> None:
+        how = json.loads((folder / "checkpoint.json").read_text())
+        reseal(folder / "checkpoint.json", {**how, **changes})
+
+    return change
+
+
+def in_place_of(make: Any, name: str) -> Any:
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        make(folder / name)
+
+    return change
+
+
+FIRST = "logits-00000.safetensors"
+UNFINISHED = {
+    "a flipped byte in a view": lambda folder: flip(folder / FIRST),
+    "a view cut short": lambda folder: os.truncate(folder / FIRST, 100),
+    "an empty view": lambda folder: (folder / FIRST).write_bytes(b""),
+    "a missing view": lambda folder: (folder / FIRST).unlink(),
+    "two views that changed places": lambda folder: (
+        (folder / FIRST).rename(folder / "x"),
+        (folder / "logits-00001.safetensors").rename(folder / FIRST),
+        (folder / "x").rename(folder / "logits-00001.safetensors"),
+    ),
+    "a view too many": lambda folder: shutil.copy(folder / FIRST, folder / "logits-00099.safetensors"),
+    "another file": lambda folder: (folder / "more.safetensors").write_bytes(b"more"),
+    "a pipe in place of a view": in_place_of(os.mkfifo, FIRST),
+    "a link to a device in place of a view": in_place_of(lambda path: path.symlink_to("/dev/zero"), FIRST),
+    "a folder in place of a view": in_place_of(lambda path: path.mkdir(), FIRST),
+    "a pipe in place of the samples": lambda folder: os.mkfifo(folder / "samples.safetensors"),
+    "an empty checkpoint": lambda folder: (folder / "checkpoint.json").write_bytes(b""),
+    "a checkpoint of a list": lambda folder: (folder / "checkpoint.json").write_text("[]"),
+    "a checkpoint in words": lambda folder: (folder / "checkpoint.json").write_text("{"),
+    "a checkpoint of other bytes": lambda folder: (folder / "checkpoint.json").write_bytes(b"\xff\xfe"),
+    "a deep checkpoint": lambda folder: (folder / "checkpoint.json").write_text('{"a":' * 100_000),
+    "a large checkpoint": lambda folder: os.truncate(folder / "checkpoint.json", 1 << 40),
+    "a flipped byte in the checkpoint": lambda folder: flip(folder / "checkpoint.json"),
+    "a pipe in place of the checkpoint": in_place_of(os.mkfifo, "checkpoint.json"),
+    "a link to a device in place of the checkpoint": in_place_of(
+        lambda path: path.symlink_to("/dev/zero"), "checkpoint.json"
+    ),
+    "a folder in place of the checkpoint": in_place_of(lambda path: path.mkdir(), "checkpoint.json"),
+    "the checkpoint of another dump": forged(identity="0" * 64),
+    "no identity": forged(identity=None),
+    "no batch size": forged(batch_size=None),
+    "a batch without an end": forged(batch_size=10**9),
+    "a batch in words": forged(batch_size="256"),
+    "no environment": forged(environment=None),
+    "threads without an end": forged(environment={"threads": 10**9}),
+    "views elsewhere": forged(shards={"../../x": "0" * 64}),
+    "no views": forged(shards=None),
+    "a list of views": forged(shards=[FIRST]),
+    "views in words": forged(shards={FIRST: 1}),
+}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder in which a dump broke off after three of four views, and the manifest of the whole dump."""
+    folder = tmp_path_factory.mktemp("broken")
+    words = ("dump-targets", *VIEWS, "transfer.views=4")
+    (folder / "whole").mkdir()
+    expected = manifest(inside(*words, cwd=folder / "whole"), folder / "whole")
+    real = dump_targets.predictions
+
+    def predictions_of(
+        network: Any, split: Any, device: Any, augment: Any, seed: int, view: int = 0, *rest: Any, **more
+    ):
+        if view == 3:
+            raise OSError("it breaks off")
+        return real(network, split, device, augment, seed, view, *rest, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dump_targets, "predictions", predictions_of)
+        assert inside(*words, cwd=folder).status == 1
+    return folder, expected
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_an_unfinished_dump_is_trusted_in_nothing(
+    name: str, broken: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, expected = broken
+    shutil.copytree(folder / "outputs", tmp_path / "outputs")
+    (unfinished,) = (tmp_path / "outputs" / "soft_targets").glob(".*.partial")
+    UNFINISHED[name](unfinished)
+    done = inside("dump-targets", *VIEWS, "transfer.views=4", cwd=tmp_path)
+    assert manifest(done, tmp_path)["files"] == expected["files"]
+    assert "Traceback" not in done.err
 
 
 def test_how_a_dump_computed_stands_in_its_manifest_and_not_in_its_identity(

@@ -17,9 +17,11 @@ from running import TINY, Outcome, inside, seal
 from safetensors.torch import load_file, save_file
 
 import kd_cli
+from kd_cli import prediction
 from kd_cli.datasets.digits import digits
 from kd_cli.errors import ArtifactError
-from kd_cli.prediction import predict
+from kd_cli.evaluation import latency_ms
+from kd_cli.prediction import evaluation_batch, predict
 
 CPU = torch.device("cpu")
 
@@ -298,3 +300,80 @@ def test_a_model_for_other_data_is_refused(made: Outcome, tmp_path: Path) -> Non
         f"path must be a model for dataset=image_folder (2 classes, input [1, 8, 8]), got {str(made.run)!r} "
         "(10 classes, input [1, 8, 8]).\n"
     )
+
+
+# Odd models, paths and sizes.
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "a\0b", "loop", "file/below"])
+def test_a_path_that_is_none_is_refused_as_every_other(path: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError) as refusal:
+        kd_cli.load(path)
+    assert str(refusal.value).startswith("path must be a ")
+
+
+def test_a_folder_that_may_not_be_read(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    def refuse(path: Path, *words: Any, **more: Any) -> Any:
+        if path.name == "model.safetensors" and path.parent == student:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ArtifactError, match="Permission denied"):
+        kd_cli.load(student)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "torch.nn.Identity"},
+        {"_target_": "torch.nn.Identity", "_partial_": True},
+        {"_target_": "torch.nn.Flatten", "start_dim": 1, "end_dim": 3},
+        {"_target_": "torch.nn.Module"},
+        {"_target_": "torch.nn.ModuleList"},
+        {"_target_": "torch.nn.LSTM", "input_size": 8, "hidden_size": 8},
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_stored_network_without_logits_is_refused(
+    node: dict[str, Any], command: str, student: Path, tmp_path: Path
+) -> None:
+    config = yaml.safe_load((student / "config.yaml").read_text()) | {"model": node}
+    (student / "config.yaml").write_text(json.dumps(config))
+    save_file({}, student / "model.safetensors")
+    manifest = json.loads((student / "manifest.json").read_text())
+    for name in ("config.yaml", "model.safetensors"):
+        content = (student / name).read_bytes()
+        manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    seal(student, manifest)
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    done = inside(command, f"path={student}", *(["images=a.png"] if command == "predict" else []), cwd=tmp_path)
+    assert (done.status, done.out, "Traceback" in done.err) == (1, "", False)
+    assert done.err.count("\n") == 1
+    assert str(student) in done.err
+
+
+def test_large_images_are_evaluated_in_small_batches(student: Path, tmp_path: Path, monkeypatch) -> None:
+    assert [evaluation_batch(shape) for shape in ((1, 28, 28), (3, 224, 224))] == [256, 256]
+    assert [evaluation_batch((channels, 8192, 8192)) for channels in (1, 3)] == [1, 1]
+    for k in range(5):
+        Image.new("L", (8, 8), 50 * k).save(tmp_path / f"{k}.png")
+    whole = inside("predict", f"path={student}", "images=.", cwd=tmp_path)
+    monkeypatch.setattr(prediction, "LARGEST_BATCH", 128)
+    parts = inside("predict", f"path={student}", "images=.", cwd=tmp_path)
+    assert (parts.status, parts.out.count("\n")) == (0, 6)
+    assert [line.split(",")[:2] for line in parts.out.split()] == [line.split(",")[:2] for line in whole.out.split()]
+
+
+def test_a_latency_that_would_take_gigabytes_is_not_measured() -> None:
+    def fail(images: torch.Tensor) -> torch.Tensor:
+        pytest.fail("it was tried")
+
+    network = torch.nn.Identity()
+    network.forward = fail  # type: ignore[method-assign]
+    assert latency_ms(network, torch.empty(1, 1, 8192, 8192), 256) is None

@@ -58,9 +58,14 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset) -
     with owner(name):
         try:
             network = build()
+            if not isinstance(network, nn.Module):
+                raise TypeError(f"it is no nn.Module but of type {type(network).__name__}")
             with torch.no_grad():
                 blank = network.eval()(torch.zeros(2, *dataset.input_shape))
-                shape = tuple(blank.shape)
+            if not isinstance(blank, torch.Tensor) or not blank.is_floating_point():
+                kind = getattr(blank, "dtype", type(blank).__name__)
+                raise TypeError(f"its output is no tensor of floating-point numbers but of type {kind}")
+            shape = tuple(blank.shape)
         except (KdError, OSError):  # a file or a service that fails is no misfit
             raise
         except Exception as error:  # a network may be anybody's

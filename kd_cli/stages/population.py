@@ -21,7 +21,7 @@ from kd_cli.stages.compose import instantiate, owner
 from kd_cli.stages.job import Sweep
 from kd_cli.stages.recipes import check_recipes
 from kd_cli.stages.run import Run, dataset_of
-from kd_cli.stages.stored import not_numbers
+from kd_cli.stages.stored import not_numbers, use_of
 from kd_cli.stages.student import Builder, Plan
 from kd_cli.stages.training import kept, write_model
 from kd_cli.stages.transfer import TransferSet
@@ -77,7 +77,10 @@ def train_together(run: Run, role: str, plans: list[Plan]) -> None:
 
     What remains, one alone or one whose loss was lost, is left to its own job, which says what it has to say.
     """
-    missing = {digest_of(plan.identity): plan for plan in plans if not run.store.find("students", plan.identity)}
+    if len(plans) < 2:
+        return
+    use = use_of(plans[0].builder.model())  # they are all of one shape
+    missing = {digest_of(plan.identity): plan for plan in plans if not run.store.find("students", plan.identity, use)}
     waiting = list(missing.values())
     if len(waiting) < 2:
         return
@@ -96,7 +99,8 @@ def _train_stack(run: Run, role: str, plans: list[Plan]) -> None:
     recipe, steps, every = members[0].recipe, len(members[0].batches), run.cfg.checkpoint
     identity = {"population": [plan.identity for plan in plans]}
     with ExitStack() as ends, run.store.unfinished("students", identity) as folder:
-        if any(run.store.find("students", plan.identity) for plan in plans):  # by who held the folder until now
+        use = use_of(plans[0].builder.model())
+        if any(run.store.find("students", plan.identity, use) for plan in plans):  # by who held the folder until now
             return
         checkpoint = Checkpoint(
             folder,

@@ -1,7 +1,6 @@
 """`kd predict`: a stored model's answers for image files."""
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,9 @@ from kd_cli.decoding import EXTENSIONS, Unusable, decode, read
 from kd_cli.device import find_device
 from kd_cli.errors import DataError, reading
 from kd_cli.folder import Listing, files_below
-from kd_cli.prediction import EVALUATION_BATCH
+from kd_cli.prediction import evaluation_batch
 from kd_cli.screen import answer, shown, write_csv
 from kd_cli.stages.stored import load
-
-LARGEST_BATCH = 1 << 27  # numbers: half a gigabyte as they are shown to the network
 
 
 def main(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -33,11 +30,10 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     model, rows, bad = loaded.model.to(device), [], []
     with reading(cfg.images):
         listing = _listing(Path(cfg.images))
-    paths = listing.images
-    together = max(1, min(EVALUATION_BATCH, LARGEST_BATCH // math.prod(loaded.input_shape)))
-    for start in range(0, len(paths), together):
+    paths, at_once = listing.images, evaluation_batch(loaded.input_shape)
+    for start in range(0, len(paths), at_once):
         batch = []
-        for path in paths[start : start + together]:
+        for path in paths[start : start + at_once]:
             try:
                 batch.append((path, decode(read(path), (height, width), channels)))
             except Unusable as why:

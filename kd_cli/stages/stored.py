@@ -5,7 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,23 +88,41 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
             raise ArtifactError(f"{where} describes no network.")
         return model
 
+    def built(shapes: AbstractContextManager[Any]) -> nn.Module:
+        try:
+            with shapes:
+                return build()
+        except (ArithmeticError, ValueError, KdError) as error:
+            raise _misfit(artifact.folder, error) from error
+
     header = header_of(weights)
-    try:
-        # RegNets compute their widths with tensors, which must hold numbers while they are built.
-        regnet = published and str(node.get("name")).startswith("regnet_")
-        with _without_memory(len(header), _Shapes() if regnet else torch.device("meta")):
-            planned = build()
-        _check_fit(header, planned, artifact.folder)
-        if weights.stat().st_size > _memory():
-            raise ValueError("they are larger than this machine's memory")
-        verify(artifact, [name for name in artifact.manifest["files"] if name.endswith(".safetensors")])
-        model = build()
-    except ArtifactError:
-        raise
-    except (ArithmeticError, ValueError, KdError) as error:
-        raise _misfit(artifact.folder, error) from error
+    # RegNets compute their widths with tensors, which must hold numbers while they are built.
+    regnet = published and str(node.get("name")).startswith("regnet_")
+    planned = built(_without_memory(len(header), _Shapes() if regnet else torch.device("meta")))
+    _check_fit(header, planned, artifact.folder)
+    known = _check_logits(planned, torch.empty(1, *shape, device="meta"), len(classes), where)
+    if weights.stat().st_size > _memory():
+        raise _misfit(artifact.folder, "they are larger than this machine's memory")
+    verify(artifact, [name for name in artifact.manifest["files"] if name.endswith(".safetensors")])
+    model = built(nullcontext())
     load_weights(model, artifact)
+    if not known and not _check_logits(model, torch.zeros(1, *shape), len(classes), where):
+        raise ArtifactError(f"{where} describes a network that fails on an image of {list(shape)}.")
     return Loaded(model.eval(), classes, (channels, height, width), config, artifact.folder)
+
+
+def _check_logits(model: nn.Module, image: Tensor, classes: int, where: Path) -> bool:
+    """ArtifactError where a network gives something else than logits; False where it does not work on such an image, as
+    some do not in shape alone.
+    """
+    try:
+        with torch.no_grad():
+            made = model.eval()(image)
+    except Exception:  # a network may be anybody's
+        return False
+    if not isinstance(made, Tensor) or tuple(made.shape) != (1, classes):
+        raise ArtifactError(f"{where} describes no network with logits for its {classes} classes.")
+    return True
 
 
 def _memory() -> float:

@@ -1,6 +1,8 @@
 """A teacher from elsewhere: a state dict, in safetensors or written by `torch.save`."""
 
+import tarfile
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,12 @@ from torch import Tensor, nn
 
 from kd_cli.datasets.splits import same_form
 from kd_cli.errors import ArtifactError, must
+from kd_cli.memory import little_more
 from kd_cli.teachers.source import Loader, Single
+from kd_cli.tensor_header import header_of
 from kd_cli.types import Dataset
+
+TIMES, SLACK = 4, 1 << 29  # of a checkpoint's own bytes, and beside them: what reading it may take of memory
 
 
 class _Selected(nn.Module):
@@ -65,12 +71,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"teacher.path must be a checkpoint (.safetensors, .pt or .pth), got {str(path)!r}, no file."
         )
     try:
-        if path.suffix == ".safetensors":
-            state: Any = load_file(path)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch recommends weights_only=False, which would run the file's code
-                state = torch.load(path, map_location="cpu", weights_only=True)
+        with little_more(TIMES * path.stat().st_size + SLACK):
+            state: Any = _read(path)
     except Exception as error:  # the unpickler raises whatever the bytes lead it to
         raise ArtifactError(
             "teacher.path must be a checkpoint that holds tensors alone (.safetensors, or .pt that loads with "
@@ -79,11 +81,39 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model", "model_state_dict"):  # the usual names of a state dict inside a checkpoint
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(_is_plain(value) for value in state.values()):
         raise ArtifactError(
             f"teacher.path must be a state dict (names and tensors), got another format in {str(path)!r}."
         )
     return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def _read(path: Path) -> Any:
+    """What a file holds; ValueError where a zip claims to hold more than its bytes, which torch writes as they are."""
+    if path.suffix == ".safetensors":
+        header_of(path)
+        return load_file(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
+                raise ValueError("it unpacks to more than it is")
+    elif _is_tar(path):  # torch would extract what wrote it in 2016
+        raise ValueError("it is an archive")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch recommends weights_only=False, which would run the file's code
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        tarfile.open(path, "r:").close()
+    except tarfile.TarError:
+        return False
+    return True
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_quantized or value.is_meta)
 
 
 def _fill(network: nn.Module, state: dict[str, Tensor], path: str) -> None:
