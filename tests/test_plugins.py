@@ -281,7 +281,9 @@ def test_an_augmentation_that_gives_no_bytes_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("launcher", ["basic", "population"])
 def test_a_sweep_loads_its_data_once(launcher: str, tmp_path: Path) -> None:
-    counted = DATASET.replace('"""Images', 'with open("loaded", "a") as log:\n        log.write("once\\n")\n    """Images')
+    counted = DATASET.replace(
+        '"""Images', 'with open("loaded", "a") as log:\n        log.write("once\\n")\n    """Images'
+    )
     (tmp_path / "counted_data.py").write_text(counted)
     (tmp_path / "mine" / "dataset").mkdir(parents=True)
     (tmp_path / "mine" / "dataset" / "counted.yaml").write_text("_target_: counted_data.stripes\ncount: 64\n")
