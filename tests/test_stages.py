@@ -393,8 +393,8 @@ def test_a_student_of_an_earlier_run_as_a_teacher(first: tuple[Path, Outcome]) -
         result = inside("distill", *words, f"teacher.path={path}", cwd=first[0]).result
         assert result["teacher"]["errors"] == before["student"]["errors"]
         assert result["teacher"]["params"] == before["student"]["params"]
-        assert result["stages"]["teacher"]["cached"] is False
-        assert result["stages"]["teacher"]["artifact"] is None or student in result["stages"]["teacher"]["artifact"]
+        assert result["stages"]["teacher"]["cached"] is True
+        assert result["stages"]["teacher"]["artifact"] == student
     assert {"soft_targets", "student"} <= cached(result), "the path is not part of the identity, the weights are"
 
 

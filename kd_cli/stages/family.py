@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,9 +19,12 @@ def strangers(cfg: DictConfig) -> Iterator[str]:
     if not any("model" in word for word in context.overrides.task) or not GlobalHydra.instance().is_initialized():
         return
     recipes = [f"{key}={name}" for key, name in choices.items() if re.fullmatch(r"student|teacher(@.+)?", key)]
-    own = GlobalHydra.instance().config_loader().load_configuration(
-        context.job.config_name, [word for word in recipes if "members" not in word], RunMode.RUN
-    )  # fmt: skip
+    try:
+        own = GlobalHydra.instance().config_loader().load_configuration(
+            context.job.config_name, [word for word in recipes if "members" not in word], RunMode.RUN
+        )  # fmt: skip
+    except HydraException:  # one that must be given its model has no recipe
+        return
     for place in chosen:
         owner = place.removesuffix(".model")
         recipe = choices.get(owner if "." not in owner else f"teacher@{owner}")
