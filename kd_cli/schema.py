@@ -205,10 +205,7 @@ def check(command: str, cfg: DictConfig) -> None:
         if key not in keys(command):  # `+epochs=5`
             raise must(str(key), f"a key of kd {command.replace('_', '-')}", str(key))
     for path, group in _mappings(values):
-        node = OmegaConf.select(cfg, path)
-        _refuse_word(path, group, node)
-        if group == "train" and node.get("_target_") == "kd_cli.engine.Recipe":
-            rules.recipe(path, node)
+        _refuse_word(path, group, OmegaConf.select(cfg, path))
     for top, known in KNOWN.items():
         node = values.get(top)
         for key in node if isinstance(node, dict) else ():
@@ -248,6 +245,10 @@ def check(command: str, cfg: DictConfig) -> None:
         node = OmegaConf.select(cfg, top)
         if isinstance(node, DictConfig) and "seed" in node:
             rules.whole(f"{top}.seed", node.seed, 0, QUOTE)
+    for path, group in _mappings(values):
+        node = OmegaConf.select(cfg, path)
+        if group == "train" and node.get("_target_") == "kd_cli.engine.Recipe":
+            rules.recipe(path, node)
 
 
 def _filters(transfer: Any) -> bool:
