@@ -52,6 +52,13 @@ def test_every_artifact_is_listed_with_what_it_is_and_who_uses_it(made: Outcome,
         assert row["bytes"] == sum(path.stat().st_size for path in (here / "outputs" / name).iterdir())
 
 
+def test_what_a_link_leads_to_takes_no_room(made: Outcome, here: Path) -> None:
+    name, before = made.result["student"]["artifact"], listed(here)
+    (here / "large").write_bytes(bytes(100_000))
+    (here / "outputs" / name / "link").symlink_to(here / "large")
+    assert listed(here)[name]["bytes"] == before[name]["bytes"]
+
+
 def test_the_same_as_csv_and_as_a_table(here: Path) -> None:
     rows = list(csv.DictReader(inside("list", "format=csv", cwd=here).out.splitlines()))
     assert {row["artifact"]: row["users"].split() for row in rows} == {
