@@ -96,7 +96,6 @@ def _hydra(name: str, words: list[str]) -> int:
     from kd_cli.stages import job
 
     job.Outcome.error, job.Sweep.folder = None, None
-    sys.path.append(os.getcwd())  # a console script lacks it, and a person's own my_models.py can be a _target_
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
     typed = [word for word in words if _is_override(word)]
     words = _ordered([new for word in words for new in _spelt(word)])

@@ -23,8 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 import kd_cli
 from kd_cli import run_folder, schema
-from kd_cli.artifacts import digest_of
+from kd_cli.artifacts import digest_of, read_artifact
 from kd_cli.errors import ArtifactError, KdError, first_line
+from kd_cli.stages import own_code
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
 # keys that change no result
@@ -43,6 +44,7 @@ def task(cfg: DictConfig) -> None:
     in_sweep = context.mode == RunMode.MULTIRUN
     try:
         schema.check(name, cfg)
+        admit_own_code(name, [cfg])
         if in_sweep and _is_done(cfg, folder):
             return
         importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
@@ -62,8 +64,22 @@ def task(cfg: DictConfig) -> None:
         job = f"Job {folder.name} ({varied})" if varied else f"Job {folder.name}"
         print(f"{job} failed: {first_line(error)} Its log: {folder / 'kd.log'}", file=sys.stderr)
         return
-    if name not in ANSWERS and not in_sweep:
+    if name in ANSWERS:
+        own_code.say()
+    elif not in_sweep:
         print(folder)
+
+
+def admit_own_code(command: str, configs: Sequence[DictConfig]) -> None:
+    """Modules of the current folder are those that the person names: in a `_target_`, for a command that trains, and in
+    `trusted_modules`. No other command runs code that lies where one stands.
+    """
+    names: set[str] = set()
+    for cfg in configs:
+        values: Any = OmegaConf.to_container(cfg, resolve=True)
+        named = [] if command in ANSWERS else own_code.targets_of(values)
+        names |= {str(name) for name in (*named, *(values.get("trusted_modules") or ()))}
+    own_code.admit(name for name in names if not own_code.within(name, own_code.OURS))
 
 
 def asked(cfg: DictConfig) -> dict[str, Any]:
@@ -88,16 +104,18 @@ def _value(cfg: DictConfig, key: str) -> Any:
 
 def _digest(cfg: DictConfig) -> str | None:
     """What determines the job but for the data's content: its config, equal for `temperature=4` and `temperature=4.0`,
-    the sources of other people's `_target_`, and kd's version. None where that cannot be told.
+    the sources of other people's `_target_`, and the versions of kd and its stages. None where that cannot be told.
     """
-    from kd_cli.stages.compose import identity_of  # imports torch
+    from kd_cli.stages import bias_correction, dump_targets, student, train_specialists, train_teacher  # import torch
+    from kd_cli.stages.compose import identity_of
 
     try:
         values: Any = OmegaConf.to_container(cfg, resolve=True)
         known = identity_of({key: value for key, value in values.items() if key not in EXECUTION})
     except (OmegaConfBaseException, KdError):
         return None
-    return digest_of({"kd": kd_cli.__version__, **known})[:16]
+    stages = (train_teacher, train_specialists, dump_targets, student, bias_correction)
+    return digest_of({"kd": kd_cli.__version__, "stages": [stage.VERSION for stage in stages], **known})[:16]
 
 
 def _is_done(cfg: DictConfig, folder: Path) -> bool:

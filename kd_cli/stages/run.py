@@ -23,6 +23,7 @@ from kd_cli.device import find_device, take_turns
 from kd_cli.errors import ArtifactError, must
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
+from kd_cli.stages import own_code
 from kd_cli.stages.compose import instantiate, plain
 from kd_cli.stages.job import Sweep, asked
 from kd_cli.types import Dataset
@@ -65,6 +66,7 @@ class Run:
         self.store = Store(self.root, cfg.rebuild)
         self.stages: dict[str, dict[str, Any]] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
+        self.identities: dict[str, str] = {}  # of what each stage gave or was given
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.dataset = dataset_of(cfg.dataset)
         if len(self.dataset.test) == 0:
@@ -83,10 +85,13 @@ class Run:
     def accept(self) -> None:
         """Everything that was typed has been checked: from now on a failure is a failed run, not a wrong input."""
         run_folder.begin(self.folder, asked(self.cfg))
+        own_code.say()
 
     def finish(self, result: dict[str, Any]) -> None:
         """The run has done all that was asked."""
-        run_folder.update(self.folder, {**result, "stages": self.stages, "status": "completed"})
+        run_folder.update(
+            self.folder, {**result, "stages": self.stages, "identities": self.identities, "status": "completed"}
+        )
         show(result, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
 
     @contextmanager
@@ -98,6 +103,7 @@ class Run:
 
         def done(artifact: Artifact, cached: bool) -> None:
             entry.update(cached=cached, artifact=self.name(artifact.folder))
+            self.identities[name] = artifact.content
             try:
                 self.precision[name] = str(artifact.manifest["environment"]["precision"])
             except (KeyError, TypeError) as error:
