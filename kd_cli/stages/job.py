@@ -124,7 +124,7 @@ def _is_done(cfg: DictConfig, folder: Path) -> bool:
     if Sweep.jobs is None:
         Sweep.jobs = _completed(folder.parent) if cfg.resume else {}
     twin = Sweep.jobs.get(digest)
-    if twin is not None and not _same_data(cfg, folder.with_name(twin)):
+    if twin is not None and not _stands(cfg, folder.with_name(twin)):
         twin = None
     if twin == name:
         print(f"Job {name} is complete, and not run again (resume=false would).", file=sys.stderr)
@@ -149,18 +149,31 @@ def _completed(sweep: Path) -> dict[str, str]:
     return found
 
 
-def _same_data(cfg: DictConfig, job: Path) -> bool:
-    """Whether a job saw the data as they are now; also where nobody can tell, for it could not be run anew either."""
-    from kd_cli.stages.run import dataset_of  # imports torch
+def _stands(cfg: DictConfig, job: Path) -> bool:
+    """Whether a job's data, its teacher and all that it made are what they were; also where nobody can tell, for it
+    could not be run anew either.
+    """
+    from kd_cli.stages.run import dataset_of, shared  # import torch
+    from kd_cli.stages.train_teacher import standing
 
-    with suppress(KdError, KeyError, TypeError):
-        then = (run_folder.read(job) or {})["environment"]
-        if dataset_of(cfg.dataset, may_download=False).fingerprint != then["dataset_fingerprint"]:
+    with suppress(KdError, KeyError, TypeError, AttributeError):
+        then = run_folder.read(job) or {}
+        for stage, entry in then["stages"].items():
+            with suppress(ArtifactError):  # one that was cleaned away, or is damaged
+                artifact = entry["artifact"]
+                if artifact and read_artifact(Path(cfg.output_dir, artifact)).content != then["identities"][stage]:
+                    return False
+        dataset = dataset_of(cfg.dataset, may_download=False)
+        if dataset.fingerprint != then["environment"]["dataset_fingerprint"]:
             return False
         foreign = OmegaConf.select(cfg, "transfer.dataset")
         if foreign is not None:
             now = dataset_of(foreign, "transfer.dataset", may_download=False).fingerprint
-            return bool(now == then["transfer_fingerprint"])
+            if now != then["environment"]["transfer_fingerprint"]:
+                return False
+        values: Any = OmegaConf.to_container(cfg.teacher, resolve=True)
+        teacher = shared(["standing", values, dataset.fingerprint], lambda: standing(cfg, dataset))
+        return all(then["identities"].get(stage) == identity for stage, identity in teacher.items())
     return True
 
 

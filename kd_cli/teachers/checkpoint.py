@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd_cli.errors import ArtifactError, must
+from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.source import Loader, Single
 from kd_cli.types import Dataset
 
@@ -55,6 +56,10 @@ class Checkpoint(Single):
         if names == list(dataset.classes):
             return network
         return _Selected(network, [names.index(name) for name in dataset.classes])
+
+    def identity(self, network: nn.Module) -> dict[str, str]:
+        """Its weights; the structure stands in the config of its model."""
+        return weights_of(network)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
