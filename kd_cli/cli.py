@@ -105,7 +105,7 @@ def _command_first(words: list[str]) -> str:
 def _hydra(name: str, words: list[str]) -> int:
     """Runs Hydra's entry point with `configs/<name>.yaml`; every error becomes one message and a status here."""
     try:
-        sys.path.append(os.getcwd())  # a console script lacks it, and a person's own my_models.py can be a _target_
+        os.getcwd()
     except FileNotFoundError:
         say("The folder that kd is started in must exist, but it was removed. Change to another one: cd <folder>.")
         return 1

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from running import KD, TINY, Outcome, environment, files_below, inside, kd
+from running import KD, TINY, Outcome, environment, files_below, inside, kd, seal
+from safetensors.numpy import load_file, save_file
 
 COMMAND = ("sweep", "temperature=1,4", "seed=0,1", *TINY)
 JOBS = ["temperature-1_seed-0", "temperature-1_seed-1", "temperature-4_seed-0", "temperature-4_seed-1"]
@@ -242,6 +244,53 @@ def test_a_job_whose_data_have_changed_in_place_is_not_complete(tmp_path: Path) 
     assert len(list((tmp_path / "outputs" / "teachers").iterdir())) == 2
     shutil.rmtree(tmp_path / "data")
     assert inside(*words, cwd=tmp_path).err.count("is complete, and not run again") == 2, "nothing could be done anew"
+
+
+@pytest.mark.parametrize("made", ["overwritten", "trained anew"])
+def test_a_job_whose_teacher_is_another_under_the_same_path_is_not_complete(made: str, tmp_path: Path) -> None:
+    """A checkpoint file that was overwritten, and a run folder whose teacher is another one now."""
+
+    def teacher(seed: int) -> str:
+        done = inside("train-teacher", TINY[0], f"teacher.seed={seed}", "hydra.run.dir=outputs/runs/one", cwd=tmp_path)
+        return str(done.result["teacher"]["artifact"])
+
+    def place(artifact: str) -> None:
+        shutil.copy(tmp_path / "outputs" / artifact / "model.safetensors", tmp_path / "teacher.safetensors")
+
+    words = {
+        "overwritten": ("teacher=checkpoint", "model@teacher.model=cnn", "teacher.path=teacher.safetensors"),
+        "trained anew": ("teacher=artifact", "teacher.path=outputs/runs/one"),
+    }[made]
+    command = ("sweep", *words, *TINY[1:], "baseline=false", "temperature=2,3")
+    place(teacher(0))
+    first = inside(*command, cwd=tmp_path)
+    before = results(first.run)
+    assert inside(*command, cwd=tmp_path).err.count("is complete, and not run again") == 2
+    place(teacher(1))
+    again = inside(*command, cwd=tmp_path)
+    assert (again.status, again.err.count("is complete")) == (0, 0)
+    after = results(again.run)
+    assert all(after[job]["student"]["artifact"] != before[job]["student"]["artifact"] for job in before)
+    (tmp_path / "teacher.safetensors").unlink()
+    shutil.rmtree(tmp_path / "outputs" / "teachers")
+    assert inside(*command, cwd=tmp_path).err.count("is complete, and not run again") == 2, "nobody can tell"
+
+
+def test_a_job_whose_artifact_holds_other_weights_is_not_complete(tmp_path: Path) -> None:
+    """The same recipe, trained anew where it ends in other bits."""
+    command = ("sweep", *TINY, "baseline=false", "temperature=2,3")
+    (before, _) = results(inside(*command, cwd=tmp_path).run).values()
+    teacher = tmp_path / "outputs" / before["teacher"]["artifact"]
+    weights = {name: value * 1.5 for name, value in load_file(teacher / "model.safetensors").items()}
+    save_file(weights, teacher / "model.safetensors")
+    content = (teacher / "model.safetensors").read_bytes()
+    manifest = json.loads((teacher / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    seal(teacher, manifest)
+    again = inside(*command, cwd=tmp_path)
+    assert (again.status, again.err.count("is complete")) == (0, 0)
+    after = results(again.run)["temperature-2"]
+    assert after["student"]["artifact"] != before["student"]["artifact"]
 
 
 def test_in_another_order_it_is_the_same_sweep_and_no_job_counts_twice(swept: tuple[Path, Outcome]) -> None:

@@ -22,10 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 import kd_cli
 from kd_cli import interruption, rules, run_folder, schema
+from kd_cli.artifacts import read_artifact
 from kd_cli.digests import digest_of
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.foreign import told
 from kd_cli.screen import answer_path, say
+from kd_cli.stages import own_code
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
 # keys that change no result
@@ -53,6 +55,7 @@ def task(cfg: DictConfig) -> None:
             if name not in ANSWERS:
                 rules.one_process(os.environ)  # in a launcher's worker too
             schema.check(name, cfg)
+            admit_own_code(name, [cfg])
             if in_sweep and _is_done(cfg, folder):
                 return
             importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
@@ -78,7 +81,9 @@ def task(cfg: DictConfig) -> None:
         job = f"Job {folder.name} ({varied})" if varied else f"Job {folder.name}"
         say(f"{job} failed: {first_line(error)} Its log: {folder / 'kd.log'}")
         return
-    if name not in ANSWERS and not in_sweep:
+    if name in ANSWERS:
+        own_code.say()
+    elif not in_sweep:
         answer_path(folder)
 
 
@@ -95,6 +100,18 @@ def _modules(cfg: DictConfig) -> dict[str, str]:
 
     look(OmegaConf.to_container(cfg, resolve=False), "")
     return found
+
+
+def admit_own_code(command: str, configs: Sequence[DictConfig]) -> None:
+    """Modules of the current folder are those that the person names: in a `_target_`, for a command that trains, and in
+    `trusted_modules`. No other command runs code that lies where one stands.
+    """
+    names: set[str] = set()
+    for cfg in configs:
+        values: Any = OmegaConf.to_container(cfg, resolve=True)
+        named = [] if command in ANSWERS else own_code.targets_of(values)
+        names |= {str(name) for name in (*named, *(values.get("trusted_modules") or ()))}
+    own_code.admit(name for name in names if not own_code.within(name, own_code.OURS))
 
 
 def asked(cfg: DictConfig) -> dict[str, Any]:
@@ -119,16 +136,18 @@ def _value(cfg: DictConfig, key: str) -> Any:
 
 def _digest(cfg: DictConfig) -> str | None:
     """What determines the job but for the data's content: its config, equal for `temperature=4` and `temperature=4.0`,
-    the sources of other people's `_target_`, and kd's version. None where that cannot be told.
+    the sources of other people's `_target_`, and the versions of kd and its stages. None where that cannot be told.
     """
-    from kd_cli.stages.compose import identity_of  # imports torch
+    from kd_cli.stages import bias_correction, dump_targets, student, train_specialists, train_teacher  # import torch
+    from kd_cli.stages.compose import identity_of
 
     try:
         values: Any = OmegaConf.to_container(cfg, resolve=True)
         known = identity_of({key: value for key, value in values.items() if key not in EXECUTION})
     except (OmegaConfBaseException, KdError):
         return None
-    return digest_of({"kd": kd_cli.__version__, **known})[:16]
+    stages = (train_teacher, train_specialists, dump_targets, student, bias_correction)
+    return digest_of({"kd": kd_cli.__version__, "stages": [stage.VERSION for stage in stages], **known})[:16]
 
 
 def _is_done(cfg: DictConfig, folder: Path) -> bool:
@@ -137,7 +156,7 @@ def _is_done(cfg: DictConfig, folder: Path) -> bool:
     if Sweep.jobs is None:
         Sweep.jobs = _completed(folder.parent) if cfg.resume else {}
     twin = Sweep.jobs.get(digest)
-    if twin is not None and not _same_data(cfg, folder.with_name(twin)):
+    if twin is not None and not _stands(cfg, folder.with_name(twin)):
         twin = None
     if twin == name:
         say(f"Job {name} is complete, and not run again (resume=false would).")
@@ -162,18 +181,31 @@ def _completed(sweep: Path) -> dict[str, str]:
     return found
 
 
-def _same_data(cfg: DictConfig, job: Path) -> bool:
-    """Whether a job saw the data as they are now; also where nobody can tell, for it could not be run anew either."""
-    from kd_cli.stages.run import dataset_of  # imports torch
+def _stands(cfg: DictConfig, job: Path) -> bool:
+    """Whether a job's data, its teacher and all that it made are what they were; also where nobody can tell, for it
+    could not be run anew either.
+    """
+    from kd_cli.stages.run import dataset_of, shared  # import torch
+    from kd_cli.stages.train_teacher import standing
 
-    with suppress(KdError, KeyError, TypeError):
-        then = (run_folder.read(job) or {})["environment"]
-        if dataset_of(cfg.dataset, may_download=False).fingerprint != then["dataset_fingerprint"]:
+    with suppress(KdError, KeyError, TypeError, AttributeError):
+        then = run_folder.read(job) or {}
+        for stage, entry in then["stages"].items():
+            with suppress(ArtifactError):  # one that was cleaned away, or is damaged
+                artifact = entry["artifact"]
+                if artifact and read_artifact(Path(cfg.output_dir, artifact)).content != then["identities"][stage]:
+                    return False
+        dataset = dataset_of(cfg.dataset, may_download=False)
+        if dataset.fingerprint != then["environment"]["dataset_fingerprint"]:
             return False
         foreign = OmegaConf.select(cfg, "transfer.dataset")
         if foreign is not None:
             now = dataset_of(foreign, "transfer.dataset", may_download=False).fingerprint
-            return bool(now == then["transfer_fingerprint"])
+            if now != then["environment"]["transfer_fingerprint"]:
+                return False
+        values: Any = OmegaConf.to_container(cfg.teacher, resolve=True)
+        teacher = shared(["standing", values, dataset.fingerprint], lambda: standing(cfg, dataset))
+        return all(then["identities"].get(stage) == identity for stage, identity in teacher.items())
     return True
 
 

@@ -24,6 +24,7 @@ from kd_cli.errors import must
 from kd_cli.evaluation import Evaluation, evaluate
 from kd_cli.report import show
 from kd_cli.screen import as_utf8, override
+from kd_cli.stages import own_code
 from kd_cli.stages.compose import build_dataset, plain
 from kd_cli.stages.family import strangers
 from kd_cli.stages.job import Sweep, asked
@@ -71,6 +72,7 @@ class Run:
         self.store = Store(self.root, cfg.rebuild)
         self.stages: dict[str, dict[str, Any]] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
+        self.identities: dict[str, str] = {}  # of what each stage gave or was given
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.dataset = dataset_of(cfg.dataset)
         if len(self.dataset.test) == 0:
@@ -89,28 +91,32 @@ class Run:
     def accept(self) -> None:
         """Everything that was typed has been checked: from now on a failure is a failed run, not a wrong input."""
         run_folder.begin(self.folder, asked(self.cfg))
+        own_code.say()
         for sentence in strangers(self.cfg):
             log.info(sentence)
 
     def finish(self, result: dict[str, Any]) -> None:
         """The run has done all that was asked."""
-        run_folder.update(self.folder, {**result, "stages": self.stages, "status": "completed"})
+        run_folder.update(
+            self.folder, {**result, "stages": self.stages, "identities": self.identities, "status": "completed"}
+        )
         show({**result, "stages": self.stages}, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[Artifact | str, bool], None]]:
-        """Times a stage; the caller says which artifact it gave (or the name of a teacher from elsewhere), and whether
-        that was there already.
+    def stage(self, name: str) -> Iterator[Callable[[Artifact | str | None, bool], None]]:
+        """Times a stage; the caller says which artifact it gave (or the name of a teacher from elsewhere), and
+        whether that was there already.
         """
         started = time.perf_counter()
         entry: dict[str, Any] = {"seconds": 0.0, "cached": False, "artifact": None}
         self.stages[name] = entry
 
-        def done(artifact: Artifact | str, cached: bool) -> None:
-            if isinstance(artifact, str):
+        def done(artifact: Artifact | str | None, cached: bool) -> None:
+            if not isinstance(artifact, Artifact):
                 entry.update(cached=cached, artifact=artifact)
                 return
             entry.update(cached=cached, artifact=self.name(artifact.folder))
+            self.identities[name] = artifact.content
             if about := artifact.manifest.get("batch_statistics"):
                 entry["batch_statistics"] = about
             self.precision[name] = precision_of(artifact)
