@@ -16,17 +16,19 @@ import json
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from kd_cli import plain_file
 from kd_cli.errors import ArtifactError, first_line, must
+from kd_cli.locks import alone
+from kd_cli.plain_file import FULL, aside
 from kd_cli.progress import task
 
 MANIFEST = "manifest.json"
@@ -34,13 +36,17 @@ CHECKPOINT = "checkpoint."
 LARGEST_MANIFEST = 1 << 24  # bytes: a hundred times one of 1,000 views
 GIGABYTE = 10**9
 REBUILD = "The command that made it makes it anew with rebuild=true."
-FULL = "Its disk is full. Make room there: the same command then goes on."
 log = logging.getLogger("kd")
 
 
 def digest_of(identity: Any) -> str:
     """SHA-256 of a tree of plain values, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def id_of(identity: Any) -> str:
+    """The name of what has this identity: the same for 1 and 1.0, as whoever typed them meant the same."""
+    return digest_of(_equal_numbers(identity))[:16]
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,10 @@ def whole(path: Path) -> Iterator[Path]:
     """Where to write a file of an unfinished artifact so that it has its own name only when it is complete."""
     working = path.with_name(f"{CHECKPOINT}{path.name}")
     try:
+        working.touch()
+        by_umask = _mode(working)
         yield working
+        _let_others_read(by_umask, working)
         _sync(working)
         working.replace(path)
     finally:
@@ -124,22 +133,27 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 class Store:
-    """Artifacts below one output folder. With `rebuild`, a damaged one counts as absent, and `write` moves it aside."""
+    """Artifacts below one output folder. With `rebuild`, a damaged one counts as absent, and `write` moves it aside.
 
-    def __init__(self, root: Path, rebuild: bool = False) -> None:
-        self.root, self.rebuild = root, rebuild
+    `claim` is told of every artifact before it is looked for, so that whoever cleans up knows that it is wanted.
+    """
+
+    def __init__(self, root: Path, rebuild: bool = False, claim: Callable[[Path], None] = lambda folder: None) -> None:
+        self.root, self.rebuild, self.claim = root, rebuild, claim
 
     def find(self, kind: str, identity: dict[str, Any]) -> Artifact | None:
         """What has this identity, verified, or None."""
         folder, about = self._folder(kind, identity), {"kind": kind, "identity": identity}
-        if not folder.exists():
+        self.claim(folder)
+        if not os.path.lexists(folder):
             return None
         try:
+            plain_file.expect(folder, "folder", rebuild=False)
             artifact = open_artifact(folder)
-            if digest_of({key: artifact.manifest.get(key) for key in about}) != digest_of(_as_read(about)):
+            if id_of({key: artifact.manifest.get(key) for key in about}) != id_of(_as_read(about)):
                 raise ArtifactError(f"{folder / MANIFEST} is that of another artifact.")
         except ArtifactError as error:
-            refusal = str(error).removesuffix(REBUILD).strip()
+            refusal = str(error).removesuffix(REBUILD).removesuffix(plain_file.ASIDE).strip()
             if not self.rebuild:
                 raise ArtifactError(f"{refusal} {REBUILD}") from error
             log.info("%s", refusal)
@@ -160,60 +174,35 @@ class Store:
         """
         folder = self._folder(kind, identity)
         try:
-            with self._alone(folder):
+            with alone(self.root, f"{kind}/{folder.name}", self.rebuild):
                 found = self.find(kind, identity)
-                if found is None and folder.exists():
-                    log.info("moved aside to %s, made anew", _aside(folder).name)
+                if found is None and os.path.lexists(folder):
+                    log.info("moved aside to %s, made anew", aside(folder).name)
+                for place in (folder.parent, _work(folder)):
+                    plain_file.expect(place, "folder", self.rebuild)
                 return found or _make(folder, {"kind": kind, "identity": identity}, fill)
         except Exception as error:
             if not _disk_is_full(error):
                 raise
             raise must("output_dir", "a folder with room", str(self.root), FULL) from error
 
-    def remove(self, folder: Path) -> bool:
-        """Removes a folder of the store, also an unfinished or damaged one; False while somebody holds its lock.
-
-        It is renamed first, so that an interruption leaves nothing that looks whole. Links in it are not followed.
+    def put_aside(self, folder: Path) -> Path | None:
+        """Renames a folder of the store, also an unfinished or damaged one, so that nothing bears an artifact's name
+        when it is removed; None while somebody makes it.
         """
-        lock = FileLock(self._lock(folder.with_name(folder.name.removeprefix(".").partition(".")[0])))
+        name = folder.name.removeprefix(".").partition(".")[0]
         try:
-            with lock.acquire(timeout=0):
-                shutil.rmtree(_aside(folder))
+            with alone(self.root, f"{folder.parent.name}/{name}", said=None):
+                return aside(folder)
         except Timeout:
-            return False
-        return True
-
-    def _lock(self, folder: Path) -> Path:
-        path = self.root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    @contextmanager
-    def _alone(self, folder: Path) -> Iterator[None]:
-        """Holds the lock of this artifact, which the system takes from a process that dies. The lock's file stays:
-        whoever removed it could let two processes in, one by the old file and one by a new one.
-        """
-        path = self._lock(folder)
-        owner, lock = path.with_suffix(".owner"), FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = owner.read_text() if owner.is_file() else "another process"
-            log.info("%s/%s is being made by %s: waiting for it", folder.parent.name, folder.name, who)
-            lock.acquire()
-        try:
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-            yield
-        finally:
-            owner.unlink(missing_ok=True)
-            lock.release()
+            return None
 
     def _folder(self, kind: str, identity: dict[str, Any]) -> Path:
-        return self.root / kind / digest_of(identity)[:16]
+        return self.root / kind / id_of(identity)
 
 
 def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, Any]]) -> Artifact:
-    work = folder.with_name(f".{folder.name}.partial")
+    work = _work(folder)
     if not _checkpoints(work):
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
@@ -227,6 +216,7 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
         created = datetime.now(UTC).isoformat(timespec="seconds")
         manifest = {**about, "files": files, "created": created, **notes}
         (work / MANIFEST).write_text(sealed(manifest))
+        _let_others_read(_mode(work / MANIFEST), *kept)
         for path in (*work.iterdir(), work):
             _sync(path)
         for path in _checkpoints(work):  # last of all: without them, an attempt that dies is begun anew
@@ -246,12 +236,28 @@ def _as_read(manifest: dict[str, Any]) -> dict[str, Any]:
     return read
 
 
-def _aside(folder: Path) -> Path:
-    """Renames a folder to the first free `<id>.damaged-<n>`."""
-    number = 1
-    while (there := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
-        number += 1
-    return folder.rename(there)
+def _equal_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _equal_numbers(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_equal_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _work(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def _let_others_read(by_umask: int, *paths: Path) -> None:
+    """Gives files the mode that the umask gives: safetensors writes for its own user alone."""
+    for path in paths:
+        if _mode(path) != by_umask:
+            with suppress(OSError):  # a file system that has no modes
+                path.chmod(by_umask)
 
 
 def _checkpoints(work: Path) -> list[Path]:

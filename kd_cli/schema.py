@@ -92,7 +92,7 @@ class Evaluate:
 
     path: str = MISSING
     split: str = "test"
-    dataset: dict[str, Any] | None = None
+    dataset: dict[str, Any] = field(default_factory=dict)  # what is not given is that of the run, else of the model
     device: str = "auto"
     format: str = "table"
     trusted_modules: list[str] = field(default_factory=list)
@@ -123,6 +123,7 @@ class Clean:
 
     output_dir: str = "outputs"
     yes: bool = False
+    force: bool = False  # also what a run elsewhere uses, or one that cannot be read may use
 
 
 @dataclass
@@ -179,6 +180,8 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must(str(error.full_key or "A value"), "one that can be resolved", first_line(error), QUOTE) from error
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
+    if command == "evaluate" and not values["dataset"]:
+        del values["dataset"]
     for path, group in _mappings(values):
         _refuse_word(path, group, OmegaConf.select(cfg, path))
     for top, known in KNOWN.items():

@@ -20,9 +20,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd_cli.artifacts import FULL, Artifact, whole
+from kd_cli.artifacts import Artifact, whole
 from kd_cli.device import fits
 from kd_cli.errors import ArtifactError, ConfigError, must
+from kd_cli.plain_file import FULL
 from kd_cli.tensor_header import header_of
 from kd_cli.top_k import compress, rebuild
 from kd_cli.types import Split

@@ -11,14 +11,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from kd_cli.inventory import Entry, inventory
+from kd_cli.inventory import KINDS, Entry, inventory
 
 COLUMNS = ("artifact", "state", "title", "bytes", "created", "users")
 
 
 def main(cfg: DictConfig) -> None:
     """Prints a row for each artifact on standard output, as a table, JSON or CSV."""
-    entries = inventory(Path(cfg.output_dir))
+    entries = inventory(Path(cfg.output_dir)).entries
     rows = [row(entry) for entry in entries]
     if cfg.format == "json":
         print(json.dumps(rows, indent=2))
@@ -43,7 +43,7 @@ def show(entries: list[Entry], root: Path) -> None:
         drawn.add_column(name, justify="right" if name in ("size", "age") else "left", overflow="fold")
     for entry in entries:
         title = entry.title if entry.state == "complete" else entry.state
-        runs = sum(user.startswith(("runs/", "sweeps/")) for user in entry.users)
+        runs = sum(not user.startswith(KINDS) for user in entry.users)
         users = f"{runs} runs, {len(entry.users) - runs} artifacts" if entry.users else "–"
         drawn.add_row(entry.name, title, size(entry.bytes), _age(entry.created), users)
     Console(markup=False).print(drawn)

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kd_cli import schema
-from kd_cli.artifacts import digest_of
+from kd_cli.artifacts import id_of
 from kd_cli.errors import KdError, must
 from kd_cli.mixing import Mix
 from kd_cli.population import ALONE, Member, capacity, check, fit_population
@@ -71,7 +71,7 @@ def train_together(run: Run, role: str, plans: list[Plan]) -> None:
 
     What remains, one alone or one whose loss was lost, is left to its own job, which says what it has to say.
     """
-    missing = {digest_of(plan.identity): plan for plan in plans if not run.store.find("students", plan.identity)}
+    missing = {id_of(plan.identity): plan for plan in plans if not run.store.find("students", plan.identity)}
     waiting = list(missing.values())
     if len(waiting) < 2:
         return

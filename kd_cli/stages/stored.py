@@ -1,6 +1,5 @@
 """Reading models back: from a teacher's, a student's or a run's folder, whoever made it."""
 
-import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from safetensors.torch import load_model
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, open_artifact
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.models import pretrained
@@ -163,11 +163,10 @@ def model_folder(path: Path) -> Path:
     """The folder that holds the weights: the path itself, or the student (or teacher) that a run names."""
     if not path.is_dir():
         raise ArtifactError(f"path must be a run folder or a folder of teachers/ or students/, got {str(path)!r}.")
-    result = path / "result.json"
-    if not result.is_file():
+    content = run_folder.read(path)
+    if content is None:
         return path
     try:
-        content = json.loads(result.read_text())
         named = next(content[m]["artifact"] for m in ("student", "teacher") if isinstance(content.get(m), dict))
         if named is None:  # an ensemble is no artifact itself
             raise KeyError("artifact")
@@ -175,8 +174,9 @@ def model_folder(path: Path) -> Path:
         raise ArtifactError(
             f"path must be a finished run, got {str(path)!r}, whose result.json names no model."
         ) from error
-    # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved
-    for parent in path.resolve().parents:
+    # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved. A run
+    # whose folder was elsewhere says where they are.
+    for parent in (*path.resolve().parents, Path(str(content.get("output_dir") or "."))):
         if (folder := Path(parent, str(named))).is_dir():
             return folder
     raise ArtifactError(f"path={path} names {named}, which is not there any more.")

@@ -123,7 +123,8 @@ def _obtain(run: Run, source: Source, network: nn.Module, key: str, stage: str) 
         if isinstance(source, Trained):
             name = _train(run, source, network, key, stage, done)
         elif isinstance(source, Stored):
-            name = run.name(model_folder(Path(source.path)))
+            run.uses(folder := model_folder(Path(source.path)))
+            name = run.name(folder)
         else:
             name = str(node.path)
     network.to(run.device).eval().requires_grad_(False)
