@@ -3,7 +3,6 @@
 Never imports torch: help, completion and a config error must be there at once.
 """
 
-import hashlib
 import os
 import re
 import signal
@@ -100,6 +99,8 @@ def _hydra(name: str, words: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
     typed = [word for word in words if _is_override(word)]
     words = _ordered([new for word in words for new in _spelt(word)])
+    if name == "evaluate" and not any(word.startswith("dataset=") for word in words):
+        words = [f"+{word}" if word.startswith("dataset.") else word for word in words]  # of the stored data set
     overrides = [word for word in words if _is_override(word)]
     if nameless := [word for word in overrides if not word.lstrip("+~").partition("=")[0].strip()]:
         _say(f"An argument must be key=value, got {nameless[0]!r}.")
@@ -108,9 +109,7 @@ def _hydra(name: str, words: list[str]) -> int:
         _say(f"kd {name} answers one question at a time: leave out --multirun.")
         return 2
     if name == "sweep" or {"--multirun", "-m"} & set(words):
-        named = _sweep_name(overrides)
-        job.fix([*overrides, *named])
-        words = [*named, *words]
+        job.fix(overrides)
         if not {word.partition("=")[0] for word in words} & SHOWS:
             words.append("--multirun")  # said aloud, Hydra names what is wrong with a sweep's config
     sys.argv = ["kd", *words, "--config-name", name]
@@ -121,6 +120,8 @@ def _hydra(name: str, words: list[str]) -> int:
             raise job.Outcome.error
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
+        if job.Outcome.error is not None:
+            _say(str(job.Outcome.error))
     except KeyboardInterrupt as stop:
         status = _interrupted(stop)
     except BrokenPipeError:  # `kd … | head`: nobody reads any more
@@ -139,7 +140,8 @@ def _hydra(name: str, words: list[str]) -> int:
         else:
             traceback.print_exc()
     job.Sweep.shared = None  # also of a sweep that broke off
-    return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
+    with job.Sweep.turn:
+        return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
 
 
 def _close_sweep(folder: Path, status: int) -> int:
@@ -149,21 +151,15 @@ def _close_sweep(folder: Path, status: int) -> int:
     if not any(folder.glob("*/result.json")):  # refused before the first job
         forget(folder, folder.parent.parent)
         return status or 1
-    all_completed = summarize(folder)
+    try:
+        all_completed = summarize(folder)
+    except KdError as error:
+        _say(str(error))
+        return status or 1
     print(folder.absolute())
     if status == 130:
         _say("Interrupted: the same command runs the jobs that are missing or did not complete.")
     return status or (0 if all_completed else 1)
-
-
-def _sweep_name(overrides: list[str]) -> list[str]:
-    """A sweep is named by what was typed and changes its result: the same command finds its folder again."""
-    if any(word.startswith("sweep.name=") for word in overrides):
-        return []
-    from kd_cli.stages.job import EXECUTION
-
-    settings = sorted(word for word in overrides if re.split(r"[./@=]", word.lstrip("+~"))[0] not in EXECUTION)
-    return [f"sweep.name=s{hashlib.sha256(repr(settings).encode()).hexdigest()[:10]}"]
 
 
 def _spelt(word: str) -> list[str]:

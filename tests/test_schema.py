@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from kd_cli import schema
-from kd_cli.cli import CONFIGS, _is_override, _ordered, _sweep_name
+from kd_cli.cli import CONFIGS, _is_override, _ordered
 from kd_cli.errors import ConfigError
 from kd_cli.stages import job  # noqa: F401  registers the schemas
 
@@ -106,18 +106,6 @@ def test_which_words_are_overrides(word: str, override: bool) -> None:
 def test_overrides_come_before_flags_and_a_flags_value_stays_with_it() -> None:
     words = ["--config-dir", "a=b", "x=1", "--cfg", "job", "y=2", "--multirun"]
     assert _ordered(words) == ["x=1", "y=2", "--config-dir", "a=b", "--cfg", "job", "--multirun"]
-
-
-def test_a_sweep_is_named_by_what_changes_its_result() -> None:
-    name = _sweep_name(["temperature=1,4", "seed=0,1"])
-    assert len(name) == 1
-    assert re.fullmatch(r"sweep\.name=s[0-9a-f]{10}", name[0])
-    assert _sweep_name(["seed=0,1", "temperature=1,4"]) == name
-    execution = ["device=cpu", "output_dir=elsewhere", "compile=true", "hydra.job.num=1", "hydra/launcher=basic"]
-    assert _sweep_name(["temperature=1,4", "seed=0,1", *execution]) == name
-    assert _sweep_name(["temperature=1,4", "seed=0,2"]) != name
-    assert _sweep_name(["temperature=1,4", "precision=bf16-mixed"]) != _sweep_name(["temperature=1,4"])
-    assert _sweep_name(["temperature=1,4", "sweep.name=mine"]) == []
 
 
 @pytest.mark.parametrize(("budget", "epochs"), [((), 40), (("budget=full",), 40), (("budget=short",), 10)])
