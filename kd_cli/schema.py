@@ -103,7 +103,7 @@ class Evaluate:
 
     path: str = MISSING
     split: str = "test"
-    dataset: dict[str, Any] | None = None
+    dataset: dict[str, Any] = field(default_factory=dict)  # what is not given is that of the run, else of the model
     device: str = "auto"
     format: str = "table"
     trusted_modules: list[str] = field(default_factory=list)
@@ -134,6 +134,7 @@ class Clean:
 
     output_dir: str = "outputs"
     yes: bool = False
+    force: bool = False  # also what a run elsewhere uses, or one that cannot be read may use
 
 
 @dataclass
@@ -204,6 +205,8 @@ def check(command: str, cfg: DictConfig) -> None:
     for key in values:
         if key not in keys(command):  # `+epochs=5`
             raise must(str(key), f"a key of kd {command.replace('_', '-')}", str(key))
+    if command == "evaluate" and not values["dataset"]:
+        del values["dataset"]
     for path, group in _mappings(values):
         _refuse_word(path, group, OmegaConf.select(cfg, path))
     for top, known in KNOWN.items():

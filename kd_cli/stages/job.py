@@ -9,7 +9,7 @@ import os
 import signal
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,15 @@ from omegaconf.errors import OmegaConfBaseException
 import kd_cli
 from kd_cli import interruption, rules, run_folder, schema
 from kd_cli.artifacts import read_artifact
-from kd_cli.digests import digest_of
+from kd_cli.digests import id_of
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.foreign import told
+from kd_cli.locks import alone, forget
 from kd_cli.screen import answer_path, say
 from kd_cli.stages import own_code
+from kd_cli.stages.sweep_name import EXECUTION, sweep_name
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
-# keys that change no result
-EXECUTION = (
-    "hydra", "output_dir", "device", "compile", "checkpoint", "rebuild", "trusted_modules", "sweep", "resume",
-)  # fmt: skip
 FIXED = "KD_SWEEP_FIXED"  # environment: the overrides that all jobs of the sweep have in common, for the workers too
 
 schema.register()
@@ -43,11 +41,11 @@ def task(cfg: DictConfig) -> None:
     """Runs the stage that the primary config names. In a sweep a failing job is reported at once, the others go on."""
     context = HydraConfig.get()
     name, folder = str(context.job.config_name), Path(context.runtime.output_dir)
-    in_sweep = context.mode == RunMode.MULTIRUN
+    in_sweep, before = context.mode == RunMode.MULTIRUN, run_folder.stamp(folder)
     os.chdir(context.runtime.cwd)  # whatever hydra.job.chdir says: paths are those of the folder where kd was started
     launched = in_sweep and Sweep.shared is None  # by a launcher, in a process of its own
     if launched and interruption.Process.struck is not None:
-        if not (folder / run_folder.RESULT).exists():
+        if before is None:
             run_folder.forget(folder, Path(cfg.output_dir))
         return
     try:
@@ -64,10 +62,8 @@ def task(cfg: DictConfig) -> None:
             foreign = told(error, _modules(cfg))
             foreign.__cause__ = error
             error = foreign
-        if name not in ANSWERS and (in_sweep or (folder / run_folder.RESULT).exists()):
-            run_folder.update(folder, {**asked(cfg), **_failure(error)})
-        elif name not in ANSWERS:
-            run_folder.forget(folder, Path(cfg.output_dir))
+        if name not in ANSWERS:
+            _leave_word(cfg, folder, run_folder.stamp(folder) != before, before is not None, error)
         if launched and isinstance(error, KeyboardInterrupt):
             return  # raised, it would have the launcher kill the others amid what they write down
         if not isinstance(error, Exception):
@@ -114,6 +110,19 @@ def admit_own_code(command: str, configs: Sequence[DictConfig]) -> None:
     own_code.admit(name for name in names if not own_code.within(name, own_code.OURS))
 
 
+def _leave_word(cfg: DictConfig, folder: Path, accepted: bool, had_result: bool, error: BaseException) -> None:
+    """What a run leaves that failed: its result where the input was `accepted`, or else nothing. Another run's result,
+    which the folder had, is left alone. A job of a sweep always leaves a result: its table is made of them.
+    """
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not accepted:
+        run_folder.begin(folder, asked(cfg))
+        accepted = True
+    if accepted:
+        run_folder.update(folder, {**asked(cfg), **_failure(error)})
+    elif not had_result:
+        run_folder.forget(folder, Path(cfg.output_dir))
+
+
 def asked(cfg: DictConfig) -> dict[str, Any]:
     """What result.json says of the input."""
     context = HydraConfig.get()
@@ -147,7 +156,7 @@ def _digest(cfg: DictConfig) -> str | None:
     except (OmegaConfBaseException, KdError):
         return None
     stages = (train_teacher, train_specialists, dump_targets, student, bias_correction)
-    return digest_of({"kd": kd_cli.__version__, "stages": [stage.VERSION for stage in stages], **known})[:16]
+    return id_of({"kd": kd_cli.__version__, "stages": [stage.VERSION for stage in stages], **known})
 
 
 def _is_done(cfg: DictConfig, folder: Path) -> bool:
@@ -161,8 +170,8 @@ def _is_done(cfg: DictConfig, folder: Path) -> bool:
     if twin == name:
         say(f"Job {name} is complete, and not run again (resume=false would).")
         return True
-    (folder / run_folder.RESULT).unlink(missing_ok=True)  # of an earlier attempt
     if twin is not None:
+        (folder / run_folder.RESULT).unlink(missing_ok=True)  # of an earlier attempt: the twin's stands
         say(f"Job {name} is equal to {twin}, and not run.")
         run_folder.forget(folder, Path(cfg.output_dir))
         return True
@@ -221,7 +230,9 @@ def _failure(error: BaseException) -> dict[str, str]:
 
 
 class Outcome:
-    """Why a single job failed. Raised by `cli` once Hydra is done: Hydra would print a line of its own before it."""
+    """Why a single job, or a sweep before its first one, failed. Raised by `cli` once Hydra is done: Hydra would print
+    a line of its own before it.
+    """
 
     error: Exception | None = None
 
@@ -236,15 +247,35 @@ class Sweep(Callback):
     shared: dict[str, Any] | None = None  # none outside a sweep, and none in a launcher's workers
     population: Sequence[DictConfig] = ()
     jobs: dict[str, str] | None = None  # those that are complete or have had their turn, by the digest of their config
+    turn = ExitStack()  # while it is open, an equal sweep waits
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called by Hydra before the first job."""
-        Sweep.folder = Path(config.hydra.sweep.dir)
-        Sweep.shared, Sweep.jobs = {}, None
+        """Called by Hydra before anything is written. It would make a warning of an error."""
+        try:
+            given, config.sweep.name = config.sweep.name, sweep_name(config)
+            if given is None:
+                config.hydra.overrides.task.append(f"sweep.name={config.sweep.name}")  # for the jobs, wherever they run
+            root, folder = Path(config.output_dir), Path(config.hydra.sweep.dir)
+            Sweep.turn.callback(_forget_turn, root, folder)
+            Sweep.turn.enter_context(alone(root, _turn(folder)))
+        except KdError as error:
+            Outcome.error = error
+            raise SystemExit(1) from error
+        Sweep.folder, Sweep.shared, Sweep.jobs = folder, {}, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra after the last job."""
         Sweep.shared = None
+
+
+def _turn(sweep: Path) -> str:
+    return f"sweeps/{sweep.name}"
+
+
+def _forget_turn(root: Path, sweep: Path) -> None:
+    """A sweep that was refused leaves nothing behind."""
+    if not sweep.exists():
+        forget(root, _turn(sweep))
 
 
 def fix(words: list[str]) -> None:
@@ -262,7 +293,7 @@ def fix(words: list[str]) -> None:
 
 def _varied(overrides: ListConfig) -> list[str]:
     fixed = json.loads(os.environ.get(FIXED, "[]"))
-    return [word for word in overrides if word not in fixed]
+    return [word for word in overrides if word not in fixed and not word.startswith("sweep.")]
 
 
 def _job_name(overrides: ListConfig) -> str:

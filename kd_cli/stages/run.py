@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +20,9 @@ import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
 from kd_cli.device import device_name, find_device, instructions, take_turns
-from kd_cli.errors import must
+from kd_cli.errors import ConfigError, must
 from kd_cli.evaluation import Evaluation, evaluate
+from kd_cli.inventory import KINDS, note_use, settled
 from kd_cli.report import show
 from kd_cli.screen import as_utf8, override
 from kd_cli.stages import own_code
@@ -69,7 +70,8 @@ class Run:
         if any("\ud800" <= letter <= "\udfff" for letter in as_utf8(str(self.root))):
             hint = "Files of tensors cannot be opened elsewhere: give another output_dir=<folder>."
             raise must("output_dir", "a folder whose whole path is UTF-8", str(self.root), hint)
-        self.store = Store(self.root, cfg.rebuild)
+        self.store = Store(self.root, cfg.rebuild, self.uses)
+        self.used: list[str] = []
         self.stages: dict[str, dict[str, Any]] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.identities: dict[str, str] = {}  # of what each stage gave or was given
@@ -90,7 +92,8 @@ class Run:
 
     def accept(self) -> None:
         """Everything that was typed has been checked: from now on a failure is a failed run, not a wrong input."""
-        run_folder.begin(self.folder, asked(self.cfg))
+        where = {"output_dir": str(self.root), "data": self.dataset_node()}
+        run_folder.begin(self.folder, asked(self.cfg) | where)
         own_code.say()
         for sentence in strangers(self.cfg):
             log.info(sentence)
@@ -129,6 +132,26 @@ class Run:
             inside = self.root / entry["artifact"]
             where = os.path.relpath(inside) if inside.exists() else entry["artifact"]
             log.info("%s: %s %s", name.replace("_", " "), how, where)
+
+    def uses(self, folder: Path) -> None:
+        """Says in result.json that the run uses an artifact, before it is looked for: `kd clean` then keeps it. Where
+        the run's folder lies elsewhere, the artifact's output folder is told.
+        """
+        name, kind, store = self.name(folder), folder.parent.name, folder.absolute().parent.parent
+        if name in self.used:
+            return
+        self.used.append(name)
+        kept_there = store == self.root or kind in KINDS  # else somebody's folder, where kd has nothing to leave
+        try:
+            with settled(store) if kept_there else nullcontext():
+                run_folder.update(self.folder, {"artifacts": self.used})
+                if kept_there and not self.folder.resolve().is_relative_to(store.resolve()):
+                    note_use(store, self.folder.resolve(), self.used)
+        except ConfigError as error:
+            if store == self.root:
+                raise
+            run_folder.update(self.folder, {"artifacts": self.used})
+            log.info("%s is used by this run, but that cannot be noted there: %s", name, error)
 
     def name(self, folder: Path) -> str:
         """A folder as result.json names it: below the output folder where it is there, in full elsewhere."""

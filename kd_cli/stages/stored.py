@@ -1,6 +1,5 @@
 """Reading models back: from a teacher's, a student's or a run's folder, whoever made it."""
 
-import json
 import logging
 import math
 import os
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
+from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Use, read_artifact, verify
 from kd_cli.checkpoint import HISTORY, read_history
 from kd_cli.disk import reason
@@ -300,11 +300,10 @@ def model_folder(path: Path) -> Path:
     """The folder that holds the weights: the path itself, or the student (or teacher) that a run names."""
     if not path.is_dir():
         raise ArtifactError(f"path must be a run folder or a folder of teachers/ or students/, got {str(path)!r}.")
-    result = path / "result.json"
-    if not result.is_file():
+    content = run_folder.read(path)
+    if content is None:
         return path
     try:
-        content = json.loads(result.read_text("utf-8"))
         named = next(content[m]["artifact"] for m in ("student", "teacher") if isinstance(content.get(m), dict))
         if named is None:  # an ensemble is no artifact itself
             raise KeyError("artifact")
@@ -312,8 +311,9 @@ def model_folder(path: Path) -> Path:
         raise ArtifactError(
             f"path must be a finished run, got {str(path)!r}, whose result.json names no model."
         ) from error
-    # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved
-    for parent in path.resolve().parents:
+    # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved. A run
+    # whose folder was elsewhere says where they are.
+    for parent in (*path.resolve().parents, Path(str(content.get("output_dir") or "."))):
         if (folder := Path(parent, str(named))).is_dir():
             return folder
     raise ArtifactError(f"path={path} names {named}, which is not there any more.")

@@ -184,7 +184,8 @@ def _obtain(run: Run, source: Single, network: nn.Module, key: str, stage: str) 
             name = _train(run, source, network, key, stage, done)
         else:
             if isinstance(source, Stored):
-                name = run.name(model_folder(Path(source.path)))
+                run.uses(folder := model_folder(Path(source.path)))
+                name = run.name(folder)
             elif isinstance(source, Checkpoint):
                 name = source.path
             done(name, True)
