@@ -18,9 +18,10 @@ from table import Table, hardware, own_memory
 from torch import Tensor
 
 from kd_cli.artifacts import Store
+from kd_cli.batches import Batches
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import whole
-from kd_cli.engine import Batches, Recipe, fit
+from kd_cli.engine import Recipe, fit
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.schedules import constant

@@ -16,11 +16,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from kd_cli.batches import Batches
 from kd_cli.datasets.digits import digits
 from kd_cli.datasets.mnist import mnist
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import whole
-from kd_cli.engine import Batches, Recipe, fit
+from kd_cli.engine import Recipe, fit
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.population import Member, capacity, fit_population

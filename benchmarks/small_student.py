@@ -16,8 +16,9 @@ from table import Table, hardware
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_cli.batches import Batches
 from kd_cli.datasets.digits import digits
-from kd_cli.engine import Batches, Recipe, fit
+from kd_cli.engine import Recipe, fit
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.progress import task

@@ -28,10 +28,11 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 from torchvision.models.resnet import BasicBlock
 
+from kd_cli.batches import Batches
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import whole
 from kd_cli.device import SMALL_STEP, float32_kernels, native_bf16
-from kd_cli.engine import Batches, Recipe, fit
+from kd_cli.engine import Recipe, fit
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton

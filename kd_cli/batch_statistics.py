@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from kd_cli.batches import Batches, derive
 from kd_cli.device import reseed
-from kd_cli.engine import Batches, derive
 from kd_cli.types import UNLABELLED, Batch
 
 COMPARED, TAKEN = 2_048, 10_000  # images

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kd_cli.augment import Augment
-from kd_cli.engine import Batches, derive
+from kd_cli.batches import Batches, derive
 from kd_cli.mixing import Mix
 from kd_cli.types import Split
 

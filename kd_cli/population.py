@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from kd_cli.batches import Batches, derive
 from kd_cli.checkpoint import Checkpoint
 from kd_cli.device import autocast, chosen_precision, float32_kernels, threads_for
-from kd_cli.engine import Batches, Objective, Recipe, derive
+from kd_cli.engine import Objective, Recipe
 from kd_cli.errors import must
 from kd_cli.flops import work_of
 from kd_cli.models.dropout import Dropout

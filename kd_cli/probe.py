@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from kd_cli.accumulation import parts_of
 from kd_cli.batch_size import out_of_memory
+from kd_cli.batches import Batches
 from kd_cli.device import autocast, chosen_precision
-from kd_cli.engine import Batches, Objective, Recipe
+from kd_cli.engine import Objective, Recipe
 from kd_cli.errors import ConfigError, KdError, first_line, must
 from kd_cli.flops import work_of
 from kd_cli.logits import check_logits

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -12,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_cli import rules
+from kd_cli import resolvers, rules
 from kd_cli.choices import choices
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 from kd_cli.screen import override
@@ -163,29 +162,10 @@ def keys(command: str) -> tuple[str, ...]:
 
 def register() -> None:
     """Makes schemas and resolvers known to Hydra; a command's YAML starts from `<command>_schema`."""
+    resolvers.register()
     store = ConfigStore.instance()
     for name, node in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=node)
-    OmegaConf.register_new_resolver("kd_command", lambda name: str(name).replace("_", "-"), replace=True)
-    OmegaConf.register_new_resolver("kd_hex", lambda: secrets.token_hex(3), use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("budget", _budget, replace=True)
-    OmegaConf.register_new_resolver("plus", _plus, replace=True)
-    OmegaConf.register_new_resolver("same_steps", _same_steps, replace=True)
-
-
-def _budget(short: Any, full: Any, *, _root_: DictConfig) -> Any:
-    """`${budget:10,40}` is 10 with budget=short, else 40."""
-    return short if OmegaConf.select(_root_, "budget") == "short" else full
-
-
-def _plus(key: str, more: int, *, _root_: DictConfig) -> Any:
-    """`${plus:seed,-10}` is the seed less 10: what a job whose seed is another left behind."""
-    return OmegaConf.select(_root_, key) + more
-
-
-def _same_steps(epochs: int, fraction: float) -> int:
-    """How many epochs of this fraction of a transfer set show as many samples as `epochs` of all of it."""
-    return round(epochs / fraction)
 
 
 def slug(text: str) -> str:

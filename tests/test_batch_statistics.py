@@ -11,8 +11,9 @@ from running import Outcome, inside
 from torch import Tensor, nn
 
 from kd_cli.batch_statistics import describe, settle
+from kd_cli.batches import Batches
 from kd_cli.datasets.splits import with_labels
-from kd_cli.engine import Batches, fit
+from kd_cli.engine import fit
 from kd_cli.errors import ConfigError
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from kd_cli import checkpoint as module
 from kd_cli import engine
 from kd_cli.augment import Shift
+from kd_cli.batches import Batches
 from kd_cli.checkpoint import FILE, HISTORY, Checkpoint, State, _read
-from kd_cli.engine import Batches, Recipe, fit
+from kd_cli.engine import Recipe, fit
 from kd_cli.meter import Meter
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet

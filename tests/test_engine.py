@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from kd_cli import device
 from kd_cli.augment import Shift
+from kd_cli.batches import Batches, derive
 from kd_cli.datasets.resident import Resident
 from kd_cli.device import find_device
-from kd_cli.engine import Batches, Recipe, constrain, derive, fit
+from kd_cli.engine import Recipe, constrain, fit
 from kd_cli.errors import ConfigError, TrainingError
 from kd_cli.meter import Meter
 from kd_cli.models.mlp import mlp

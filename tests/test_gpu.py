@@ -5,8 +5,9 @@ from torch import nn
 from kd_cli import device
 from kd_cli.artifacts import Store, read_artifact
 from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
+from kd_cli.batches import Batches
 from kd_cli.device import find_device
-from kd_cli.engine import Batches, fit
+from kd_cli.engine import fit
 from kd_cli.evaluation import latency_ms
 from kd_cli.flops import work_on
 from kd_cli.mixing import CutMix, Mixup

@@ -11,8 +11,8 @@ from scipy import stats
 from test_augment import draw
 
 from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
+from kd_cli.batches import Batches
 from kd_cli.datasets.resident import Resident
-from kd_cli.engine import Batches
 from kd_cli.errors import ConfigError
 from kd_cli.mixing import CutMix, Mix, Mixup
 from kd_cli.objectives.cross_entropy import CrossEntropy, hard_loss

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 import kd_cli
 from kd_cli.artifacts import Store
 from kd_cli.augment import Shift
-from kd_cli.engine import Batches, fit
+from kd_cli.batches import Batches
+from kd_cli.engine import fit
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from kd_cli import device
 from kd_cli.augment import Shift
+from kd_cli.batches import Batches
 from kd_cli.datasets.splits import with_labels
-from kd_cli.engine import Batches, Recipe, fit, predict
+from kd_cli.engine import Recipe, fit, predict
 from kd_cli.errors import ConfigError
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp

@@ -12,7 +12,8 @@ from running import Outcome, inside
 from torch import Tensor, nn
 
 from kd_cli.augment import Shift
-from kd_cli.engine import Batches, Recipe
+from kd_cli.batches import Batches
+from kd_cli.engine import Recipe
 from kd_cli.errors import ConfigError
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton

@@ -14,11 +14,12 @@ from torch.nn import functional as F
 
 from kd_cli.accumulation import parts_of
 from kd_cli.augment import Shift
+from kd_cli.batches import Batches
 from kd_cli.checkpoint import HISTORY, Checkpoint
 from kd_cli.class_weights import class_weights
 from kd_cli.datasets.splits import with_labels
 from kd_cli.device import find_device
-from kd_cli.engine import Batches, Recipe, fit
+from kd_cli.engine import Recipe, fit
 from kd_cli.errors import ConfigError
 from kd_cli.mixing import Mixup
 from kd_cli.models.mlp import mlp

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kd_cli import soft_targets
 from kd_cli.artifacts import Store
-from kd_cli.engine import Batches
+from kd_cli.batches import Batches
 from kd_cli.errors import ArtifactError, ConfigError
 from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
 from kd_cli.types import Split

@@ -123,7 +123,8 @@ import sys
 from functools import partial
 import torch
 from kd_cli.datasets.digits import digits
-from kd_cli.engine import Batches, Recipe, fit
+from kd_cli.batches import Batches
+from kd_cli.engine import Recipe, fit
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.schedules import cosine

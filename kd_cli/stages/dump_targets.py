@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from kd_cli import metrics
 from kd_cli.artifacts import CHECKPOINT, Artifact, Use, whole
 from kd_cli.batch_size import LARGEST, fastest_batch, out_of_memory
+from kd_cli.batches import Targets
 from kd_cli.device import autocast, chosen_precision
 from kd_cli.digests import digest_of, digests_of, sealed, unsealed
 from kd_cli.disk import only, written
-from kd_cli.engine import Targets
 from kd_cli.errors import ArtifactError, KdError, first_line, must
 from kd_cli.flops import work_of
 from kd_cli.memory_format import LAYOUTS, chosen_memory_format

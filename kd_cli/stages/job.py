@@ -53,7 +53,7 @@ def task(cfg: DictConfig) -> None:
             if name not in ANSWERS:
                 rules.one_process(os.environ)  # in a launcher's worker too
             schema.check(name, cfg)
-            admit_own_code(name, [cfg])
+            own_code.admit_named(name not in ANSWERS, [cfg])
             if in_sweep and _is_done(cfg, folder):
                 return
             importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
@@ -96,18 +96,6 @@ def _modules(cfg: DictConfig) -> dict[str, str]:
 
     look(OmegaConf.to_container(cfg, resolve=False), "")
     return found
-
-
-def admit_own_code(command: str, configs: Sequence[DictConfig]) -> None:
-    """Modules of the current folder are those that the person names: in a `_target_`, for a command that trains, and in
-    `trusted_modules`. No other command runs code that lies where one stands.
-    """
-    names: set[str] = set()
-    for cfg in configs:
-        values: Any = OmegaConf.to_container(cfg, resolve=True)
-        named = [] if command in ANSWERS else own_code.targets_of(values)
-        names |= {str(name) for name in (*named, *(values.get("trusted_modules") or ()))}
-    own_code.admit(name for name in names if not own_code.within(name, own_code.OURS))
 
 
 def _leave_word(cfg: DictConfig, folder: Path, accepted: bool, had_result: bool, error: BaseException) -> None:

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from kd_cli.digests import digest_of
 from kd_cli.errors import ConfigError
 
@@ -85,6 +87,18 @@ def admit(names: Iterable[str]) -> None:
         sys.path.remove(finder.folder)
         finder.folder = None
     _forget_what_changed()
+
+
+def admit_named(trains: bool, configs: Iterable[DictConfig]) -> None:
+    """Admits what the person names: in a `_target_`, for a command that `trains`, and in `trusted_modules`. No other
+    command runs code that lies where one stands.
+    """
+    names: set[str] = set()
+    for cfg in configs:
+        values: Any = OmegaConf.to_container(cfg, resolve=True)
+        named = targets_of(values) if trains else ()
+        names |= {str(name) for name in (*named, *(values.get("trusted_modules") or ()))}
+    admit(name for name in names if not within(name, OURS))
 
 
 def say() -> None:

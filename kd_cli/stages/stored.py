@@ -27,11 +27,10 @@ from kd_cli.disk import reason
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.models import pretrained
 from kd_cli.stages.compose import check_stored, identity_of, instantiate
+from kd_cli.stages.stored_yaml import read_yaml
 from kd_cli.tensor_header import LARGEST, Header, header_of
 
-LARGEST_CONFIG = 1 << 22  # bytes: ten times one with the 21,841 classes of ImageNet-21k
 LARGEST_IMAGE = 1 << 26  # numbers
-DEPTH = 50  # of a config
 log = logging.getLogger("kd")
 
 
@@ -66,7 +65,7 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
     where, weights = artifact.file("config.yaml"), artifact.file("model.safetensors")
     verify(artifact, [name for name in artifact.manifest["files"] if not name.endswith(".safetensors")])
     try:
-        config = _read(where)
+        config = read_yaml(where)
         classes, shape = tuple(str(name) for name in config["classes"]), tuple(int(n) for n in config["input_shape"])
         node = config["model"]
         channels, height, width = shape
@@ -150,7 +149,7 @@ def use_of(model: nn.Module, trained: bool = True) -> Use:
 
 def stored_node(path: Path) -> dict[str, Any]:
     """The config of the network in a folder that `load` has read: what it takes to build it, and nothing to fetch."""
-    node: dict[str, Any] = without_fetching(_read(model_folder(path) / "config.yaml")["model"])
+    node: dict[str, Any] = without_fetching(read_yaml(model_folder(path) / "config.yaml")["model"])
     return node
 
 
@@ -272,28 +271,6 @@ def _without_memory(tensors: int, shapes: AbstractContextManager[Any]) -> Iterat
             yield
     finally:
         hook.remove()
-
-
-class _Plain(yaml.SafeLoader):
-    """YAML without aliases, of which a few lines can make gigabytes, and without depth."""
-
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it holds an alias")
-        self.depth += 1
-        if self.depth > DEPTH:
-            raise yaml.YAMLError("it is nested too deeply")
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-def _read(path: Path) -> Any:
-    if path.stat().st_size > LARGEST_CONFIG:
-        raise ValueError("it is too large")
-    return yaml.load(path.read_text("utf-8"), Loader=_Plain)
 
 
 def model_folder(path: Path) -> Path:

@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 from torch import nn
 
 from kd_cli.artifacts import read_artifact
+from kd_cli.batches import Batches, Targets, derive
 from kd_cli.class_weights import class_weights
 from kd_cli.datasets.splits import fingerprint
-from kd_cli.engine import Batches, Objective, Recipe, Targets, derive
+from kd_cli.engine import Objective, Recipe
 from kd_cli.errors import must
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.probe import probe

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kd_cli import metrics
+from kd_cli.batches import Batches, derive
 from kd_cli.clustering import confusable_sets
 from kd_cli.covering import conditional, covering
 from kd_cli.datasets.splits import fingerprint
-from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError, must
 from kd_cli.half_own import HalfOwn, relabelled
 from kd_cli.models.specialists import Specialist, Specialists

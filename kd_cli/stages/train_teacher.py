@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kd_cli import schema
+from kd_cli.batches import Batches, derive
 from kd_cli.class_weights import class_weights
 from kd_cli.datasets.splits import fingerprint
 from kd_cli.digests import digest_of
-from kd_cli.engine import Batches, derive
 from kd_cli.errors import DataError, must
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.probe import probe

@@ -12,10 +12,11 @@ from torch import nn
 
 from kd_cli.artifacts import Artifact, Use
 from kd_cli.batch_statistics import describe, settle
+from kd_cli.batches import Batches
 from kd_cli.checkpoint import FILE, Checkpoint
 from kd_cli.digests import digest_of
 from kd_cli.disk import only, written
-from kd_cli.engine import Batches, Objective, Recipe, fit
+from kd_cli.engine import Objective, Recipe, fit
 from kd_cli.errors import TrainingError
 from kd_cli.progress import log, task
 from kd_cli.stages.compose import plain

@@ -1,0 +1,30 @@
+"""What a config may compute: `${budget:10,40}` and the like. Imports no torch."""
+
+import secrets
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def register() -> None:
+    """Makes the resolvers known to OmegaConf."""
+    OmegaConf.register_new_resolver("kd_command", lambda name: str(name).replace("_", "-"), replace=True)
+    OmegaConf.register_new_resolver("kd_hex", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("budget", _budget, replace=True)
+    OmegaConf.register_new_resolver("plus", _plus, replace=True)
+    OmegaConf.register_new_resolver("same_steps", _same_steps, replace=True)
+
+
+def _budget(short: Any, full: Any, *, _root_: DictConfig) -> Any:
+    """`${budget:10,40}` is 10 with budget=short, else 40."""
+    return short if OmegaConf.select(_root_, "budget") == "short" else full
+
+
+def _plus(key: str, more: int, *, _root_: DictConfig) -> Any:
+    """`${plus:seed,-10}` is the seed less 10: what a job whose seed is another left behind."""
+    return OmegaConf.select(_root_, key) + more
+
+
+def _same_steps(epochs: int, fraction: float) -> int:
+    """How many epochs of this fraction of a transfer set show as many samples as `epochs` of all of it."""
+    return round(epochs / fraction)
