@@ -530,7 +530,7 @@ def test_compiling_changes_neither_identity_nor_format(
 ) -> None:
     compiled, real = [], torch.compile
 
-    def without_cpp(model: torch.nn.Module) -> Any:
+    def without_cpp(model: torch.nn.Module, **options: Any) -> Any:
         compiled.append(model)
         return real(model, backend="eager")  # traced as always; a C++ compiler would take a minute
 
