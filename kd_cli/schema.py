@@ -204,6 +204,7 @@ def check(command: str, cfg: DictConfig) -> None:
     for key in values:
         if key not in keys(command):  # `+epochs=5`
             raise must(str(key), f"a key of kd {command.replace('_', '-')}", str(key))
+    _choice("precision", rules.PRECISIONS, values.get("precision"))  # before the recipes that refer to it
     for path, group in _mappings(values):
         node = OmegaConf.select(cfg, path)
         _refuse_word(path, group, node)
@@ -218,7 +219,6 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must("output_dir", "the name of a folder", "")
     if not re.fullmatch(r"cuda:\d+", str(values.get("device"))):
         _choice("device", (*DEVICES, "cuda:<number>"), values.get("device"))
-    _choice("precision", rules.PRECISIONS, values.get("precision"))
     _choice("bias_correction", BIAS_CORRECTIONS, values.get("bias_correction"))
     if values.get("bias_correction") == "oracle" and not _filters(values.get("transfer")):
         hint = "It shifts the classes that these name."
