@@ -1,10 +1,13 @@
 """What all benchmarks share: a table in Markdown, and the machine that it was measured on."""
 
 import platform
-import re
 from pathlib import Path
 
 import torch
+
+from kd_cli.device import device_name, instructions, native_bf16
+
+CPU = torch.device("cpu")
 
 
 class Table:
@@ -22,13 +25,10 @@ class Table:
 
 
 def hardware(threads: int) -> str:
-    """Processor, threads and versions in one line."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text("utf-8")) if info.is_file() else None
-    processor = found[1] if found else platform.processor() or platform.machine()
-    capability = torch.backends.cpu.get_cpu_capability()
+    """Processor, what its kernels may use, threads and versions in one line."""
+    used = f"{instructions(CPU)}, {'bf16' if native_bf16(CPU) else 'no bf16'}"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    return f"{processor} ({capability}), {threads} thread(s), {versions}"
+    return f"{device_name(CPU)} ({used}), {threads} thread(s), {versions}"
 
 
 def own_memory() -> float:

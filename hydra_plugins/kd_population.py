@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kd_cli.errors import ConfigError, must
-from kd_cli.stages.job import Sweep
+from kd_cli.stages.job import Sweep, admit_own_code
 
 OPTIMIZER = tuple(f"student.train.optimizer.{key}" for key in ("lr", "weight_decay", "momentum"))
 MAY_DIFFER = ("temperature", "soft_weight", "hard_weight", "seed", "teacher.seed", *OPTIMIZER)
@@ -32,6 +32,7 @@ class PopulationLauncher(BasicLauncher):
         loader = self.hydra_context.config_loader
         configs = [_task_config(loader.load_sweep_config(self.config, list(words))) for words in job_overrides]
         _refuse_unlike(configs)
+        admit_own_code(command, configs)
         from kd_cli.stages.population import refuse  # imports torch
 
         refuse(configs)

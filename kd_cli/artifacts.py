@@ -13,19 +13,21 @@ While one is being made it is called `.<id>.partial`, and its maker holds a lock
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from kd_cli.digests import as_read, digest_of, digests_of, sealed, unsealed
+from kd_cli import plain_file
+from kd_cli.digests import as_read, digest_of, digests_of, id_of, sealed, unsealed
 from kd_cli.disk import reason, sync, written
 from kd_cli.errors import ArtifactError, first_line
+from kd_cli.locks import alone
+from kd_cli.plain_file import aside
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint."
@@ -123,7 +125,10 @@ def whole(path: Path) -> Iterator[Path]:
     working = path.with_name(f"{CHECKPOINT}{path.name}")
     with written(path):
         try:
+            working.touch()
+            by_umask = _mode(working)
             yield working
+            _let_others_read(by_umask, working)
             sync(working)
             working.replace(path)
         finally:
@@ -131,24 +136,29 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 class Store:
-    """Artifacts below one output folder. With `rebuild`, a damaged one counts as absent, and `write` moves it aside."""
+    """Artifacts below one output folder. With `rebuild`, a damaged one counts as absent, and `write` moves it aside.
 
-    def __init__(self, root: Path, rebuild: bool = False) -> None:
-        self.root, self.rebuild = root, rebuild
+    `claim` is told of every artifact before it is looked for, so that whoever cleans up knows that it is wanted.
+    """
+
+    def __init__(self, root: Path, rebuild: bool = False, claim: Callable[[Path], None] = lambda folder: None) -> None:
+        self.root, self.rebuild, self.claim = root, rebuild, claim
 
     def find(self, kind: str, identity: dict[str, Any], use: Use | None = None) -> Artifact | None:
         """What has this identity, verified and read, or None."""
         folder, about = self._folder(kind, identity), {"kind": kind, "identity": identity}
-        if not folder.exists():
+        self.claim(folder)
+        if not os.path.lexists(folder):
             return None
         try:
+            plain_file.expect(folder, "folder", rebuild=False)
             artifact = open_artifact(folder, use.most if use else None)
-            if digest_of({key: artifact.manifest.get(key) for key in about}) != digest_of(as_read(about)):
+            if id_of({key: artifact.manifest.get(key) for key in about}) != id_of(as_read(about)):
                 raise ArtifactError(f"{folder / MANIFEST} is that of another artifact.")
             if use:
                 use.read(artifact)
         except ArtifactError as error:
-            refusal = str(error).removesuffix(REBUILD).strip()
+            refusal = str(error).removesuffix(REBUILD).removesuffix(plain_file.ASIDE).strip()
             if not self.rebuild:
                 raise ArtifactError(f"{refusal} {REBUILD}") from error
             log.info("%s", refusal)
@@ -179,9 +189,10 @@ class Store:
             if found is not None:
                 return found
             with written(folder):
-                if folder.exists():
-                    log.info("moved aside to %s, made anew", _aside(folder).name)
-            made = _make(folder, {"kind": kind, "identity": identity}, fill)
+                if os.path.lexists(folder):
+                    log.info("moved aside to %s, made anew", aside(folder).name)
+            plain_file.expect(folder.parent, "folder", self.rebuild)
+            made = _make(folder, {"kind": kind, "identity": identity}, fill, self.rebuild)
         if use:
             use.read(made)
         return made
@@ -190,61 +201,34 @@ class Store:
     def unfinished(self, kind: str, identity: dict[str, Any]) -> Iterator[Path]:
         """A folder for what becomes no artifact itself, held and kept like that of an unfinished one."""
         folder = self._folder(kind, identity)
-        with self._alone(folder), _work(folder) as work:
+        with self._alone(folder), _work(folder, self.rebuild) as work:
             yield work
             shutil.rmtree(work)
 
-    def remove(self, folder: Path) -> bool:
-        """Removes a folder of the store, also an unfinished or damaged one; False while somebody holds its lock.
-
-        It is renamed first, so that an interruption leaves nothing that looks whole. Links in it are not followed.
+    def put_aside(self, folder: Path) -> Path | None:
+        """Renames a folder of the store, also an unfinished or damaged one, so that nothing bears an artifact's name
+        when it is removed; None while somebody makes it.
         """
-        lock = FileLock(self._lock(folder.with_name(folder.name.removeprefix(".").partition(".")[0])))
+        name = folder.name.removeprefix(".").partition(".")[0]
         try:
-            with lock.acquire(timeout=0):
-                shutil.rmtree(_aside(folder))
+            with alone(self.root, f"{folder.parent.name}/{name}", said=None):
+                return aside(folder)
         except Timeout:
-            return False
-        return True
+            return None
 
-    def _lock(self, folder: Path) -> Path:
-        path = self.root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    @contextmanager
-    def _alone(self, folder: Path) -> Iterator[None]:
-        """Holds the lock of this artifact, which the system takes from a process that dies. The lock's file stays:
-        whoever removed it could let two processes in, one by the old file and one by a new one.
-        """
-        with written(folder):
-            path = self._lock(folder)
-            owner, lock = path.with_suffix(".owner"), FileLock(path)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                who = owner.read_text("utf-8") if owner.is_file() else "another process"
-                log.info("%s/%s is being made by %s: waiting for it", folder.parent.name, folder.name, who)
-                lock.acquire()
-        try:
-            with written(folder):
-                owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-            yield
-        finally:
-            owner.unlink(missing_ok=True)
-            lock.release()
+    def _alone(self, folder: Path) -> AbstractContextManager[None]:
+        return alone(self.root, f"{folder.parent.name}/{folder.name}", self.rebuild)
 
     def _folder(self, kind: str, identity: dict[str, Any]) -> Path:
-        return self.root / kind / digest_of(identity)[:16]
+        return self.root / kind / id_of(identity)
 
 
 @contextmanager
-def _work(folder: Path) -> Iterator[Path]:
+def _work(folder: Path, rebuild: bool) -> Iterator[Path]:
     """The folder in which an artifact is made; afterwards it is there only where it can be continued."""
     work = folder.with_name(f".{folder.name}.partial")
+    plain_file.expect(work, "folder", rebuild)
     with written(work):
-        if work.is_symlink() or (work.exists() and not work.is_dir()):
-            work.unlink()
         if not _checkpoints(work):
             shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=True)
@@ -256,8 +240,8 @@ def _work(folder: Path) -> Iterator[Path]:
         raise
 
 
-def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, Any]]) -> Artifact:
-    with _work(folder) as work:
+def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, Any]], rebuild: bool) -> Artifact:
+    with _work(folder, rebuild) as work:
         notes = fill(work)
         with written(work):
             kept = sorted(set(work.iterdir()) - {*_checkpoints(work), work / MANIFEST})  # may be an earlier attempt's
@@ -268,6 +252,7 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
             created = datetime.now(UTC).isoformat(timespec="seconds")
             manifest = {**about, "files": files, "created": created, **notes}
             (work / MANIFEST).write_text(sealed(manifest), encoding="utf-8")
+            _let_others_read(_mode(work / MANIFEST), *kept)
             for path in (*work.iterdir(), work):
                 sync(path)
             for path in _checkpoints(work):  # last of all: without them, an attempt that dies is begun anew
@@ -277,12 +262,16 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
     return read_artifact(folder)
 
 
-def _aside(folder: Path) -> Path:
-    """Renames a folder to the first free `<id>.damaged-<n>`."""
-    number = 1
-    while (there := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
-        number += 1
-    return folder.rename(there)
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def _let_others_read(by_umask: int, *paths: Path) -> None:
+    """Gives files the mode that the umask gives: safetensors writes for its own user alone."""
+    for path in paths:
+        if _mode(path) != by_umask:
+            with suppress(OSError):  # a file system that has no modes
+                path.chmod(by_umask)
 
 
 def _checkpoints(work: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 Never imports torch: help, completion and a config error must be there at once.
 """
 
-import hashlib
 import os
 import re
 import signal
@@ -105,7 +104,7 @@ def _command_first(words: list[str]) -> str:
 def _hydra(name: str, words: list[str]) -> int:
     """Runs Hydra's entry point with `configs/<name>.yaml`; every error becomes one message and a status here."""
     try:
-        sys.path.append(os.getcwd())  # a console script lacks it, and a person's own my_models.py can be a _target_
+        os.getcwd()
     except FileNotFoundError:
         say("The folder that kd is started in must exist, but it was removed. Change to another one: cd <folder>.")
         return 1
@@ -125,11 +124,13 @@ def _hydra(name: str, words: list[str]) -> int:
         return 1
     overrides, flags, _ = sorted_out(words)
     overrides = [new for word in overrides for new in spelt(word)]
+    if name == "evaluate" and not any(word.startswith("dataset=") for word in overrides):
+        overrides = [
+            f"+{word}" if word.startswith("dataset.") else word for word in overrides
+        ]  # of the stored data set
     words = [*overrides, *flags]  # Hydra refuses them the other way round
     if name == "sweep" or {"--multirun", "-m"} & set(flags):
-        named = _sweep_name(overrides)
-        job.fix([*overrides, *named])
-        words = [*named, *words]
+        job.fix(overrides)
         if not {word.partition("=")[0] for word in words} & SHOWS:
             words.append("--multirun")  # said aloud, Hydra names what is wrong with a sweep's config
     sys.argv = ["kd", *words, "--config-name", name]
@@ -143,6 +144,8 @@ def _hydra(name: str, words: list[str]) -> int:
             raise job.Outcome.error
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
+        if job.Outcome.error is not None:
+            say(str(job.Outcome.error))
     except KeyboardInterrupt as stop:
         status = _interrupted(stop)
     except BrokenPipeError:  # `kd … | head`: nobody reads any more
@@ -163,7 +166,8 @@ def _hydra(name: str, words: list[str]) -> int:
         else:
             say(traceback.format_exc().rstrip())
     job.Sweep.shared = None  # also of a sweep that broke off
-    return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
+    with job.Sweep.turn:
+        return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
 
 
 def _of_disk(error: OSError) -> str:
@@ -183,21 +187,15 @@ def _close_sweep(folder: Path, status: int) -> int:
     if not any(folder.glob("*/result.json")):  # refused before the first job
         forget(folder, folder.parent.parent)
         return status or 1
-    all_completed = summarize(folder)
+    try:
+        all_completed = summarize(folder)
+    except KdError as error:
+        say(str(error))
+        return status or 1
     answer_path(folder.absolute())
     if status - 128 in interruption.SIGNALS:
         say("Interrupted: the same command runs the jobs that are missing or did not complete.")
     return status or (0 if all_completed else 1)
-
-
-def _sweep_name(overrides: list[str]) -> list[str]:
-    """A sweep is named by what was typed and changes its result: the same command finds its folder again."""
-    if any(word.startswith("sweep.name=") for word in overrides):
-        return []
-    from kd_cli.stages.job import EXECUTION
-
-    settings = sorted(word for word in overrides if re.split(r"[./@=]", word.lstrip("+~"))[0] not in EXECUTION)
-    return [f"sweep.name=s{hashlib.sha256(repr(settings).encode()).hexdigest()[:10]}"]
 
 
 def _complete(rest: list[str]) -> int:

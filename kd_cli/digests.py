@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from kd_cli import plain_file
 from kd_cli.progress import task
 
 LARGEST = 1 << 24  # bytes of a sealed file: a hundred times the manifest of 1,000 views
@@ -17,6 +18,11 @@ def digest_of(identity: Any) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def id_of(identity: Any) -> str:
+    """The name of what has this identity: the same for 1 and 1.0, as whoever typed them meant the same."""
+    return digest_of(_equal_numbers(identity))[:16]
+
+
 def sealed(manifest: dict[str, Any]) -> str:
     """The text of a manifest, its own digest in it."""
     manifest = as_read(manifest)
@@ -25,11 +31,9 @@ def sealed(manifest: dict[str, Any]) -> str:
 
 def unsealed(path: Path) -> dict[str, Any]:
     """The reverse of `sealed`, from a file; ValueError and the like where it is not as it was written."""
-    if path.is_symlink() or not path.is_file():
+    if path.is_symlink():
         raise ValueError("it is no plain file")
-    if path.stat().st_size > LARGEST:
-        raise ValueError("it is too large")
-    text = path.read_bytes().decode()
+    text = plain_file.read(path, LARGEST).decode()
     manifest: dict[str, Any] = json.loads(text)
     if text != sealed({key: value for key, value in manifest.items() if key != "digest"}):
         raise ValueError("it is not as it was written")
@@ -56,3 +60,11 @@ def digests_of(paths: list[Path], title: str) -> dict[str, str]:
                         progress.move(done / GIGABYTE)
             digests[path.name] = sha.hexdigest()
     return digests
+
+
+def _equal_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _equal_numbers(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_equal_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -127,6 +127,8 @@ def _named(typed: Words, name: str, value: str | None) -> Iterator[list[str]]:
     plain = _plain(name)
     if plain in ("gpu", "cuda", "cpu", "mps", "use_cuda") and "device" in typed.known:
         yield [f"device={value if value and value.startswith('cuda:') else 'cpu' if plain == 'cpu' else 'cuda'}"]
+    if typed.command in BARE and plain in ("path", "folder", "dir", "root", "run") and value:
+        yield [f"{BARE[typed.command][0]}={value}"]
     *above, leaf = plain.split(".")
     leaves = SEVERAL.get(leaf, (leaf, *([MEANT[leaf]] if leaf in MEANT else [])))
     for meant in leaves:

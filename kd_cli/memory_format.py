@@ -11,8 +11,8 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 FORMATS = ("auto", *LAYOUTS)
 # With 8 channels and more, channels last trained 1.1 to 2.4 × as fast as contiguous (kd's networks and torchvision's
 # small ones, float32, AVX2 and AVX-512); with 4, 1.1 to 1.7 × as fast, and it answered 0.9 to 1.8 × as fast. Fewer than
-# fill a register of AVX2 are not safe either: the kernel of torch 2.14 (oneDNN 3.12) for the weights' gradient of a 1×1
-# convolution with a stride then writes beyond its buffer, or gives a wrong gradient.
+# fill a register of AVX2 are not safe either: there the kernel of torch 2.6 to 2.14 (oneDNN to 3.12) for the weights'
+# gradient of a 1×1 convolution with a stride writes beyond its buffer, or gives a wrong gradient.
 FEW = 8
 
 

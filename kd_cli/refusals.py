@@ -105,7 +105,7 @@ def _flags(typed: Words) -> str:
     """A flag of Hydra's without its value, or one that kd itself gives."""
     overrides, flags, _ = typed.parts
     name = value_of(flags, "--config-name", "-cn")
-    if name is not None:
+    if name not in (None, typed.command):
         hint = (
             f"The command names its config. Make yours an experiment, my_configs/experiment/{name or 'mine'}.yaml that "
             f"begins with '# @package _global_', and write --config-dir my_configs experiment={name or 'mine'}."

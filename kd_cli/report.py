@@ -1,5 +1,6 @@
 """What a person is told at the end: one table, and one sentence that says whether distilling helped."""
 
+import io
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -181,23 +182,24 @@ def print_figures(figures: dict[str, Any]) -> None:
 
 def show_sweep(
     folder: Path, jobs: list[dict[str, Any]], groups: list[dict[str, Any]], settings: list[str], answer: Console
-) -> None:
+) -> str:
     """Every job in one table, and in a second one mean ± std where several differ in their seed alone.
 
-    Both are shown on `answer` and kept in summary.txt.
+    Both are shown on `answer`; returns them as text.
     """
     tables = [_jobs_table(f"sweep {folder.name}", jobs, settings)]
     if any(group["n"] > 1 for group in groups):
         tables.append(_seeds_table(groups, settings))
-    with (folder / "summary.txt").open("w", encoding="utf-8") as file:
-        for where in (answer, surface(file)):
-            for drawn in tables:
-                where.print(drawn)
+    text = io.StringIO()
+    for where in (answer, surface(text)):
+        for drawn in tables:
+            where.print(drawn)
     for job in jobs:
         if job["status"] != "completed":
             tell(f"{shown(job['job'])} {job['status']}: {shown(job.get('error', ''))}")
     names = ", ".join(str(folder / f"summary.{kind}") for kind in ("txt", "csv", "json"))
     tell(names)
+    return text.getvalue()
 
 
 def _jobs_table(title: str, jobs: list[dict[str, Any]], settings: list[str]) -> Sheet:

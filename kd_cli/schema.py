@@ -103,7 +103,7 @@ class Evaluate:
 
     path: str = MISSING
     split: str = "test"
-    dataset: dict[str, Any] | None = None
+    dataset: dict[str, Any] = field(default_factory=dict)  # what is not given is that of the run, else of the model
     device: str = "auto"
     format: str = "table"
     trusted_modules: list[str] = field(default_factory=list)
@@ -134,6 +134,7 @@ class Clean:
 
     output_dir: str = "outputs"
     yes: bool = False
+    force: bool = False  # also what a run elsewhere uses, or one that cannot be read may use
 
 
 @dataclass
@@ -204,12 +205,10 @@ def check(command: str, cfg: DictConfig) -> None:
     for key in values:
         if key not in keys(command):  # `+epochs=5`
             raise must(str(key), f"a key of kd {command.replace('_', '-')}", str(key))
-    _choice("precision", rules.PRECISIONS, values.get("precision"))  # before the recipes that refer to it
+    if command == "evaluate" and not values["dataset"]:
+        del values["dataset"]
     for path, group in _mappings(values):
-        node = OmegaConf.select(cfg, path)
-        _refuse_word(path, group, node)
-        if group == "train" and node.get("_target_") == "kd_cli.engine.Recipe":
-            rules.recipe(path, node)
+        _refuse_word(path, group, OmegaConf.select(cfg, path))
     for top, known in KNOWN.items():
         node = values.get(top)
         for key in node if isinstance(node, dict) else ():
@@ -219,6 +218,7 @@ def check(command: str, cfg: DictConfig) -> None:
         raise must("output_dir", "the name of a folder", "")
     if not re.fullmatch(r"cuda:\d+", str(values.get("device"))):
         _choice("device", (*DEVICES, "cuda:<number>"), values.get("device"))
+    _choice("precision", rules.PRECISIONS, values.get("precision"))
     _choice("bias_correction", BIAS_CORRECTIONS, values.get("bias_correction"))
     if values.get("bias_correction") == "oracle" and not _filters(values.get("transfer")):
         hint = "It shifts the classes that these name."
@@ -246,8 +246,12 @@ def check(command: str, cfg: DictConfig) -> None:
         rules.whole("seed", cfg.seed, 0, QUOTE)
     for top in ("teacher", "teacher.generalist", "transfer", "dataset"):
         node = OmegaConf.select(cfg, top)
-        if isinstance(node, DictConfig) and "seed" in node:
+        if isinstance(node, DictConfig) and "seed" in node and not _owns_its_keys(top, node):
             rules.whole(f"{top}.seed", node.seed, 0, QUOTE)
+    for path, group in _mappings(values):
+        node = OmegaConf.select(cfg, path)
+        if group == "train" and node.get("_target_") == "kd_cli.engine.Recipe":
+            rules.recipe(path, node)
 
 
 def _filters(transfer: Any) -> bool:
@@ -275,11 +279,18 @@ def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:
 
 def members(teacher: Mapping[Any, Any]) -> list[str]:
     """The keys below `teacher` of the teachers that it is made of."""
+    if _owns_its_keys("teacher", teacher):
+        return []
     several = teacher.get("members") or {}
     if not isinstance(several, Mapping) or not all(isinstance(name, str) and name for name in several):
         hint = "Write 'teacher.members=[mlp_1200,cnn]', or /teacher@members.<name>: <choice> in the defaults of a YAML."
         raise must("teacher.members", "a mapping of names to teachers", several, hint)
     return [f"members.{name}" for name in several] or [key for key in ("member", "generalist") if key in teacher]
+
+
+def _owns_its_keys(path: str, node: Mapping[Any, Any]) -> bool:
+    """Whether it is a teacher of somebody else's, whose keys mean what he says: `model`, `seed`, `members` are his."""
+    return path.startswith("teacher") and not str(node.get("_target_", "kd_cli.")).startswith("kd_cli.")
 
 
 def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
@@ -291,7 +302,7 @@ def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
         kind, _, name = path.partition(".")
         nodes[f"teacher.{path}"] = teacher[kind][name] if name else teacher[kind]
     for top, node in nodes.items():
-        if not isinstance(node, dict):
+        if not isinstance(node, dict) or (node and _owns_its_keys(top, node)):
             continue
         if not node:
             raise ConfigError(f"{top} must be given: {top}=….")

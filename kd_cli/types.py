@@ -15,8 +15,8 @@ UNLABELLED = -1
 def no_images(found: str) -> DataError:
     """The refusal of samples that are no images: divided by 255, as bytes are, they would mean something else."""
     return DataError(
-        f"dataset must be one of uint8 images [channels, height, width], got {found}. Texts, tokens and features "
-        "cannot be learnt from; store images as bytes from 0 to 255."
+        f"dataset must be one of uint8 images [channels, height, width], got {found}. Texts, tokens and features are "
+        "not learnt from; store images as bytes from 0 to 255."
     )
 
 

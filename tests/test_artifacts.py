@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import random
@@ -16,9 +18,9 @@ from running import harm, seal
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from kd_cli import artifacts
+from kd_cli import artifacts, plain_file
 from kd_cli.artifacts import REBUILD, Artifact, Store, open_artifact, read_artifact, whole
-from kd_cli.digests import digest_of
+from kd_cli.digests import digest_of, id_of
 from kd_cli.errors import ArtifactError, ConfigError
 
 IDENTITY = {"stage": "teacher", "seed": 0}
@@ -42,7 +44,7 @@ def test_what_is_written_is_found_by_its_identity(store):
     written = store.write("teachers", IDENTITY, fill)
     found = store.find("teachers", dict(reversed(IDENTITY.items())))
     assert found == written
-    assert written.folder == store.root / "teachers" / digest_of(IDENTITY)[:16]
+    assert written.folder == store.root / "teachers" / id_of(IDENTITY)
     assert sorted(path.name for path in written.folder.iterdir()) == sorted([*FILES, "manifest.json"])
     assert store.find("teachers", IDENTITY | {"seed": 1}) is None
     assert store.find("students", IDENTITY) is None
@@ -376,7 +378,7 @@ def test_what_is_damaged_is_moved_aside_and_made_anew_where_asked_for(store, cap
 def test_an_artifact_under_anothers_name_is_not_taken(store):
     folder = store.write("teachers", IDENTITY, fill).folder
     other = {"stage": "teacher", "seed": 1}
-    folder.rename(folder.with_name(digest_of(other)[:16]))
+    folder.rename(folder.with_name(id_of(other)))
     with pytest.raises(ArtifactError, match=r"is that of another artifact\. .*rebuild=true"):
         store.find("teachers", other)
 
@@ -405,3 +407,140 @@ def test_others_may_read_an_artifact(store):
 def test_artifacts_hold_no_pickle(store):
     artifact: Artifact = store.write("teachers", IDENTITY, fill)
     assert all(path.suffix in (".safetensors", ".yaml", ".json", ".jsonl") for path in artifact.folder.iterdir())
+
+
+def odd(path: Path, what: str) -> None:
+    """Puts something where it does not belong."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if what == "a link that leads nowhere":
+        path.symlink_to("nowhere")
+    elif what == "a folder":
+        path.mkdir()
+        (path / "somebody's").write_text("work")
+    elif what == "a file":
+        path.write_text("somebody's work")
+    elif what == "a link":
+        target = path.with_name("somebody's")
+        target.write_text("work")
+        path.symlink_to(target)
+    else:
+        os.mkfifo(path)
+
+
+ID = id_of(IDENTITY)
+FILE_OR_SO = ("a link that leads nowhere", "a file", "neither file nor folder")
+ODD = {
+    f"teachers/{ID}": FILE_OR_SO,
+    f"teachers/.{ID}.partial": FILE_OR_SO,
+    "teachers": FILE_OR_SO,
+    ".locks": FILE_OR_SO,
+    f".locks/teachers-{ID}.lock": ("a link that leads nowhere", "a link", "a folder", "neither file nor folder"),
+}
+
+
+@pytest.mark.parametrize(("name", "what"), [(name, what) for name, of in ODD.items() for what in of])
+def test_what_stands_in_the_way_is_named_and_moved_aside_where_asked_for(store, name, what):
+    odd(store.root / name, what)
+    with pytest.raises(ArtifactError) as refusal:
+        store.write("teachers", IDENTITY, fill)
+    assert str(refusal.value).startswith(f"{store.root / name} must be a f")
+    assert f" of kd, and is {what}. " in str(refusal.value)
+    assert "rebuild=true" in str(refusal.value)
+    made = Store(store.root, rebuild=True).write("teachers", IDENTITY, fill)
+    assert store.find("teachers", IDENTITY) == made
+    aside = (store.root / name).with_name(f"{Path(name).name}.damaged-1")
+    assert os.path.lexists(aside), "what is somebody's is kept"
+
+
+@pytest.mark.parametrize("what", ["a link that leads nowhere", "a link", "a folder", "neither file nor folder"])
+def test_who_holds_a_lock_is_told_to_nobody_elses_file(store, what):
+    odd(store.root / ".locks" / f"teachers-{ID}.owner", what)
+    assert store.write("teachers", IDENTITY, fill) is not None
+    if what == "a link":
+        assert (store.root / ".locks" / "somebody's").read_text() == "work"
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")  # filelock's own word for ENOSYS
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_where_the_file_system_has_no_locks_files_stand_for_them(store, caplog, monkeypatch, number):
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    caplog.set_level("INFO", logger="kd")
+    started, waiting = threading.Event(), threading.Event()
+    caplog.handler.addFilter(lambda record: waiting.set() or True)
+
+    def slow(folder: Path) -> dict[str, object]:
+        started.set()
+        assert waiting.wait(60)
+        return fill(folder, value=7.0)
+
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(store.write, "teachers", IDENTITY, slow)
+        assert started.wait(60)
+        second = store.write("teachers", IDENTITY, lambda folder: pytest.fail("made twice"))
+    assert second == first.result()
+    (message,) = caplog.messages
+    assert message.startswith(f"teachers/{ID} is being made by process {os.getpid()} on ")
+    if number != errno.ENOSYS:  # for which filelock itself does so
+        held = store.root / ".locks" / f"teachers-{ID}.held"
+        assert message.endswith(f"The file system has no locks: if that process is gone, remove {held}")
+        assert not held.exists()
+
+
+def test_a_lock_that_cannot_be_made_blames_the_output_folder(store, monkeypatch):
+    def refuse(handle: int, operation: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ConfigError, match=r"^output_dir must be a folder that can be written, got .*not permitted"):
+        store.write("teachers", IDENTITY, fill)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_everything_has_the_mode_that_the_umask_gives(store, umask, mode):
+    def continued(folder: Path) -> dict[str, object]:
+        with whole(folder / "logits-00000.safetensors") as working:
+            save_file({"logits": torch.zeros(2)}, working)
+        assert (folder / "logits-00000.safetensors").stat().st_mode & 0o777 == mode
+        return fill(folder)
+
+    before = os.umask(umask)
+    try:
+        artifact = store.write("teachers", IDENTITY, continued)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in artifact.folder.iterdir()}
+    assert modes == dict.fromkeys([*FILES, "logits-00000.safetensors", "manifest.json"], mode)
+    assert {path.stat().st_mode & 0o777 for path in (store.root / ".locks").iterdir()} == {mode}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [(1, 1.0, True), ([0, 2], (0.0, 2.0), True), (-0.0, 0, True), (1e22, 10**22, True),
+     (1, True, False), (1, "1", False), (0.1, 0, False), (2**53 + 1, float(2**53), False)],
+)  # fmt: skip
+def test_numbers_that_are_equal_are_one_identity(store, one, other, same):
+    made = store.write("teachers", {"train": {"clip": one}}, fill)
+    found = store.find("teachers", {"train": {"clip": other}})
+    assert found == (made if same else None)
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_numbers_that_are_none_have_an_identity_too(number):
+    assert len(id_of({"lr": number})) == 16
+
+
+def test_a_small_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "result.json"
+    plain_file.write(path, "é\n")
+    assert path.read_bytes() == "é\n".encode()
+    with pytest.raises(UnicodeEncodeError):
+        plain_file.write(path, "new \ud800")
+    path.with_name(f".result.json.{os.getpid()}").write_text("of a process that was killed")
+    assert plain_file.read(path, 3) == "é\n".encode()
+    with pytest.raises(ValueError, match="too large"):
+        plain_file.read(path, 2)
+    plain_file.write(path, "other")
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]

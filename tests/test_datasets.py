@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import multiprocessing
 import os
 import pickle
@@ -377,6 +378,14 @@ def flip_byte(path: Path, position: int) -> None:
     content = bytearray(path.read_bytes())
     content[position] ^= 0xFF
     path.write_bytes(content)
+
+
+def test_a_file_of_the_originals_length_must_be_the_original(tmp_path):
+    path, content = tmp_path / "labels", struct.pack(">4BI", 0, 0, 8, 1, 10_000) + bytes(10_000)
+    path.write_bytes(content)
+    assert len(read_idx(path, 1, hashlib.sha256(content).hexdigest())) == 10_000
+    with pytest.raises(DataError, match="is altered: it differs from the original MNIST file"):
+        read_idx(path, 1, "0" * 64)
 
 
 DAMAGES: dict[str, tuple[bool, Callable[[Path], object], str]] = {
@@ -763,6 +772,18 @@ def test_a_wide_image_is_cut_at_its_centre(tmp_path):
         (tmp_path / part).parent.mkdir(parents=True)
         Image.fromarray(wide).save(tmp_path / part)
     assert (pixels_of(load_folder(tmp_path).train) == 200).all()
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, -1), (8, 1)])
+def test_a_photo_is_turned_upright(tmp_path, orientation, turns):
+    shown = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for part in ("train/a/x.png", "test/a/x.png"):
+        (tmp_path / part).parent.mkdir(parents=True)
+        Image.fromarray(shown).save(tmp_path / part, exif=exif)
+    pixels = pixels_of(load_folder(tmp_path, channels=1).train)[0, 0]
+    assert pixels.tolist() == np.rot90(shown, turns).tolist()
 
 
 def test_sixteen_bit_grey_images_keep_their_shades(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from kd_cli.artifacts import REBUILD
 from kd_cli.cli import CONFIGS
+from kd_cli.datasets import splits
 
 
 def choices(group: str) -> str:
@@ -699,6 +701,26 @@ def test_images_that_cannot_be_decoded_are_all_listed_before_training(tmp_path: 
         "pets/test/dog/empty.jpg",
     ]
     assert not (tmp_path / "outputs").exists()
+
+
+def test_an_image_that_vanishes_amid_training_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders(tmp_path / "pets", ["cat", "dog"], 8)
+    gone = tmp_path / "pets/train/cat/1.png"
+
+    def loaded(*parts: Any) -> Any:
+        dataset = splits.assemble(*parts)
+        gone.unlink()
+        return dataset
+
+    monkeypatch.setattr("kd_cli.datasets.image_folder.KEPT", 0)
+    monkeypatch.setattr("kd_cli.datasets.image_folder.assemble", loaded)
+    done = inside("train-teacher", *image_folder("pets", 8), "teacher=cnn_digits", TINY[0], cwd=tmp_path)
+    assert (done.status, done.out) == (1, "")
+    assert done.err.splitlines()[-1] == (
+        "pets/train/cat/1.png could be decoded when the data were loaded, and now: cannot be read (No such file or "
+        "directory). Put it back as it was: the same command then goes on."
+    )
+    assert "Traceback" not in done.err
 
 
 def test_an_image_outside_the_classes(tmp_path: Path) -> None:

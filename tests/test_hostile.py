@@ -26,7 +26,9 @@ import kd_cli
 from kd_cli.artifacts import REBUILD, open_artifact
 from kd_cli.errors import ArtifactError
 from kd_cli.models.pretrained import torchvision
+from kd_cli.models.specialists import Specialist
 from kd_cli.soft_targets import SoftTargets
+from kd_cli.stages.stored import stored_node
 from kd_cli.teachers.checkpoint import read_state_dict
 
 CPU = torch.device("cpu")
@@ -574,3 +576,39 @@ def test_nor_does_a_run_that_finds_it(kind: str, made: Outcome, outputs: Path, t
 def test_a_large_network_of_torchvision_is_not_built_for_a_small_file(name: str, student: Path) -> None:
     configure(student, model={**TORCHVISION, "name": name, "weights": None})
     assert "holds weights that do not fit its config" in refused(lambda: kd_cli.load(student))
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("fetch", [{}, {"fetch": True}])
+def test_a_network_within_another_fetches_nothing(depth: int, fetch: dict[str, bool], student, monkeypatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        pytest.fail("the published weights were fetched")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    model = {**TORCHVISION, "name": "squeezenet1_1", "weights": "DEFAULT", **fetch}
+    network = torchvision(10, (1, 8, 8), name="squeezenet1_1", weights="DEFAULT", fetch=False)
+    for _ in range(depth):
+        inner = network
+        model = {"_target_": "kd_cli.models.specialists.Specialist", "network": {**model, "_partial_": True}}
+        network = Specialist(10, (1, 8, 8), lambda inner=inner, **_: inner)
+    put(student, "model.safetensors", save(network.state_dict()))
+    configure(student, model=model)
+    loaded = kd_cli.load(student).model.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items())
+    inner = stored_node(student)
+    for _ in range(depth):
+        inner = inner["network"]
+    assert inner["fetch"] is False, "nor does a specialist that starts from it"
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("key", ["weights", "weights_backbone", "pretrained", "pretrained_backbone"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet.resnet18", "googlenet"])
+@pytest.mark.parametrize("trusted", [[], ["torchvision"]], ids=["", "trusted"])
+def test_a_builder_of_torchvision_within_another_network_is_refused_with_weights(key, name, trusted, student) -> None:
+    builder = {"_target_": f"torchvision.models.{name}", "_partial_": True, key: "DEFAULT"}
+    specialist = "kd_cli.models.specialists.Specialist"
+    configure(student, model={"_target_": specialist, "network": {"_target_": specialist, "network": builder}})
+    with pytest.raises(ArtifactError, match=r"with weights to download: a stored model has its own\.$"):
+        kd_cli.load(student, trusted)

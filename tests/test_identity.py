@@ -57,6 +57,7 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "teacher.train.epochs": (41, TAUGHT),
     "teacher.train.batch_size": (65, TAUGHT),
     "teacher.train.precision": ("32", TAUGHT),
+    "teacher.train.memory_format": ("contiguous", NOTHING),  # last bits only
     "teacher.train.max_norm": (1.0, TAUGHT),
     "teacher.train.clip": (1.0, TAUGHT),
     "teacher.train.select": ("best_validation", TAUGHT),
@@ -105,6 +106,7 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "student.train.epochs": (101, STUDENTS),
     "student.train.batch_size": (65, STUDENTS),
     "student.train.precision": ("32", STUDENTS),
+    "student.train.memory_format": ("contiguous", NOTHING),  # last bits only
     "student.train.max_norm": (1.0, STUDENTS),
     "student.train.clip": (2.0, STUDENTS),
     "student.train.select": ("best_validation", STUDENTS),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from kd_cli import schema
-from kd_cli.cli import CONFIGS, _sweep_name
+from kd_cli.cli import CONFIGS
 from kd_cli.errors import ConfigError
 from kd_cli.spelling import is_override, sorted_out
 from kd_cli.stages import job  # noqa: F401  registers the schemas
@@ -112,18 +112,6 @@ def test_overrides_come_before_flags_and_a_flags_value_stays_with_it() -> None:
     assert sorted_out(words) == (["x=1", "y=2"], ["--config-dir", "a=b", "--cfg", "job", "--multirun"], [])
     words = ["--info", "config", "--lr", "0.1", "a=b", "--cfg=job", "-m", "--", "~/x", "-1"]
     assert sorted_out(words) == (["a=b"], ["--info", "config", "--cfg=job", "-m"], ["--lr", "0.1", "~/x", "-1"])
-
-
-def test_a_sweep_is_named_by_what_changes_its_result() -> None:
-    name = _sweep_name(["temperature=1,4", "seed=0,1"])
-    assert len(name) == 1
-    assert re.fullmatch(r"sweep\.name=s[0-9a-f]{10}", name[0])
-    assert _sweep_name(["seed=0,1", "temperature=1,4"]) == name
-    execution = ["device=cpu", "output_dir=elsewhere", "compile=true", "hydra.job.num=1", "hydra/launcher=basic"]
-    assert _sweep_name(["temperature=1,4", "seed=0,1", *execution]) == name
-    assert _sweep_name(["temperature=1,4", "seed=0,2"]) != name
-    assert _sweep_name(["temperature=1,4", "precision=bf16-mixed"]) != _sweep_name(["temperature=1,4"])
-    assert _sweep_name(["temperature=1,4", "sweep.name=mine"]) == []
 
 
 @pytest.mark.parametrize(("budget", "epochs"), [((), 40), (("budget=full",), 40), (("budget=short",), 10)])

@@ -14,7 +14,7 @@ import torch
 import yaml
 from PIL import Image
 from running import TINY, Outcome, inside, seal
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 
 import kd_cli
 from kd_cli import prediction
@@ -22,6 +22,7 @@ from kd_cli.datasets.digits import digits
 from kd_cli.errors import ArtifactError
 from kd_cli.evaluation import latency_ms
 from kd_cli.prediction import evaluation_batch, predict
+from kd_cli.tensor_header import LARGEST, header_of
 
 CPU = torch.device("cpu")
 
@@ -217,6 +218,30 @@ def test_weights_with_a_tensor_missing(student: Path, tmp_path: Path) -> None:
     rewrite(student, "model.safetensors", (tmp_path / "less.safetensors").read_bytes())
     with pytest.raises(ArtifactError, match="holds weights that do not fit its config"):
         kd_cli.load(student)
+
+
+def test_weights_of_another_type_or_shape_are_named(student: Path, tmp_path: Path) -> None:
+    whole = load((student / "model.safetensors").read_bytes())
+    name = next(name for name in whole if whole[name].shape[0] == 10 and whole[name].ndim == 2)
+    for other in (whole[name].half(), whole[name].T.contiguous()):
+        save_file({**whole, name: other}, tmp_path / "other.safetensors")
+        rewrite(student, "model.safetensors", (tmp_path / "other.safetensors").read_bytes())
+        with pytest.raises(ArtifactError, match=rf"fit its config: {name} is \({other.dtype}, .* instead of"):
+            kd_cli.load(student)
+
+
+def test_an_alias_is_refused_also_where_it_would_do_no_harm(student: Path) -> None:
+    text = (student / "config.yaml").read_text("utf-8")
+    rewrite(student, "config.yaml", f"{text}\none: &a [1]\nother: *a\n".encode())
+    with pytest.raises(ArtifactError, match="it holds an alias"):
+        kd_cli.load(student)
+
+
+def test_a_header_that_would_take_much_memory_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    path.write_bytes((LARGEST + 1).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ArtifactError, match="its header is too large"):
+        header_of(path)
 
 
 def test_a_manifest_cannot_point_out_of_its_folder(student: Path, tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 import csv
+import hashlib
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from faults.full_disk import disk
 from PIL import Image
-from running import KD, TINY, Outcome, environment, files_below, inside, kd
+from running import KD, TINY, Outcome, environment, files_below, inside, kd, seal
+from safetensors.numpy import load_file, save_file
 
 COMMAND = ("sweep", "temperature=1,4", "seed=0,1", *TINY)
 JOBS = ["temperature-1_seed-0", "temperature-1_seed-1", "temperature-4_seed-0", "temperature-4_seed-1"]
@@ -244,6 +249,53 @@ def test_a_job_whose_data_have_changed_in_place_is_not_complete(tmp_path: Path) 
     assert inside(*words, cwd=tmp_path).err.count("is complete, and not run again") == 2, "nothing could be done anew"
 
 
+@pytest.mark.parametrize("made", ["overwritten", "trained anew"])
+def test_a_job_whose_teacher_is_another_under_the_same_path_is_not_complete(made: str, tmp_path: Path) -> None:
+    """A checkpoint file that was overwritten, and a run folder whose teacher is another one now."""
+
+    def teacher(seed: int) -> str:
+        done = inside("train-teacher", TINY[0], f"teacher.seed={seed}", "hydra.run.dir=outputs/runs/one", cwd=tmp_path)
+        return str(done.result["teacher"]["artifact"])
+
+    def place(artifact: str) -> None:
+        shutil.copy(tmp_path / "outputs" / artifact / "model.safetensors", tmp_path / "teacher.safetensors")
+
+    words = {
+        "overwritten": ("teacher=checkpoint", "model@teacher.model=cnn", "teacher.path=teacher.safetensors"),
+        "trained anew": ("teacher=artifact", "teacher.path=outputs/runs/one"),
+    }[made]
+    command = ("sweep", *words, *TINY[1:], "baseline=false", "temperature=2,3")
+    place(teacher(0))
+    first = inside(*command, cwd=tmp_path)
+    before = results(first.run)
+    assert inside(*command, cwd=tmp_path).err.count("is complete, and not run again") == 2
+    place(teacher(1))
+    again = inside(*command, cwd=tmp_path)
+    assert (again.status, again.err.count("is complete")) == (0, 0)
+    after = results(again.run)
+    assert all(after[job]["student"]["artifact"] != before[job]["student"]["artifact"] for job in before)
+    (tmp_path / "teacher.safetensors").unlink()
+    shutil.rmtree(tmp_path / "outputs" / "teachers")
+    assert inside(*command, cwd=tmp_path).err.count("is complete, and not run again") == 2, "nobody can tell"
+
+
+def test_a_job_whose_artifact_holds_other_weights_is_not_complete(tmp_path: Path) -> None:
+    """The same recipe, trained anew where it ends in other bits."""
+    command = ("sweep", *TINY, "baseline=false", "temperature=2,3")
+    (before, _) = results(inside(*command, cwd=tmp_path).run).values()
+    teacher = tmp_path / "outputs" / before["teacher"]["artifact"]
+    weights = {name: value * 1.5 for name, value in load_file(teacher / "model.safetensors").items()}
+    save_file(weights, teacher / "model.safetensors")
+    content = (teacher / "model.safetensors").read_bytes()
+    manifest = json.loads((teacher / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    seal(teacher, manifest)
+    again = inside(*command, cwd=tmp_path)
+    assert (again.status, again.err.count("is complete")) == (0, 0)
+    after = results(again.run)["temperature-2"]
+    assert after["student"]["artifact"] != before["student"]["artifact"]
+
+
 def test_in_another_order_it_is_the_same_sweep_and_no_job_counts_twice(swept: tuple[Path, Outcome]) -> None:
     folder, first = swept
     again = inside("sweep", "seed=0,1", *TINY, "temperature=1,4", cwd=folder)
@@ -339,3 +391,129 @@ def test_jobs_that_differ_in_any_key_that_ends_in_seed_are_one_group(key: str, t
     assert (summary["settings"], [group["n"] for group in summary["groups"]]) == ([], [3])
     assert summary["groups"][0]["student_errors_mean"] == 11
     assert key.lstrip("+") in done.out.replace("\n", ""), "the table says which seed a job had"
+
+
+def test_an_earlier_sweep_is_no_answer_to_a_refused_one(tmp_path: Path) -> None:
+    words = ("sweep", *TINY, "baseline=false", "temperature=2,3")
+    assert inside(*words, cwd=tmp_path).status == 0
+    refused = inside(*words, "output_dir=p1,p2", cwd=tmp_path)
+    assert (refused.status, refused.out) == (1, "")
+    assert "gap recovered" not in refused.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
+
+
+def test_two_equal_sweeps_at_once_are_one_after_the_other(tmp_path: Path) -> None:
+    """Else one could put `interrupted` over what the other has completed, just before its table is made."""
+    command = [str(KD), "sweep", *TINY, "baseline=false", "temperature=2,3"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes) for _ in range(2)]
+    told = [process.communicate(timeout=900) for process in both]
+    for process, (_, err) in zip(both, told, strict=True):
+        assert process.returncode == 0, err
+        assert "interrupted" not in err
+    assert told[0][0] == told[1][0]
+    waited, ran = sorted(told, key=lambda each: "is complete, and not run again" not in each[1])
+    assert waited[1].count("is complete, and not run again") == 2
+    assert "waiting for it" in waited[1]
+    assert "is complete" not in ran[1]
+
+
+def test_a_job_that_runs_again_keeps_what_it_had_until_it_is_done(tmp_path: Path) -> None:
+    command = ("sweep", *TINY, "baseline=false", "temperature=2", "sweep.name=mine")
+    first = inside(*command, cwd=tmp_path)
+    (before,) = results(first.run).values()
+    failed = inside(*command, "student.model.widths=[0]", cwd=tmp_path)
+    (after,) = results(first.run).values()
+    assert failed.status == 1
+    assert (after["status"], after["replaces"]) == ("failed", before)
+    assert "student" not in after
+    assert inside(*command, "student.model.widths=[0]", cwd=tmp_path).status == 1
+    assert next(iter(results(first.run).values()))["replaces"] == before
+    assert inside(*command, cwd=tmp_path).status == 0
+    (again,) = results(first.run).values()
+    assert "replaces" not in again
+    assert again["student"]["errors"] == before["student"]["errors"]
+
+
+BAD = {
+    "infinite errors": lambda result: result["student"].update(errors=float("inf")),
+    "no number of errors": lambda result: result["student"].update(errors=float("nan")),
+    "errors below none": lambda result: result["student"].update(errors=-1),
+    "half an error": lambda result: result["student"].update(errors=0.5),
+    "errors without end": lambda result: result["student"].update(errors=10**400),
+    "a large number of errors": lambda result: result["student"].update(errors=1e300),
+    "errors are a list": lambda result: result["student"].update(errors=[1]),
+    "a mapping as seed": lambda result: result.update(seed={"a": 1}),
+    "a list as temperature": lambda result: result.update(temperature=[1]),
+    "a mapping as config": lambda result: result.update(config={}),
+    "a mapping as artifact": lambda result: result["student"].update(artifact={}),
+    "a lone surrogate": lambda result: result.update(dataset="\ud800"),
+    "a lone surrogate among the overrides": lambda result: result["overrides"].append("a=\udfff"),
+    "overrides are numbers": lambda result: result.update(overrides=[1]),
+    "no student but a word": lambda result: result.update(student="errors"),
+    "members are a number": lambda result: result["teacher"].update(members=3),
+    "an environment that is none": lambda result: result.update(environment=3),
+}
+
+
+@pytest.mark.parametrize("how", [*BAD, "a pipe", "a device", "a folder", "terabytes", "depth", "a link to nowhere"])
+def test_one_bad_result_does_not_end_the_summary(how: str, swept: tuple[Path, Outcome], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(swept[1].run, folder)
+    path = folder / JOBS[2] / "result.json"
+    result = json.loads(path.read_text())
+    path.unlink()
+    if how in BAD:
+        BAD[how](result)
+        path.write_text(json.dumps(result))
+    elif how == "a pipe":
+        os.mkfifo(path)
+    elif how == "a folder":
+        path.mkdir()
+    elif how == "terabytes":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    elif how == "depth":
+        path.write_text('{"a":' * 50_000)
+    else:
+        path.symlink_to("/dev/zero" if how == "a device" else "nowhere")
+    done = inside("summarize", f"sweep={folder}", cwd=tmp_path)
+    assert done.status == 1
+    assert "Traceback" not in done.err
+    jobs = json.loads((folder / "summary.json").read_text())["jobs"]
+    assert [job["status"] for job in jobs] == ["completed", "completed", "damaged", "completed"]
+    assert len(list(csv.DictReader((folder / "summary.csv").read_text().splitlines()))) == 4
+    assert len(results_shown(done.out)) >= 3
+
+
+def results_shown(out: str) -> list[str]:
+    return [line for line in out.splitlines() if "%" in line and line.startswith("│")]
+
+
+def test_a_full_disk_at_the_summary_is_one_message_and_leaves_the_last_one_whole(
+    swept: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    try:
+        with disk(400) as full:
+            folder = full / "copy"
+            shutil.copytree(swept[1].run, folder)
+            before = {path.name: path.read_bytes() for path in folder.glob("summary.*")}
+            shutil.rmtree(folder / JOBS[0])  # what would be written is another summary
+            with suppress(OSError), (full / "rest").open("wb", buffering=0) as file:
+                while file.write(b"\0" * 4096):
+                    pass
+            done = inside("summarize", f"sweep={folder}", cwd=tmp_path)
+            assert done.status == 1
+            assert done.err.splitlines()[-1].startswith(f"output_dir must be a folder with room, got {str(folder)!r}.")
+            assert "Traceback" not in done.err
+            assert len(results_shown(done.out)) >= 3, "the table is shown all the same"
+            assert {path.name: path.read_bytes() for path in folder.glob("*summary.*")} == before
+    except PermissionError:
+        pytest.skip("a disk may not be mounted here")
+
+
+def test_jobs_whose_numbers_are_equal_are_equal(tmp_path: Path) -> None:
+    done = inside("sweep", *TINY, "baseline=false", "student.train.clip=1,1.0,2", cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert len(results(done.run)) == 2
+    assert len(list((tmp_path / "outputs" / "students").iterdir())) == 2

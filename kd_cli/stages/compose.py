@@ -1,7 +1,6 @@
 """From config to objects, and from config to identity: the one place that instantiates."""
 
-import hashlib
-import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +15,9 @@ from torch import nn
 
 from kd_cli.errors import ArtifactError, ConfigError, KdError, first_line, must
 from kd_cli.logits import check_no_probabilities
+from kd_cli.stages.own_code import OURS, digest_of_source, found, targets_of, within
 from kd_cli.types import Dataset
 
-OURS = ("kd_cli", "torch", "torchvision")  # versioned by kd and by torch: no digest of their sources
 # What a config out of an artifact may name.
 MODELS = ("kd_cli.models", "torch.nn", "torchvision.models")
 DATASETS = ("kd_cli.datasets",)
@@ -41,7 +40,14 @@ def instantiate(node: Any, key: str, **arguments: Any) -> Any:
             if isinstance(cause, KeyboardInterrupt | MemoryError):
                 raise cause from None
             innermost, cause = cause, cause.__cause__
-        raise ConfigError(f"{key} cannot be built: {first_line(innermost)} ({_where(error, key)})") from error
+        said = f"{key} cannot be built: {first_line(innermost)} ({_where(error, key)})"
+        missing = [target for target in map(str, targets_of(plain(node))) if not found(target)]
+        if missing:
+            said += (
+                f". {missing[0]!r} is not installed; kd takes it from the current folder for a command that trains, or "
+                f"with 'trusted_modules=[{missing[0].rpartition('.')[0]}]'."
+            )
+        raise ConfigError(said) from error
 
 
 def build_dataset(node: Any, key: str = "dataset") -> Dataset:
@@ -53,8 +59,10 @@ def build_dataset(node: Any, key: str = "dataset") -> Dataset:
     return made
 
 
-def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset) -> nn.Module:
-    """The network that `build` makes, tried on two blank images: one that does not fit is refused before any work."""
+def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, key: str = "model") -> nn.Module:
+    """The network that `build` makes, tried on two blank images: one that does not fit is refused before any work, by
+    its `key`.
+    """
     with owner(name):
         try:
             network = build()
@@ -70,12 +78,12 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset) -
             raise
         except Exception as error:  # a network may be anybody's
             raise ConfigError(
-                f"model must be a network for images {list(dataset.input_shape)} of dataset={dataset.name}, "
+                f"{key} must be a network for images {list(dataset.input_shape)} of dataset={dataset.name}, "
                 f"got an error: {first_line(error)}."
             ) from error
         if shape != (2, len(dataset.classes)):
             raise ConfigError(
-                f"model must be a network with logits for the {len(dataset.classes)} classes of "
+                f"{key} must be a network with logits for the {len(dataset.classes)} classes of "
                 f"dataset={dataset.name}, got an output of shape {list(shape)} for 2 images."
             )
         check_no_probabilities(blank)
@@ -90,7 +98,8 @@ def owner(name: str) -> Iterator[None]:
     except KdError as error:
         if str(error).startswith(("train.", "model", "augment.", "dataset.", "path ")):
             raise type(error)(f"{name}.{error}") from error
-        if name.startswith("teacher.") and str(error).startswith("teacher.") and not str(error).startswith(name):
+        said = str(error).startswith(("teacher.", "teacher must "))
+        if name.startswith("teacher.") and said and not str(error).startswith(name):
             raise type(error)(name + str(error).removeprefix("teacher")) from error  # a member's source says teacher
         raise
 
@@ -101,9 +110,12 @@ def plain(node: Any) -> Any:
 
 
 def identity_of(node: Any) -> dict[str, Any]:
-    """What a node determines: its resolved values, and the sources of every `_target_` that is somebody else's."""
+    """What a node determines: its resolved values, and the sources of every `_target_` that is somebody else's, with
+    the modules of theirs that it imports.
+    """
     config = plain(node)
-    sources = {target: _source_digest(target) for target in sorted(set(_targets(config))) if not _within(target, OURS)}
+    named = sorted({target for target in targets_of(config) if not within(target, OURS)})
+    sources = {target: digest_of_source(target) for target in named}
     return {"config": config, "sources": sources} if sources else {"config": config}
 
 
@@ -116,7 +128,11 @@ def check_stored(config: Any, trusted: Sequence[str], where: Path, allowed: Sequ
     for node in _mappings(config, where):
         keys = {key for key in node if key.startswith("_")}
         target = node.get("_target_")
-        if isinstance(target, str) and _within(target, trusted):
+        if isinstance(target, str) and within(target, trusted):
+            if not found(target) and target.partition(".")[0] not in sys.modules:
+                hint = "Start kd in the folder of its file, or name that folder in PYTHONPATH."
+                raise ArtifactError(f"{where} names {target!r}, which is neither installed nor here. {hint}")
+            _refuse_downloads(node, target, where)
             continue
         nested = allowed == DATASETS and node is not config
         if "_target_" in keys and (nested or not isinstance(target, str) or not _buildable(target, allowed)):
@@ -127,7 +143,20 @@ def check_stored(config: Any, trusted: Sequence[str], where: Path, allowed: Sequ
             )
         if other := sorted(keys - {"_target_", "_partial_"}):
             raise ArtifactError(f"{where} must hold arguments by name alone, got {', '.join(other)}.")
-        if str(target).startswith("torchvision.") and any(node.get(key) for key in DOWNLOADS):
+        if isinstance(target, str):
+            _refuse_downloads(node, target, where)
+
+
+def _refuse_downloads(node: dict[str, Any], target: str, where: Path) -> None:
+    """Of a network of torchvision's own, by whatever name it is called. The name has been found harmless: it is looked
+    up here.
+    """
+    if any(node.get(key) for key in DOWNLOADS):
+        try:
+            theirs = within(str(get_object(target).__module__), ["torchvision"])
+        except Exception:  # an import or a lookup that fails as it likes
+            theirs = within(target, ["torchvision"])
+        if theirs:
             raise ArtifactError(f"{where} names {target!r} with weights to download: a stored model has its own.")
 
 
@@ -150,50 +179,20 @@ def _mappings(config: Any, where: Path) -> Iterator[dict[str, Any]]:
 
 def _buildable(target: str, allowed: Sequence[str]) -> bool:
     """Whether a name stands for a network or a data set, by its class or by what its function says it returns."""
-    if not _within(target, allowed):
+    if not within(target, allowed):
         return False
     try:
         found = get_object(target)
-        made = found if isinstance(found, type) or _within(target, ["torch"]) else get_type_hints(found).get("return")
+        made = found if isinstance(found, type) or within(target, ["torch"]) else get_type_hints(found).get("return")
     except Exception:  # an import or a lookup that fails as it likes
         return False
-    if not _within(str(getattr(found, "__module__", "")), allowed) or found.__name__.startswith("_"):
+    if not within(str(getattr(found, "__module__", "")), allowed) or found.__name__.startswith("_"):
         return False
-    if _within(target, ["torchvision"]):
+    if within(target, ["torchvision"]):
         from torchvision import models
 
         return found.__name__ in models.list_models(module=models)
     return isinstance(made, type) and issubclass(made, nn.Module | Dataset)
-
-
-def _targets(config: Any) -> Iterator[Any]:
-    if isinstance(config, dict):
-        for key, value in config.items():
-            if key == "_target_":
-                yield value
-            yield from _targets(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _targets(value)
-
-
-def _within(name: str, roots: Sequence[str]) -> bool:
-    return any(name == root or name.startswith(f"{root}.") for root in roots)
-
-
-def _source_digest(target: str) -> str:
-    """SHA-256 of the file that a dotted name is defined in."""
-    module = target
-    while module := module.rpartition(".")[0]:
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            continue
-        if spec is not None and spec.origin and Path(spec.origin).is_file():
-            return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
-    raise ConfigError(
-        f"_target_ must be a name that can be imported, got {target!r}. Is its file in the current folder?"
-    )
 
 
 def _where(error: InstantiationException, key: str) -> str:

@@ -3,35 +3,28 @@
 import json
 import sys
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from kd_cli import run_folder
+from kd_cli.artifacts import read_artifact
 from kd_cli.device import find_device
 from kd_cli.errors import ArtifactError, DataError, must
 from kd_cli.evaluation import evaluate
 from kd_cli.report import print_figures
-from kd_cli.screen import answer, override, write_csv
+from kd_cli.screen import answer, override, say, write_csv
 from kd_cli.stages.compose import DATASETS, build_dataset, check_stored
-from kd_cli.stages.stored import load
+from kd_cli.stages.stored import Loaded, load
 
 
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Prints the figures on standard output, as a table, JSON or CSV."""
     device = find_device(cfg.device)
     loaded = load(cfg.path, list(cfg.trusted_modules))
-    if cfg.dataset is not None:
-        node: Any = cfg.dataset
-    else:
-        stored = loaded.config.get("dataset")
-        where = loaded.folder / "config.yaml"
-        if not isinstance(stored, dict):
-            raise ArtifactError(f"{where} names no data set. Give one: dataset=<name> dataset.root=<folder>.")
-        check_stored(stored, list(cfg.trusted_modules), where, DATASETS)
-        target = stored.get("_target_")
-        downloads = target is not None and "download" in signature(get_object(target)).parameters
-        node = OmegaConf.create({**stored, **({"download": False} if downloads else {})})
+    node, fingerprint = _data(cfg, loaded)
     dataset = build_dataset(node)
     if dataset.classes != loaded.classes or dataset.input_shape != loaded.input_shape:
         raise ArtifactError(
@@ -50,8 +43,11 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         )
     if split.labelled < len(split):
         raise DataError(f"split={cfg.split}: {len(split) - split.labelled} of its {len(split)} images have no label.")
+    if fingerprint not in (None, dataset.fingerprint):
+        say(f"These are not the data of {cfg.path}: images, labels or splits differ.")
     figures = evaluate(loaded.model, split, dataset.classes, device).figures
     judged = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **figures}
+    judged["dataset_fingerprint"] = dataset.fingerprint
     if cfg.format == "json":
         answer(json.dumps(judged, indent=2))
     elif cfg.format == "csv":
@@ -61,3 +57,28 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     else:
         print_figures(judged)
     return judged
+
+
+def _data(cfg: DictConfig, loaded: Loaded) -> tuple[Any, Any]:
+    """The data set: the one that was typed, or that of the run, else of the model; single keys that were typed replace
+    its own. With the fingerprint that it had then, None where nobody knows.
+
+    Models are shared by runs whose test splits differ, so that a run says which data it judged on.
+    """
+    path = Path(cfg.path)
+    run = (run_folder.read(path) or {}) if loaded.folder != path else {}
+    where = path / run_folder.RESULT if "data" in run else loaded.folder / "config.yaml"
+    stored = run.get("data", loaded.config.get("dataset"))
+    environment = (run or read_artifact(loaded.folder).manifest).get("environment")
+    fingerprint = environment.get("dataset_fingerprint") if isinstance(environment, dict) else None
+    if "_target_" in cfg.dataset:
+        return cfg.dataset, fingerprint
+    if not isinstance(stored, dict):
+        raise ArtifactError(f"{where} names no data set. Give one: dataset=<name> dataset.root=<folder>.")
+    try:
+        check_stored(stored, list(cfg.trusted_modules), where, DATASETS)
+        target = stored.get("_target_")
+        downloads = target is not None and "download" in signature(get_object(target)).parameters
+        return OmegaConf.merge({**stored, **({"download": False} if downloads else {})}, cfg.dataset), fingerprint
+    except RecursionError:
+        raise ArtifactError(f"{where} describes no data set: it is nested too deeply.") from None

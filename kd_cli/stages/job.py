@@ -9,7 +9,7 @@ import os
 import signal
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 import kd_cli
 from kd_cli import interruption, rules, run_folder, schema
-from kd_cli.digests import digest_of
+from kd_cli.artifacts import read_artifact
+from kd_cli.digests import id_of
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.foreign import told
+from kd_cli.locks import alone, forget
 from kd_cli.screen import answer_path, say
+from kd_cli.stages import own_code
+from kd_cli.stages.sweep_name import EXECUTION, sweep_name
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
-# keys that change no result
-EXECUTION = (
-    "hydra", "output_dir", "device", "compile", "checkpoint", "rebuild", "trusted_modules", "sweep", "resume",
-)  # fmt: skip
 FIXED = "KD_SWEEP_FIXED"  # environment: the overrides that all jobs of the sweep have in common, for the workers too
 
 schema.register()
@@ -41,11 +41,11 @@ def task(cfg: DictConfig) -> None:
     """Runs the stage that the primary config names. In a sweep a failing job is reported at once, the others go on."""
     context = HydraConfig.get()
     name, folder = str(context.job.config_name), Path(context.runtime.output_dir)
-    in_sweep = context.mode == RunMode.MULTIRUN
+    in_sweep, before = context.mode == RunMode.MULTIRUN, run_folder.stamp(folder)
     os.chdir(context.runtime.cwd)  # whatever hydra.job.chdir says: paths are those of the folder where kd was started
     launched = in_sweep and Sweep.shared is None  # by a launcher, in a process of its own
     if launched and interruption.Process.struck is not None:
-        if not (folder / run_folder.RESULT).exists():
+        if before is None:
             run_folder.forget(folder, Path(cfg.output_dir))
         return
     try:
@@ -53,6 +53,7 @@ def task(cfg: DictConfig) -> None:
             if name not in ANSWERS:
                 rules.one_process(os.environ)  # in a launcher's worker too
             schema.check(name, cfg)
+            admit_own_code(name, [cfg])
             if in_sweep and _is_done(cfg, folder):
                 return
             importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
@@ -61,10 +62,8 @@ def task(cfg: DictConfig) -> None:
             foreign = told(error, _modules(cfg))
             foreign.__cause__ = error
             error = foreign
-        if name not in ANSWERS and (in_sweep or (folder / run_folder.RESULT).exists()):
-            run_folder.update(folder, {**asked(cfg), **_failure(error)})
-        elif name not in ANSWERS:
-            run_folder.forget(folder, Path(cfg.output_dir))
+        if name not in ANSWERS:
+            _leave_word(cfg, folder, run_folder.stamp(folder) != before, before is not None, error)
         if launched and isinstance(error, KeyboardInterrupt):
             return  # raised, it would have the launcher kill the others amid what they write down
         if not isinstance(error, Exception):
@@ -78,7 +77,9 @@ def task(cfg: DictConfig) -> None:
         job = f"Job {folder.name} ({varied})" if varied else f"Job {folder.name}"
         say(f"{job} failed: {first_line(error)} Its log: {folder / 'kd.log'}")
         return
-    if name not in ANSWERS and not in_sweep:
+    if name in ANSWERS:
+        own_code.say()
+    elif not in_sweep:
         answer_path(folder)
 
 
@@ -95,6 +96,31 @@ def _modules(cfg: DictConfig) -> dict[str, str]:
 
     look(OmegaConf.to_container(cfg, resolve=False), "")
     return found
+
+
+def admit_own_code(command: str, configs: Sequence[DictConfig]) -> None:
+    """Modules of the current folder are those that the person names: in a `_target_`, for a command that trains, and in
+    `trusted_modules`. No other command runs code that lies where one stands.
+    """
+    names: set[str] = set()
+    for cfg in configs:
+        values: Any = OmegaConf.to_container(cfg, resolve=True)
+        named = [] if command in ANSWERS else own_code.targets_of(values)
+        names |= {str(name) for name in (*named, *(values.get("trusted_modules") or ()))}
+    own_code.admit(name for name in names if not own_code.within(name, own_code.OURS))
+
+
+def _leave_word(cfg: DictConfig, folder: Path, accepted: bool, had_result: bool, error: BaseException) -> None:
+    """What a run leaves that failed: its result where the input was `accepted`, or else nothing. Another run's result,
+    which the folder had, is left alone. A job of a sweep always leaves a result: its table is made of them.
+    """
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not accepted:
+        run_folder.begin(folder, asked(cfg))
+        accepted = True
+    if accepted:
+        run_folder.update(folder, {**asked(cfg), **_failure(error)})
+    elif not had_result:
+        run_folder.forget(folder, Path(cfg.output_dir))
 
 
 def asked(cfg: DictConfig) -> dict[str, Any]:
@@ -119,16 +145,18 @@ def _value(cfg: DictConfig, key: str) -> Any:
 
 def _digest(cfg: DictConfig) -> str | None:
     """What determines the job but for the data's content: its config, equal for `temperature=4` and `temperature=4.0`,
-    the sources of other people's `_target_`, and kd's version. None where that cannot be told.
+    the sources of other people's `_target_`, and the versions of kd and its stages. None where that cannot be told.
     """
-    from kd_cli.stages.compose import identity_of  # imports torch
+    from kd_cli.stages import bias_correction, dump_targets, student, train_specialists, train_teacher  # import torch
+    from kd_cli.stages.compose import identity_of
 
     try:
         values: Any = OmegaConf.to_container(cfg, resolve=True)
         known = identity_of({key: value for key, value in values.items() if key not in EXECUTION})
     except (OmegaConfBaseException, KdError):
         return None
-    return digest_of({"kd": kd_cli.__version__, **known})[:16]
+    stages = (train_teacher, train_specialists, dump_targets, student, bias_correction)
+    return id_of({"kd": kd_cli.__version__, "stages": [stage.VERSION for stage in stages], **known})
 
 
 def _is_done(cfg: DictConfig, folder: Path) -> bool:
@@ -137,13 +165,13 @@ def _is_done(cfg: DictConfig, folder: Path) -> bool:
     if Sweep.jobs is None:
         Sweep.jobs = _completed(folder.parent) if cfg.resume else {}
     twin = Sweep.jobs.get(digest)
-    if twin is not None and not _same_data(cfg, folder.with_name(twin)):
+    if twin is not None and not _stands(cfg, folder.with_name(twin)):
         twin = None
     if twin == name:
         say(f"Job {name} is complete, and not run again (resume=false would).")
         return True
-    (folder / run_folder.RESULT).unlink(missing_ok=True)  # of an earlier attempt
     if twin is not None:
+        (folder / run_folder.RESULT).unlink(missing_ok=True)  # of an earlier attempt: the twin's stands
         say(f"Job {name} is equal to {twin}, and not run.")
         run_folder.forget(folder, Path(cfg.output_dir))
         return True
@@ -162,18 +190,31 @@ def _completed(sweep: Path) -> dict[str, str]:
     return found
 
 
-def _same_data(cfg: DictConfig, job: Path) -> bool:
-    """Whether a job saw the data as they are now; also where nobody can tell, for it could not be run anew either."""
-    from kd_cli.stages.run import dataset_of  # imports torch
+def _stands(cfg: DictConfig, job: Path) -> bool:
+    """Whether a job's data, its teacher and all that it made are what they were; also where nobody can tell, for it
+    could not be run anew either.
+    """
+    from kd_cli.stages.run import dataset_of, shared  # import torch
+    from kd_cli.stages.train_teacher import standing
 
-    with suppress(KdError, KeyError, TypeError):
-        then = (run_folder.read(job) or {})["environment"]
-        if dataset_of(cfg.dataset, may_download=False).fingerprint != then["dataset_fingerprint"]:
+    with suppress(KdError, KeyError, TypeError, AttributeError):
+        then = run_folder.read(job) or {}
+        for stage, entry in then["stages"].items():
+            with suppress(ArtifactError):  # one that was cleaned away, or is damaged
+                artifact = entry["artifact"]
+                if artifact and read_artifact(Path(cfg.output_dir, artifact)).content != then["identities"][stage]:
+                    return False
+        dataset = dataset_of(cfg.dataset, may_download=False)
+        if dataset.fingerprint != then["environment"]["dataset_fingerprint"]:
             return False
         foreign = OmegaConf.select(cfg, "transfer.dataset")
         if foreign is not None:
             now = dataset_of(foreign, "transfer.dataset", may_download=False).fingerprint
-            return bool(now == then["transfer_fingerprint"])
+            if now != then["environment"]["transfer_fingerprint"]:
+                return False
+        values: Any = OmegaConf.to_container(cfg.teacher, resolve=True)
+        teacher = shared(["standing", values, dataset.fingerprint], lambda: standing(cfg, dataset))
+        return all(then["identities"].get(stage) == identity for stage, identity in teacher.items())
     return True
 
 
@@ -189,7 +230,9 @@ def _failure(error: BaseException) -> dict[str, str]:
 
 
 class Outcome:
-    """Why a single job failed. Raised by `cli` once Hydra is done: Hydra would print a line of its own before it."""
+    """Why a single job, or a sweep before its first one, failed. Raised by `cli` once Hydra is done: Hydra would print
+    a line of its own before it.
+    """
 
     error: Exception | None = None
 
@@ -204,15 +247,35 @@ class Sweep(Callback):
     shared: dict[str, Any] | None = None  # none outside a sweep, and none in a launcher's workers
     population: Sequence[DictConfig] = ()
     jobs: dict[str, str] | None = None  # those that are complete or have had their turn, by the digest of their config
+    turn = ExitStack()  # while it is open, an equal sweep waits
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called by Hydra before the first job."""
-        Sweep.folder = Path(config.hydra.sweep.dir)
-        Sweep.shared, Sweep.jobs = {}, None
+        """Called by Hydra before anything is written. It would make a warning of an error."""
+        try:
+            given, config.sweep.name = config.sweep.name, sweep_name(config)
+            if given is None:
+                config.hydra.overrides.task.append(f"sweep.name={config.sweep.name}")  # for the jobs, wherever they run
+            root, folder = Path(config.output_dir), Path(config.hydra.sweep.dir)
+            Sweep.turn.callback(_forget_turn, root, folder)
+            Sweep.turn.enter_context(alone(root, _turn(folder)))
+        except KdError as error:
+            Outcome.error = error
+            raise SystemExit(1) from error
+        Sweep.folder, Sweep.shared, Sweep.jobs = folder, {}, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra after the last job."""
         Sweep.shared = None
+
+
+def _turn(sweep: Path) -> str:
+    return f"sweeps/{sweep.name}"
+
+
+def _forget_turn(root: Path, sweep: Path) -> None:
+    """A sweep that was refused leaves nothing behind."""
+    if not sweep.exists():
+        forget(root, _turn(sweep))
 
 
 def fix(words: list[str]) -> None:
@@ -230,7 +293,7 @@ def fix(words: list[str]) -> None:
 
 def _varied(overrides: ListConfig) -> list[str]:
     fixed = json.loads(os.environ.get(FIXED, "[]"))
-    return [word for word in overrides if word not in fixed]
+    return [word for word in overrides if word not in fixed and not word.startswith("sweep.")]
 
 
 def _job_name(overrides: ListConfig) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kd_cli.inventory import Entry, inventory
+from kd_cli.inventory import KINDS, Entry, inventory
 from kd_cli.screen import answer, write_csv
 from kd_cli.table import Sheet, surface
 
@@ -17,7 +17,7 @@ COLUMNS = ("artifact", "state", "title", "bytes", "created", "users")
 
 def main(cfg: DictConfig) -> None:
     """Prints a row for each artifact on standard output, as a table, JSON or CSV."""
-    entries = inventory(Path(cfg.output_dir))
+    entries = inventory(Path(cfg.output_dir)).entries
     rows = [row(entry) for entry in entries]
     if cfg.format == "json":
         answer(json.dumps(rows, indent=2))
@@ -38,7 +38,7 @@ def show(entries: list[Entry], root: Path) -> None:
     rows = []
     for entry in entries:
         title = entry.title if entry.state == "complete" else entry.state
-        runs = sum(user.startswith(("runs/", "sweeps/")) for user in entry.users)
+        runs = sum(not user.startswith(KINDS) for user in entry.users)
         users = f"{runs} runs, {len(entry.users) - runs} artifacts" if entry.users else "–"
         rows.append((entry.name, title, size(entry.bytes), _age(entry.created), users))
     headings, words = ("artifact", "what it is", "size", "age", "used by"), ("artifact", "what it is", "used by")

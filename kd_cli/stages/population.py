@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kd_cli import schema
 from kd_cli.checkpoint import FILE, HISTORY, Checkpoint, read_history
-from kd_cli.digests import digest_of
+from kd_cli.digests import digest_of, id_of
 from kd_cli.disk import only, written
 from kd_cli.errors import KdError, must
 from kd_cli.mixing import Mix
@@ -80,7 +80,7 @@ def train_together(run: Run, role: str, plans: list[Plan]) -> None:
     if len(plans) < 2:
         return
     use = use_of(plans[0].builder.model())  # they are all of one shape
-    missing = {digest_of(plan.identity): plan for plan in plans if not run.store.find("students", plan.identity, use)}
+    missing = {id_of(plan.identity): plan for plan in plans if not run.store.find("students", plan.identity, use)}
     waiting = list(missing.values())
     if len(waiting) < 2:
         return

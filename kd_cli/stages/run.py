@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +20,12 @@ import kd_cli
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Store
 from kd_cli.device import device_name, find_device, instructions, take_turns
-from kd_cli.errors import must
+from kd_cli.errors import ConfigError, must
 from kd_cli.evaluation import Evaluation, evaluate
+from kd_cli.inventory import KINDS, note_use, settled
 from kd_cli.report import show
 from kd_cli.screen import as_utf8, override
+from kd_cli.stages import own_code
 from kd_cli.stages.compose import build_dataset, plain
 from kd_cli.stages.family import strangers
 from kd_cli.stages.job import Sweep, asked
@@ -68,9 +70,11 @@ class Run:
         if any("\ud800" <= letter <= "\udfff" for letter in as_utf8(str(self.root))):
             hint = "Files of tensors cannot be opened elsewhere: give another output_dir=<folder>."
             raise must("output_dir", "a folder whose whole path is UTF-8", str(self.root), hint)
-        self.store = Store(self.root, cfg.rebuild)
+        self.store = Store(self.root, cfg.rebuild, self.uses)
+        self.used: list[str] = []
         self.stages: dict[str, dict[str, Any]] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
+        self.identities: dict[str, str] = {}  # of what each stage gave or was given
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.dataset = dataset_of(cfg.dataset)
         if len(self.dataset.test) == 0:
@@ -88,29 +92,34 @@ class Run:
 
     def accept(self) -> None:
         """Everything that was typed has been checked: from now on a failure is a failed run, not a wrong input."""
-        run_folder.begin(self.folder, asked(self.cfg))
+        where = {"output_dir": str(self.root), "data": self.dataset_node()}
+        run_folder.begin(self.folder, asked(self.cfg) | where)
+        own_code.say()
         for sentence in strangers(self.cfg):
             log.info(sentence)
 
     def finish(self, result: dict[str, Any]) -> None:
         """The run has done all that was asked."""
-        run_folder.update(self.folder, {**result, "stages": self.stages, "status": "completed"})
+        run_folder.update(
+            self.folder, {**result, "stages": self.stages, "identities": self.identities, "status": "completed"}
+        )
         show({**result, "stages": self.stages}, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[Artifact | str, bool], None]]:
-        """Times a stage; the caller says which artifact it gave (or the name of a teacher from elsewhere), and whether
-        that was there already.
+    def stage(self, name: str) -> Iterator[Callable[[Artifact | str | None, bool], None]]:
+        """Times a stage; the caller says which artifact it gave (or the name of a teacher from elsewhere), and
+        whether that was there already.
         """
         started = time.perf_counter()
         entry: dict[str, Any] = {"seconds": 0.0, "cached": False, "artifact": None}
         self.stages[name] = entry
 
-        def done(artifact: Artifact | str, cached: bool) -> None:
-            if isinstance(artifact, str):
+        def done(artifact: Artifact | str | None, cached: bool) -> None:
+            if not isinstance(artifact, Artifact):
                 entry.update(cached=cached, artifact=artifact)
                 return
             entry.update(cached=cached, artifact=self.name(artifact.folder))
+            self.identities[name] = artifact.content
             if about := artifact.manifest.get("batch_statistics"):
                 entry["batch_statistics"] = about
             self.precision[name] = precision_of(artifact)
@@ -123,6 +132,26 @@ class Run:
             inside = self.root / entry["artifact"]
             where = os.path.relpath(inside) if inside.exists() else entry["artifact"]
             log.info("%s: %s %s", name.replace("_", " "), how, where)
+
+    def uses(self, folder: Path) -> None:
+        """Says in result.json that the run uses an artifact, before it is looked for: `kd clean` then keeps it. Where
+        the run's folder lies elsewhere, the artifact's output folder is told.
+        """
+        name, kind, store = self.name(folder), folder.parent.name, folder.absolute().parent.parent
+        if name in self.used:
+            return
+        self.used.append(name)
+        kept_there = store == self.root or kind in KINDS  # else somebody's folder, where kd has nothing to leave
+        try:
+            with settled(store) if kept_there else nullcontext():
+                run_folder.update(self.folder, {"artifacts": self.used})
+                if kept_there and not self.folder.resolve().is_relative_to(store.resolve()):
+                    note_use(store, self.folder.resolve(), self.used)
+        except ConfigError as error:
+            if store == self.root:
+                raise
+            run_folder.update(self.folder, {"artifacts": self.used})
+            log.info("%s is used by this run, but that cannot be noted there: %s", name, error)
 
     def name(self, folder: Path) -> str:
         """A folder as result.json names it: below the output folder where it is there, in full elsewhere."""

@@ -1,6 +1,6 @@
 """Reading models back: from a teacher's, a student's or a run's folder, whoever made it."""
 
-import json
+import logging
 import math
 import os
 import warnings
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import yaml
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,17 +20,19 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
+from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Use, read_artifact, verify
 from kd_cli.checkpoint import HISTORY, read_history
 from kd_cli.disk import reason
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.models import pretrained
-from kd_cli.stages.compose import check_stored, instantiate
+from kd_cli.stages.compose import check_stored, identity_of, instantiate
 from kd_cli.tensor_header import LARGEST, Header, header_of
 
 LARGEST_CONFIG = 1 << 22  # bytes: ten times one with the 21,841 classes of ImageNet-21k
 LARGEST_IMAGE = 1 << 26  # numbers
 DEPTH = 50  # of a config
+log = logging.getLogger("kd")
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,11 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
     if not isinstance(node, dict):
         raise ArtifactError(f"{where} does not describe a stored model: its model is {str(node)[:100]!r}.")
     check_stored(node, trusted_modules, where)
-    published = node.get("_target_") == f"{pretrained.__name__}.torchvision"
+    _say_what_changed(config, node, where)
 
     def build() -> nn.Module:
         model: nn.Module = instantiate(
-            OmegaConf.create({**node, "_partial_": False, **({"fetch": False} if published else {})}),
+            OmegaConf.create({**without_fetching(node), "_partial_": False}),
             "model",
             num_classes=len(classes),
             input_shape=(channels, height, width),
@@ -97,7 +100,7 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
 
     header = header_of(weights)
     # RegNets compute their widths with tensors, which must hold numbers while they are built.
-    regnet = published and str(node.get("name")).startswith("regnet_")
+    regnet = _published(node.get("_target_")) and str(node.get("name")).startswith("regnet_")
     planned = built(_without_memory(len(header), _Shapes() if regnet else torch.device("meta")))
     _check_fit(header, planned, artifact.folder)
     known = _check_logits(planned, torch.empty(1, *shape, device="meta"), len(classes), where)
@@ -143,6 +146,44 @@ def use_of(model: nn.Module, trained: bool = True) -> Use:
         load_weights(model, artifact)
 
     return Use(sum(value.nbytes for value in model.state_dict().values()) + LARGEST, read)
+
+
+def stored_node(path: Path) -> dict[str, Any]:
+    """The config of the network in a folder that `load` has read: what it takes to build it, and nothing to fetch."""
+    node: dict[str, Any] = without_fetching(_read(model_folder(path) / "config.yaml")["model"])
+    return node
+
+
+def without_fetching(node: Any) -> Any:
+    """A checked config, in which no network begins with published weights: a stored one has its own."""
+    if isinstance(node, list):
+        return [without_fetching(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    own = {key: without_fetching(value) for key, value in node.items()}
+    return own | {"fetch": False} if own.get("weights") is not None and _published(own.get("_target_")) else own
+
+
+def _published(target: Any) -> bool:
+    """Whether a checked name stands for kd's constructor of torchvision's networks."""
+    if not isinstance(target, str):
+        return False
+    try:
+        return get_object(target) is pretrained.torchvision
+    except Exception:  # building it will say so
+        return False
+
+
+def _say_what_changed(config: dict[str, Any], node: dict[str, Any], where: Path) -> None:
+    """A network's own code may be another than it was trained with, and its weights fit none the less."""
+    try:
+        then = dict(config["identity"]["model"]["sources"])
+        now = identity_of(node)["sources"]
+    except (KeyError, TypeError, ValueError, KdError):  # none, or nothing to compare with
+        return
+    if changed := sorted(target for target in now if now[target] != then.get(target)):
+        names = ", ".join(changed)
+        log.warning("%s: the code of %s is not what the stored weights were trained with", where.parent, names)
 
 
 def load_weights(model: nn.Module, artifact: Artifact) -> None:
@@ -259,11 +300,10 @@ def model_folder(path: Path) -> Path:
     """The folder that holds the weights: the path itself, or the student (or teacher) that a run names."""
     if not path.is_dir():
         raise ArtifactError(f"path must be a run folder or a folder of teachers/ or students/, got {str(path)!r}.")
-    result = path / "result.json"
-    if not result.is_file():
+    content = run_folder.read(path)
+    if content is None:
         return path
     try:
-        content = json.loads(result.read_text("utf-8"))
         named = next(content[m]["artifact"] for m in ("student", "teacher") if isinstance(content.get(m), dict))
         if named is None:  # an ensemble is no artifact itself
             raise KeyError("artifact")
@@ -271,8 +311,9 @@ def model_folder(path: Path) -> Path:
         raise ArtifactError(
             f"path must be a finished run, got {str(path)!r}, whose result.json names no model."
         ) from error
-    # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved
-    for parent in path.resolve().parents:
+    # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved. A run
+    # whose folder was elsewhere says where they are.
+    for parent in (*path.resolve().parents, Path(str(content.get("output_dir") or "."))):
         if (folder := Path(parent, str(named))).is_dir():
             return folder
     raise ArtifactError(f"path={path} names {named}, which is not there any more.")

@@ -3,6 +3,7 @@
 Never imports torch.
 """
 
+import io
 import json
 import re
 import statistics
@@ -11,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from kd_cli import run_folder
+from kd_cli import plain_file, run_folder
 from kd_cli.errors import ArtifactError
 from kd_cli.gap import gap_interval, gap_recovered
 from kd_cli.progress import console
@@ -20,6 +21,7 @@ from kd_cli.screen import write_csv
 
 FIGURES = ("errors", "accuracy", "train_accuracy", "nll", "ece", "agreement", "artifact", "selected_on")
 WORDS = ("artifact", "selected_on")
+MOST_ERRORS = 1 << 53  # beyond it, whole numbers are not exact any more
 COMPARED = ("teacher", "student", "baseline")  # in the gap
 
 
@@ -31,16 +33,20 @@ def jobs_of(folder: Path) -> list[Path]:
 
 
 def summarize(folder: Path, where: Console = console) -> bool:
-    """Writes and shows the summary of a sweep's folder; False if any job did not complete."""
+    """Shows the summary of a sweep's folder, and writes it there; False if any job did not complete. Raises ConfigError
+    where it cannot be written.
+    """
     jobs = [_job(path) for path in jobs_of(folder)]
     jobs = _distinct(jobs)
     settings = _settings(jobs)
     groups = _groups(jobs)
     summary = {"jobs": jobs, "settings": settings, "groups": groups}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
-        write_csv(file, list(dict.fromkeys(key for job in jobs for key in job)), jobs)
-    show_sweep(folder, jobs, groups, settings, where)
+    rows = io.StringIO(newline="")
+    write_csv(rows, list(dict.fromkeys(key for job in jobs for key in job)), jobs)
+    text = show_sweep(folder, jobs, groups, settings, where)
+    written = {"json": json.dumps(summary, indent=2) + "\n", "csv": rows.getvalue(), "txt": text}
+    for kind, content in written.items():
+        plain_file.write(folder / f"summary.{kind}", content)
     return all(job["status"] == "completed" for job in jobs)
 
 
@@ -51,21 +57,28 @@ def _natural(path: Path) -> list[Any]:
 
 def _job(folder: Path) -> dict[str, Any]:
     """One row: the job's folder, what it varied, and its figures; or that its result is missing or damaged."""
+    name = _writable(folder.name)
     try:
         result = run_folder.read(folder)
         if result is None:
-            return {"job": folder.name, "status": "missing", "error": f"it has no {run_folder.RESULT}"}
-        return _row(folder.name, result)
+            return {"job": name, "status": "missing", "error": f"it has no {run_folder.RESULT}"}
+        return _row(name, result)
     except ArtifactError as error:
-        return {"job": folder.name, "status": "damaged", "error": str(error)}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        return {"job": name, "status": "damaged", "error": _writable(str(error))}
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         what = f"{folder / run_folder.RESULT} is no result of kd ({type(error).__name__}: {error})."
-        return {"job": folder.name, "status": "damaged", "error": what}
+        return {"job": name, "status": "damaged", "error": _writable(what)}
+
+
+def _writable(text: str) -> str:
+    """What is no text in UTF-8, as a folder's name may be, is replaced."""
+    return text.encode(errors="replace").decode()
 
 
 def _row(name: str, result: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"job": name, "status": str(result["status"])}
-    row |= dict(word.lstrip("+").partition("=")[::2] for word in result["overrides"])
+    row = dict(word.lstrip("+").partition("=")[::2] for word in result["overrides"]) | row
+    row = {key: row[key] for key in ("job", "status", *row)}
     for key in ("dataset", "temperature", "soft_weight", "hard_weight", "seed"):
         row[key] = result.get(key)
     for role in ROLES:
@@ -74,22 +87,34 @@ def _row(name: str, result: dict[str, Any]) -> dict[str, Any]:
                 value = result[role][figure]
                 row[f"{role}_{figure}"] = value if figure in WORDS or value is None else float(value)
         if f"{role}_errors" in row:
-            row[f"{role}_errors"] = int(row[f"{role}_errors"])
+            row[f"{role}_errors"] = _count(row[f"{role}_errors"])
     if members := result.get("teacher", {}).get("members"):
         row["member_errors"] = statistics.mean(float(member["errors"]) for member in members)
     row["gap_recovered"] = None if result.get("gap_recovered") is None else float(result["gap_recovered"])
     row["config"] = result.get("config")
+    row["dataset_fingerprint"] = result.get("environment", {}).get("dataset_fingerprint")
     if "error" in result:
-        row["error"] = (str(result["error"]).splitlines() or [""])[0]
+        row["error"] = (str(result["error"]).splitlines() or [""])[0][:500]
+    for key, value in row.items():
+        if not isinstance(value, str | int | float | None):
+            raise TypeError(f"its {key} is no plain value")
+        f"{key} {value}".encode()  # a lone surrogate cannot be written
     return row
 
 
+def _count(value: float) -> int:
+    if not 0 <= value < MOST_ERRORS or value != int(value):
+        raise ValueError(f"{value} is no number of errors")
+    return int(value)
+
+
 def _distinct(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Equal jobs, and jobs that made the same models, count once, whatever their folders are called."""
+    """Equal jobs, and those that judged the same models on the same data, count once, whatever they are called."""
     seen: dict[Any, dict[str, Any]] = {}
     for job in jobs:
         models = tuple(job.get(f"{role}_artifact") for role in ROLES)
-        seen.setdefault(models if any(models) else job.get("config") or job["job"], job)
+        judged = (*models, job.get("dataset_fingerprint"))
+        seen.setdefault(judged if any(models) else job.get("config") or job["job"], job)
     return list(seen.values())
 
 
@@ -101,6 +126,7 @@ def _settings(jobs: list[dict[str, Any]]) -> list[str]:
         "status",
         "error",
         "config",
+        "dataset_fingerprint",
         "member_errors",
         "gap_recovered",
     } | figures

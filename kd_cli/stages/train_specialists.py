@@ -25,9 +25,12 @@ from kd_cli.progress import log
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner, plain
 from kd_cli.stages.recipes import recipe_identity
 from kd_cli.stages.run import Run
-from kd_cli.stages.stored import load, use_of
+from kd_cli.stages.stored import stored_node, use_of
 from kd_cli.stages.training import train_and_store
+from kd_cli.teachers.artifact import Stored
+from kd_cli.teachers.checkpoint import Checkpoint
 from kd_cli.teachers.specialists import Specialists as Asked
+from kd_cli.teachers.trained import Trained
 from kd_cli.types import Dataset
 
 VERSION = 2  # raised whenever kd trains other specialists from the same config, or combines them otherwise
@@ -42,7 +45,7 @@ def check_specialists(run: Run, source: Asked, generalist: nn.Module) -> None:
     source.check(len(dataset.classes))
     own = torch.arange(source.classes_each)
     seen = _seen_by(dataset, own)
-    build, names = _constructor(_node(run)), dataset.classes
+    build, names = _constructor(_node(run, source)), dataset.classes
     network = build_network(lambda: _untrained(build, generalist, own, seen, names), "teacher.generalist", seen)
     with owner("teacher"):
         source.train.check(network, seen.validation)
@@ -72,7 +75,7 @@ def _obtain(
     run: Run, source: Asked, generalist: nn.Module, identity: dict[str, Any], own: Tensor, title: str
 ) -> nn.Module:
     """The specialist for the classes `own`. Its identity is theirs, and not its place among the others."""
-    seen, node = _seen_by(run.dataset, own), _node(run)
+    seen, node = _seen_by(run.dataset, own), _node(run, source)
     for kind, missing in ((", ".join(seen.classes[:-1][:10]), seen.train.labels.min() == len(own)),
                           ("any other class", seen.train.labels.max() < len(own))):  # fmt: skip
         if missing:
@@ -132,16 +135,16 @@ def _seen_by(dataset: Dataset, own: Tensor) -> Dataset:
     return replace(dataset, train=train, validation=validation, classes=(*names, DUSTBIN))
 
 
-def _node(run: Run) -> dict[str, Any]:
+def _node(run: Run, source: Asked) -> dict[str, Any]:
     """The config of a specialist: the generalist's network with other outputs."""
-    generalist = plain(run.cfg.teacher.generalist)
-    if "model" in generalist:
-        network = generalist["model"]
-    elif "path" in generalist:
-        network = load(Path(generalist["path"]), list(run.cfg.trusted_modules)).config["model"]
+    generalist = source.generalist
+    if isinstance(generalist, Stored):
+        network = stored_node(Path(generalist.path))
+    elif isinstance(generalist, Trained | Checkpoint):
+        network = plain(run.cfg.teacher.generalist.model)
     else:
-        hint = "To choose one, write teacher.generalist=mlp_1200."
-        raise must("teacher.generalist", "a single network", generalist.get("_target_"), hint)
+        hint = "Its specialists have its network, with other outputs. To choose one, write teacher.generalist=mlp_1200."
+        raise must("teacher.generalist", "one whose network kd can build", type(generalist).__name__, hint)
     return {
         "_target_": "kd_cli.models.specialists.Specialist",
         "_partial_": True,

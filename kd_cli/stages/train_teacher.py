@@ -1,6 +1,5 @@
 """Stage 1: a teacher, trained now or found in the store, or taken from elsewhere."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -14,8 +13,9 @@ from torch import nn
 from kd_cli import schema
 from kd_cli.class_weights import class_weights
 from kd_cli.datasets.splits import fingerprint
+from kd_cli.digests import digest_of
 from kd_cli.engine import Batches, derive
-from kd_cli.errors import DataError
+from kd_cli.errors import DataError, must
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.probe import probe
 from kd_cli.progress import log
@@ -23,11 +23,14 @@ from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
 from kd_cli.stages.recipes import check_recipes, recipe_identity, start
 from kd_cli.stages.run import Run
 from kd_cli.stages.stored import load, model_folder, use_of
+from kd_cli.stages.teacher_identity import answers_of, is_own
 from kd_cli.stages.train_specialists import VERSION as COMBINED
 from kd_cli.stages.train_specialists import check_specialists, obtain_specialists, specialists_figures
 from kd_cli.stages.training import train_and_store
 from kd_cli.teachers.artifact import Stored
+from kd_cli.teachers.checkpoint import Checkpoint
 from kd_cli.teachers.ensemble import Ensemble, Members
+from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.sound import check_teacher
 from kd_cli.teachers.source import Single, Source
 from kd_cli.teachers.specialists import Specialists
@@ -71,40 +74,73 @@ def main(cfg: DictConfig) -> None:
 
 def prepare(run: Run) -> tuple[Source, nn.Module]:
     """The source and its network: a wrong config is refused here, before any work."""
-    for part in schema.members(run.cfg.teacher):  # each by itself first: a refusal then names its key
-        with owner(f"teacher.{part}"):
-            instantiate(OmegaConf.select(run.cfg.teacher, part), f"teacher.{part}")
-    with owner("teacher"):
-        source: Single | Ensemble | Specialists = instantiate(run.cfg.teacher, "teacher")
+    source = _source(run.cfg)
+    networks = [_tried(run, each, key) for key, each in _singles(source).values()]
     if isinstance(source, Ensemble):
-        networks = [_network(run, member, f"teacher.{part}") for part, member in source.sources().values()]
         return source, Members(networks, source.combination())
     if isinstance(source, Specialists):
-        generalist = _network(run, source.generalist, "teacher.generalist")
-        check_specialists(run, source, generalist)
-        return source, generalist
-    return source, _network(run, source, "teacher")
+        check_specialists(run, source, networks[0])
+    return source, networks[0]
 
 
-def _network(run: Run, source: Single, key: str) -> nn.Module:
-    trusted = list(run.cfg.trusted_modules)
+def standing(cfg: DictConfig, dataset: Dataset) -> dict[str, str]:
+    """What the networks of the teacher are now that kd does not train itself, by their stages."""
+    return {
+        stage: digest_of(answers_of(source, OmegaConf.select(cfg, key), _network(cfg, dataset, source, key)))
+        for stage, (key, source) in _singles(_source(cfg)).items()
+        if not isinstance(source, Trained)
+    }
+
+
+def _source(cfg: DictConfig) -> Source:
+    for part in schema.members(cfg.teacher):  # each by itself first: a refusal then names its key
+        with owner(f"teacher.{part}"):
+            instantiate(OmegaConf.select(cfg, f"teacher.{part}"), f"teacher.{part}")
+    with owner("teacher"):
+        source = instantiate(cfg.teacher, "teacher")
+    if not isinstance(source, Single | Ensemble | Specialists):
+        raise must("teacher", "a kd_cli.teachers.source.Single", type(source).__name__, "Derive its class from that.")
+    return source
+
+
+def _singles(source: Source) -> dict[str, tuple[str, Single]]:
+    """Each network that a teacher is given or trained from, by its stage: the key of its config, and its source."""
+    if isinstance(source, Ensemble):
+        return {f"teacher_{name}": (f"teacher.{part}", each) for name, (part, each) in source.sources().items()}
+    if isinstance(source, Specialists):
+        return {"generalist": ("teacher.generalist", source.generalist)}
+    assert isinstance(source, Single)
+    return {"teacher": ("teacher", source)}
+
+
+def _network(cfg: DictConfig, dataset: Dataset, source: Single, key: str) -> nn.Module:
+    trusted = list(cfg.trusted_modules)
 
     def loader(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         loaded = load(path, trusted)
         return loaded.model, {"classes": loaded.classes, "input_shape": loaded.input_shape}
 
     torch.manual_seed(derive(_seed(source) if isinstance(source, Trained) else 0, "initialisation"))
-    network = build_network(lambda: source.network(run.dataset, loader), key, run.dataset)
+    network = build_network(
+        lambda: source.network(dataset, loader), key, dataset, key if is_own(source) else f"{key}.model"
+    )
+    with owner(key):
+        if isinstance(source, Trained):
+            source.train.check(network, dataset.validation)
+        elif is_own(source):
+            answers_of(source, OmegaConf.select(cfg, key), network)  # one that cannot state them is refused
+    return network
+
+
+def _tried(run: Run, source: Single, key: str) -> nn.Module:
+    """The network of a source. What would fail only when it is asked or trained is refused here."""
+    network = _network(run.cfg, run.dataset, source, key)
     check_teacher(network, run.dataset.transfer, run.device, key)
     if isinstance(source, Trained):
         with owner(key):
-            source.train.check(network, run.dataset.validation)
             start(network, source.train, "teacher")
-            batches, identity = (
-                _batches(run, source),
-                teacher_identity(OmegaConf.select(run.cfg, key), source, run.dataset),
-            )
-            if not run.store.has("teachers", identity):
+            batches = _batches(run, source)
+            if not run.store.has("teachers", teacher_identity(OmegaConf.select(run.cfg, key), source, run.dataset)):
                 probe(network, batches, CrossEntropy(), source.train, len(run.dataset.classes), taught=False)
     return network
 
@@ -135,27 +171,30 @@ def obtain(run: Run, source: Source, network: nn.Module) -> Teacher:
         generalist = _obtain(run, source.generalist, network, "teacher.generalist", "generalist")
         combined = obtain_specialists(run, source, generalist.network, generalist.identity)
         combined.to(run.device).eval().requires_grad_(False)
-        about = {"weights": _digest(combined), "top_n": source.top_n, "combined": COMBINED}
+        about = {**weights_of(combined), "top_n": source.top_n, "combined": COMBINED}
         return Teacher(combined, generalist.identity | about, None, source.online)
+    assert isinstance(source, Single)
     return _obtain(run, source, network, "teacher", "teacher")
 
 
-def _obtain(run: Run, source: Source, network: nn.Module, key: str, stage: str) -> Teacher:
-    node = OmegaConf.select(run.cfg, key)
+def _obtain(run: Run, source: Single, network: nn.Module, key: str, stage: str) -> Teacher:
+    node, name = OmegaConf.select(run.cfg, key), None
     with run.stage(stage) as done:
         if isinstance(source, Trained):
             name = _train(run, source, network, key, stage, done)
-        elif isinstance(source, Stored):
-            name = run.name(model_folder(Path(source.path)))
-            done(name, True)
         else:
-            name = str(node.path)
+            if isinstance(source, Stored):
+                run.uses(folder := model_folder(Path(source.path)))
+                name = run.name(folder)
+            elif isinstance(source, Checkpoint):
+                name = source.path
             done(name, True)
     network.to(run.device).eval().requires_grad_(False)
     check_teacher(network, run.dataset.transfer, run.device, key)  # training may have spoilt it
-    identity: dict[str, Any] = {"weights": _digest(network)}
-    if "model" in node:
-        identity |= {"model": identity_of(node.model)}
+    with owner(key):
+        identity = answers_of(source, node, network)
+    if not isinstance(source, Trained):
+        run.identities[stage] = digest_of(identity)
     asked = source.train.memory_format if isinstance(source, Trained) else "auto"
     return Teacher(network, identity, name, source.online, memory_format=asked)
 
@@ -214,12 +253,3 @@ def teacher_identity(node: DictConfig, source: Trained, dataset: Dataset) -> dic
 def _seed(source: Trained) -> int:
     """What initialisation, order, dropout and augmentation derive from: no student of the same seed draws the same."""
     return derive(source.seed, "teacher")
-
-
-def _digest(network: nn.Module) -> str:
-    """SHA-256 of the weights and buffers."""
-    sha = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from kd_cli.errors import ArtifactError
+from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.source import Loader, Single
 from kd_cli.types import Dataset
 
@@ -30,6 +31,10 @@ class Stored(Single):
                     f"whose {key} is {_short(theirs)} instead of {_short(ours)}."
                 )
         return model
+
+    def identity(self, network: nn.Module) -> dict[str, str]:
+        """Its weights; the structure stands in the config of its model."""
+        return weights_of(network)
 
 
 def _short(values: Sequence[object]) -> str:

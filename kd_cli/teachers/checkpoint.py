@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kd_cli.datasets.splits import same_form
 from kd_cli.errors import ArtifactError, must
 from kd_cli.memory import little_more
+from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.source import Loader, Single
 from kd_cli.tensor_header import header_of
 from kd_cli.types import Dataset
@@ -62,6 +63,10 @@ class Checkpoint(Single):
         if names == list(dataset.classes):
             return network
         return _Selected(network, [names.index(name) for name in dataset.classes])
+
+    def identity(self, network: nn.Module) -> dict[str, str]:
+        """Its weights; the structure stands in the config of its model."""
+        return weights_of(network)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

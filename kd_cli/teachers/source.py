@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from kd_cli.errors import must
+from kd_cli.teachers.identity import network_of
 from kd_cli.types import Dataset
 
 Loader = Callable[[Path], tuple[nn.Module, dict[str, Any]]]  # folder → a stored model and its description
@@ -26,8 +27,17 @@ class Source:
 
 
 class Single(Source, ABC):
-    """A teacher of one network."""
+    """A teacher of one network. Its parameters may have any names."""
 
     @abstractmethod
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
         """The network, giving logits `[N, classes]` in the order of the data set's classes."""
+
+    def identity(self, network: nn.Module) -> dict[str, Any]:
+        """What determines the answers of `network`, which this teacher gave, in plain values. kd adds the config and
+        the sources of the teacher; where all are equal, the answers stored are those of this one.
+
+        By default it is the network's weights and structure. Answers that come from elsewhere state that: the digest
+        of a file, the address, model and revision of a service. Raises Opaque where it cannot be told.
+        """
+        return network_of(network)

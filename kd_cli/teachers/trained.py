@@ -9,6 +9,7 @@ from kd_cli.augment import Augment
 from kd_cli.engine import Recipe
 from kd_cli.errors import must
 from kd_cli.mixing import Mix
+from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.source import Loader, Single
 from kd_cli.types import Dataset
 
@@ -31,3 +32,7 @@ class Trained(Single):
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
         """The network before its training."""
         return self.model(num_classes=len(dataset.classes), input_shape=dataset.input_shape)
+
+    def identity(self, network: nn.Module) -> dict[str, str]:
+        """Its weights; the structure stands in the config of its model."""
+        return weights_of(network)

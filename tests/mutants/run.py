@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -136,16 +137,16 @@ def main() -> int:
     chosen = [each for each in mutants() if options.only in f"{each.file} {each.before} {each.after}"]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as below:
-        pool = multiprocessing.get_context("fork").Pool(options.workers, start, (below,))
-        with pool:
+        forked = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(options.workers, forked, start, (below,)) as pool:  # whose processes may have children
             tests = sorted({test for each in chosen for test in each.tests})
             shares = [tuple(tests[k :: options.workers]) for k in range(options.workers)]
-            for verdict in pool.map(sane, [share for share in shares if share], chunksize=1):
+            for verdict in pool.map(sane, [share for share in shares if share]):
                 if verdict.status != 0:
                     print(f"The tests do not pass before anything is changed:\n\n{verdict.said}")
                     return 1
             verdicts = []
-            for mutant, verdict in zip(chosen, pool.imap(judged, chosen, chunksize=1), strict=True):
+            for mutant, verdict in zip(chosen, pool.map(judged, chosen), strict=True):
                 verdicts.append((mutant, verdict))
                 print(f"{mutant.file}: {verdict.status} {verdict.by}", file=sys.stderr)
     living = [(m, v) for m, v in verdicts if v.status not in (1, None)]
