@@ -128,7 +128,7 @@ WITHOUT_TORCH = [
         "bias_correction must be prior or null without transfer.omit_classes or only_classes, got 'oracle'. "
         "It shifts the classes that these name.",
     ),
-    ("device=gpu", "device must be one of auto, cpu, cuda, mps, got 'gpu'."),
+    ("device=gpu", "device must be one of auto, cpu, cuda, mps, cuda:<number>, got 'gpu'."),
     ("precision=16", "precision must be one of auto, 32, bf16-mixed, 16-mixed, got '16'."),
     ("budget=medium", "budget must be one of short, full, got 'medium'."),
     ("baseline=perhaps", "baseline must be true or false, got 'perhaps'."),
