@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from running import TINY, files_below, inside, kd
 
@@ -264,6 +264,7 @@ VALUES = st.sampled_from(
 FORMS = st.sampled_from(["--{}={}", "--{} {}", "-{} {}", "{}={}", "{} {}", "{}: {}", "+{}={}", "{}==", "{1}"])
 
 
+@settings(deadline=None, database=None, derandomize=True, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(FORMS, SILLY, VALUES), min_size=1, max_size=2), st.sampled_from(["distill", "clean", "sweep"])
 )
