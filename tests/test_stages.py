@@ -721,3 +721,14 @@ def test_nothing_of_a_teacher_learns_any_more(first: tuple[Path, Outcome], tmp_p
     with mock.patch.object(train_teacher, "obtain", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
         assert inside("train-teacher", TINY[0], cwd=tmp_path).status == 0
     assert not any(parameter.requires_grad for parameter in taught[0].network.parameters())
+
+
+@pytest.mark.parametrize(("seed", "said"), [(0, True), (1, False)])
+def test_a_student_whose_teacher_was_a_student_of_its_seed_is_told(
+    seed: int, said: bool, first: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    shutil.copytree(first[0] / "outputs", tmp_path / "outputs")
+    path = f"teacher.path={tmp_path / 'outputs' / first[1].result['student']['artifact']}"
+    done = inside("distill", "teacher=artifact", path, TINY[1], f"seed={seed}", "baseline=false", cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert ("began from the same weights: change seed" in done.err) == said

@@ -15,7 +15,7 @@ from kd_cli.stages.dump_targets import obtain_targets, room
 from kd_cli.stages.population import peers_of, train_together
 from kd_cli.stages.recipes import check_recipes
 from kd_cli.stages.run import Run
-from kd_cli.stages.student import Builder, obtain_student, train_accuracy
+from kd_cli.stages.student import Builder, begins_as, obtain_student, train_accuracy
 from kd_cli.stages.train_specialists import specialists_figures
 from kd_cli.stages.train_teacher import obtain, of_members, prepare
 from kd_cli.stages.transfer import transfer_set
@@ -45,6 +45,8 @@ def main(cfg: DictConfig) -> None:
     targets, targets_identity = obtain_targets(run, teacher, transfer)
     builders = [build, *peers_of(run, transfer)]
     plans = [builder.student(run, transfer, targets, targets_identity) for builder in builders]
+    if begins_as(run.root / (teacher.name or ""), plans[0].identity):
+        log.info("the teacher was a student of this network and seed, and began from the same weights: change seed")
     train_together(run, "students", plans)
     names: dict[str, Any] = {"teacher": teacher.name, "student": obtain_student(run, "student", student, plans[0])}
     models = {"teacher": teacher.network, "student": student}

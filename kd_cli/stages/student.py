@@ -13,8 +13,9 @@ from kd_cli.artifacts import read_artifact
 from kd_cli.batches import Batches, Targets, derive
 from kd_cli.class_weights import class_weights
 from kd_cli.datasets.splits import fingerprint
+from kd_cli.digests import as_read
 from kd_cli.engine import Objective, Recipe
-from kd_cli.errors import must
+from kd_cli.errors import ArtifactError, must
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.probe import probe
 from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
@@ -128,6 +129,15 @@ def obtain_student(run: Run, role: str, model: nn.Module, plan: Plan) -> str:
         model.to(run.device).eval()
         done(artifact, cached)
     return run.name(artifact.folder)
+
+
+def begins_as(teacher: Path, identity: dict[str, Any]) -> bool:
+    """Whether a stored teacher was itself a student of this network and seed."""
+    try:
+        its = read_artifact(teacher).manifest["identity"]
+        return all(its[key] == as_read(identity)[key] for key in ("stage", "model", "seed"))
+    except (ArtifactError, KeyError, TypeError):
+        return False
 
 
 def train_accuracy(folder: Path, recipe: Recipe) -> float | None:
