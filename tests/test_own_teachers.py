@@ -9,6 +9,7 @@ import pytest
 from running import TINY, Outcome, files_below, inside
 
 from kd_cli.teachers.identity import Opaque, network_of, weights_of
+from kd_cli.teachers.source import Single
 
 SOURCE = '''
 from dataclasses import dataclass
@@ -163,6 +164,18 @@ def test_one_of_plain_weights_needs_to_state_nothing(tmp_path: Path) -> None:
     words = ("sweep", *MINE, "teacher=mine", "teacher.file=a.npy,b.npy")
     first, second = jobs(inside(*words, cwd=tmp_path)).values()
     assert first["teacher"]["errors"] != second["teacher"]["errors"]
+
+
+def test_it_may_be_a_plain_class() -> None:
+    class Service(Single):
+        def __init__(self, address: str, online: bool = False) -> None:
+            super().__init__(online=online)
+            self.address = address
+
+        def network(self, dataset: Any, load: Any) -> Any:
+            return parts()
+
+    assert (Service("a").address, Service("a", online=True).online) == ("a", True)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,10 @@ def _find(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 def _own(module: ModuleSpec) -> bool:
     if within(module.name, OURS) or not module.has_location:
         return False
-    file = Path(str(module.origin)).resolve()
+    file = Path(str(module.origin))
+    if PACKAGES & set(file.parts):  # resolving takes as long as finding: not for each of torch's two thousand imports
+        return False
+    file = file.resolve()
     return not PACKAGES & set(file.parts) and not any(file.is_relative_to(folder) for folder in PYTHONS)
 
 
