@@ -157,7 +157,8 @@ def _runs(root: Path) -> Iterator[Path | str]:
             if each.name == run_folder.RESULT:
                 yield folder
             elif each.is_symlink():
-                if not path.is_file() and not (folder.name in KINDS and folder.parent == root):
+                inside_anyway = path.exists() and path.resolve().is_relative_to(root.resolve())
+                if not (path.is_file() or inside_anyway or (folder.name in KINDS and folder.parent == root)):
                     yield f"{path} is a link: what lies behind it was not looked through."
             elif each.is_dir(follow_symlinks=False) and not _holds_no_run(path, root):
                 waiting.append(path)

@@ -15,7 +15,6 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from kd_cli import plain_file
-from kd_cli.errors import KdError
 
 FOLDER = ".locks"
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
@@ -41,8 +40,10 @@ def alone(root: Path, name: str, rebuild: bool = False, said: str | None = BUSY,
         raise plain_file.unwritable(root, error) from error
     owner = path.with_suffix(".owner")
     try:
-        with suppress(KdError):  # who it is helps those who wait, and nobody else
-            plain_file.write(owner, f"process {os.getpid()} on {socket.gethostname()}")
+        with suppress(OSError):  # who it is helps those who wait, and nobody else
+            owner.unlink(missing_ok=True)
+            with owner.open("x") as file:
+                file.write(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         with suppress(OSError):
@@ -51,10 +52,11 @@ def alone(root: Path, name: str, rebuild: bool = False, said: str | None = BUSY,
 
 
 def forget(root: Path, name: str) -> None:
-    """Removes the lock of what turned out to be nothing, and the folders that this leaves empty."""
+    """Removes the lock, which is held, of what turned out to be nothing, and the folders that this leaves empty."""
     path = _path(root, name)
-    with suppress(OSError):
-        path.unlink()
+    for file in (path, path.with_suffix(".owner")):
+        with suppress(OSError):
+            file.unlink()
     for empty in (path.parent, root):
         with suppress(OSError):
             empty.rmdir()

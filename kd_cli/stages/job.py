@@ -244,8 +244,8 @@ class Sweep(Callback):
             if given is None:
                 config.hydra.overrides.task.append(f"sweep.name={config.sweep.name}")  # for the jobs, wherever they run
             root, folder = Path(config.output_dir), Path(config.hydra.sweep.dir)
-            Sweep.turn.callback(_forget_turn, root, folder)
             Sweep.turn.enter_context(alone(root, _turn(folder)))
+            Sweep.turn.callback(_forget_turn, root, folder)
         except KdError as error:
             Outcome.error = error
             raise SystemExit(1) from error
