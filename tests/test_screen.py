@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from rich.cells import cell_len
@@ -38,6 +38,7 @@ def hides(text: str) -> bool:
 
 
 @given(TEXT, TEXT)
+@example("\\x1b", "\x1b")
 def test_two_values_that_differ_are_shown_differently(one: str, other: str) -> None:
     assert shown(one).isprintable()
     assert shown(one) == shown(one).strip(" ")

@@ -258,13 +258,24 @@ TRAINED = {"generalist", "specialist_1", "specialist_2", "specialist_3", "baseli
         ("teacher.top_n=3", TRAINED),
         ("teacher.train.epochs=3", {"generalist", "baseline"}),
         ("teacher.seed=1", {"generalist", "baseline"}),
-        ("teacher.generalist.seed=1", {"baseline"}),  # the same sets, but another start
         ("teacher.classes_each=5", {"generalist", "baseline"}),
         ("temperature=2", TRAINED | {"soft_targets"}),
     ],
 )
 def test_a_key_makes_anew_what_depends_on_it(first: dict[str, Any], folder: Path, word: str, kept: set[str]) -> None:
     assert cached(inside(*TINY, word, cwd=folder).result) == kept
+
+
+def test_with_another_start_it_is_another_specialist_of_the_same_classes(tmp_path: Path) -> None:
+    groups = ("dataset.groups=2", "dataset.classes_each=3", "teacher.specialists=2", "teacher.classes_each=3")
+    sure = ("teacher.generalist.model.widths=[64]", "teacher.generalist.train.epochs=12", "teacher.train.epochs=1")
+    one, other = (
+        inside("train-teacher", *TINY[1:3], *groups, *sure, f"teacher.generalist.seed={seed}", cwd=tmp_path).result
+        for seed in (0, 1)
+    )
+    assert one["teacher"]["sets"] == other["teacher"]["sets"] == [["0-0", "0-1", "0-2"], ["1-0", "1-1", "1-2"]]
+    for name in ("specialist_1", "specialist_2"):
+        assert one["stages"][name]["artifact"] != other["stages"][name]["artifact"]
 
 
 def test_the_generalist_is_the_artifact_of_a_teacher_alone(first: dict[str, Any], folder: Path) -> None:
