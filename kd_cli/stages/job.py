@@ -246,6 +246,8 @@ class Sweep(Callback):
             root, folder = Path(config.output_dir), Path(config.hydra.sweep.dir)
             Sweep.turn.enter_context(alone(root, _turn(folder)))
             Sweep.turn.callback(_forget_turn, root, folder)
+        except OmegaConfBaseException:  # Hydra says so itself
+            return
         except KdError as error:
             Outcome.error = error
             raise SystemExit(1) from error
