@@ -349,8 +349,8 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from running import TINY, inside
 from kd_cli import artifacts
 make = artifacts._make
-def made_and_cleaned(folder, about, fill):
-    artifact = make(folder, about, fill)
+def made_and_cleaned(*asked):
+    artifact = make(*asked)
     entries = inventory(Path("outputs"))
     print(artifact.folder.name, [entry.name for entry in entries.unused()], file=sys.__stdout__)
     return artifact
