@@ -1,6 +1,7 @@
 """Hydra's own refusals in the house form: which key, which rule, which value, and what to do."""
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -11,7 +12,6 @@ from kd_cli.errors import did_you_mean, must
 from kd_cli.guesses import WEIGHTS
 from kd_cli.hints import mended, named, suggestion
 from kd_cli.schema import QUOTE
-from kd_cli.screen import override
 from kd_cli.spelling import spelt
 from kd_cli.stages.job import ANSWERS
 from kd_cli.typed import Words, first, swept
@@ -68,7 +68,7 @@ def translate(error: BaseException, command: str, words: Sequence[str]) -> str:
         return str(must(key, "a mapping", got, hint))
     if "is not a ListConfig" in text and (found := re.search(r"override ([^=\s]+)=(.*)", text)):
         key, value = found.groups()
-        return str(must(key, "a list", value, f"Write {override(key, f'[{value}]')}."))
+        return str(must(key, "a list", value, f"Write {shlex.quote(f'{key}=[{value}]')}."))
     if "sweep override" in text or "requires --multirun" in text or "Ambiguous value for argument" in text:
         return _several(typed)
     if found := re.search(r"Missing mandatory value: (\S+)", text):

@@ -60,7 +60,7 @@ def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: s
     try:
         with autocast(batch.images.device, precision):
             logits = model(batch.images)
-    except KdError:
+    except (KdError, OSError):  # a file or a service that fails is no misfit
         raise
     except Exception as error:  # a network may be anybody's
         raise _failed(where, n, error) from error
@@ -70,7 +70,7 @@ def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: s
     try:
         loss = _loss(objective, logits.float(), batch)
         loss.backward()
-    except KdError:
+    except (KdError, OSError):
         raise
     except Exception as error:
         raise _failed(where, n, error) from error
@@ -81,7 +81,7 @@ def _loss(objective: Objective, logits: Tensor, batch: Batch) -> Tensor:
     rule = "one that gives named terms, `loss` among them, which is one number that depends on the logits"
     try:
         loss = objective(logits, batch)["loss"]
-    except KdError:
+    except (KdError, OSError):
         raise
     except Exception as error:
         raise _refused("objective", rule, error) from error

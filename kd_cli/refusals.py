@@ -24,10 +24,10 @@ def refused(command: str, words: Sequence[str]) -> str:
     typed = Words(command, tuple(words))
     if "-sc" in flags or "--shell-completion" in flags:
         return ""
-    if nameless := [word for word in overrides if not word.lstrip("+~").partition("=")[0].strip()]:
-        return f"An argument must be key=value, got {nameless[0]!r}."
     if strays:
         return _stray(typed)
+    if nameless := [word for word in overrides if not word.lstrip("+~").partition("=")[0].strip()]:
+        return f"An argument must be key=value, got {nameless[0]!r}."
     if said := _flags(typed):
         return said
     for word in overrides:

@@ -226,7 +226,7 @@ def check(command: str, cfg: DictConfig) -> None:
         rules.whole("seed", cfg.seed, 0, QUOTE)
     for top in ("teacher", "teacher.generalist", "transfer", "dataset"):
         node = OmegaConf.select(cfg, top)
-        if isinstance(node, DictConfig) and "seed" in node and not _owns_its_keys(top, node):
+        if isinstance(node, DictConfig) and "seed" in node and not owns_its_keys(top, node):
             rules.whole(f"{top}.seed", node.seed, 0, QUOTE)
     for path, group in _mappings(values):
         node = OmegaConf.select(cfg, path)
@@ -259,7 +259,7 @@ def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:
 
 def members(teacher: Mapping[Any, Any]) -> list[str]:
     """The keys below `teacher` of the teachers that it is made of."""
-    if _owns_its_keys("teacher", teacher):
+    if owns_its_keys("teacher", teacher):
         return []
     several = teacher.get("members") or {}
     if not isinstance(several, Mapping) or not all(isinstance(name, str) and name for name in several):
@@ -268,7 +268,7 @@ def members(teacher: Mapping[Any, Any]) -> list[str]:
     return [f"members.{name}" for name in several] or [key for key in ("member", "generalist") if key in teacher]
 
 
-def _owns_its_keys(path: str, node: Mapping[Any, Any]) -> bool:
+def owns_its_keys(path: str, node: Mapping[Any, Any]) -> bool:
     """Whether it is a teacher of somebody else's, whose keys mean what he says: `model`, `seed`, `members` are his."""
     return path.startswith("teacher") and not str(node.get("_target_", "kd_cli.")).startswith("kd_cli.")
 
@@ -282,7 +282,7 @@ def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:
         kind, _, name = path.partition(".")
         nodes[f"teacher.{path}"] = teacher[kind][name] if name else teacher[kind]
     for top, node in nodes.items():
-        if not isinstance(node, dict) or (node and _owns_its_keys(top, node)):
+        if not isinstance(node, dict) or (node and owns_its_keys(top, node)):
             continue
         if not node:
             raise ConfigError(f"{top} must be given: {top}=….")

@@ -266,6 +266,7 @@ def test_what_the_shipped_defaults_are_trained_by() -> None:
     sgd = {"_target_": "torch.optim.SGD", "_partial_": True, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
     recipe = {"_target_": "kd_cli.engine.Recipe", "precision": "auto", "select": "last", "max_norm": None, "clip": None}
     recipe |= {"accumulate": 1, "patience": None, "class_weights": None, "batch_statistics": "auto", "start_from": None}
+    recipe["memory_format"] = "auto"
     mlp = {"_target_": "kd_cli.models.mlp.mlp", "_partial_": True, "input_dropout": 0.0}
     assert cfg["teacher"]["model"] == {
         **mlp, "widths": [1200, 1200], "dropout": 0.5, "mean": [0.1307], "std": [0.3081]

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from hashlib import md5
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from kd_cli.datasets import resident
 from kd_cli.datasets.cifar import CIFAR10_CLASSES, cifar10, cifar100
 from kd_cli.datasets.confusable import confusable
 from kd_cli.datasets.image_folder import image_folder
-from kd_cli.datasets.mnist import FASHION, FILES, fashion_mnist, mnist, read_idx
+from kd_cli.datasets.mnist import FASHION, FILES, MNIST_SHA256, _check_origin, fashion_mnist, mnist, read_idx
 from kd_cli.datasets.noise import noise
 from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import carve, fraction_of, stratified, whole, with_labels, without_classes
@@ -383,9 +384,12 @@ def flip_byte(path: Path, position: int) -> None:
 def test_a_file_of_the_originals_length_must_be_the_original(tmp_path):
     path, content = tmp_path / "labels", struct.pack(">4BI", 0, 0, 8, 1, 10_000) + bytes(10_000)
     path.write_bytes(content)
-    assert len(read_idx(path, 1, hashlib.sha256(content).hexdigest())) == 10_000
+    values, name = read_idx(path, 1), "t10k-labels-idx1-ubyte"
     with pytest.raises(DataError, match="is altered: it differs from the original MNIST file"):
-        read_idx(path, 1, "0" * 64)
+        _check_origin("mnist", path, name, values, verify=True)
+    _check_origin("mnist", path, name, values, verify=False)
+    with mock.patch.dict(MNIST_SHA256, {name: hashlib.sha256(content).hexdigest()}):
+        _check_origin("mnist", path, name, values, verify=True)
 
 
 DAMAGES: dict[str, tuple[bool, Callable[[Path], object], str]] = {

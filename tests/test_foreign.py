@@ -144,6 +144,9 @@ def test_what_the_disk_refuses_is_told_with_the_path_and_the_reason(what: str, t
     assert (done.status, done.out) == (1, "")
     assert "Traceback" not in done.err
     last = done.err.splitlines()[-1]
-    assert last.startswith("output_dir must be a folder that can be written, got '")
     assert f"outputs/{what}" in last
-    assert last.endswith(("Not a directory.", "File exists."))
+    if what == "runs":  # Hydra's
+        assert last.startswith("output_dir must be a folder that can be written, got '")
+        assert last.endswith(("Not a directory.", "File exists."))
+    else:
+        assert last.endswith(" must be a folder of kd, and is a file. rebuild=true moves it aside.")

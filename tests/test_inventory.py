@@ -187,7 +187,7 @@ def test_a_run_at_any_depth_keeps_what_it_uses(depth: str, here: Path, made: Out
 def test_what_a_run_elsewhere_uses_goes_by_force_alone(forced: bool, tmp_path: Path) -> None:
     run = inside("train-teacher", TINY[0], f"hydra.run.dir={tmp_path}/else/where", cwd=tmp_path)
     (teacher,) = listed(tmp_path)
-    assert run.result["teacher"]["artifact"] == teacher
+    assert (run.result["teacher"]["artifact"], run.result["output_dir"]) == (teacher, str(tmp_path / "outputs"))
     assert listed(tmp_path)[teacher]["users"] == [str(tmp_path / "else" / "where")]
     figures = json.loads(inside("evaluate", f"path={run.run}", "format=json", cwd=tmp_path).out)
     assert figures["errors"] == run.result["teacher"]["errors"]
@@ -349,8 +349,8 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from running import TINY, inside
 from kd_cli import artifacts
 make = artifacts._make
-def made_and_cleaned(folder, about, fill):
-    artifact = make(folder, about, fill)
+def made_and_cleaned(*asked):
+    artifact = make(*asked)
     entries = inventory(Path("outputs"))
     print(artifact.folder.name, [entry.name for entry in entries.unused()], file=sys.__stdout__)
     return artifact

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from running import TINY, inside
 
-from kd_cli.inventory import inventory, unused
+from kd_cli.inventory import inventory
 
 FEW = (*TINY, "baseline=false")
 
@@ -29,11 +29,11 @@ def test_a_stored_teacher_is_in_use_when_its_own_run_is_gone(teacher: tuple[str,
     made = inside("train-teacher", TINY[0], "teacher.seed=7", cwd=tmp_path)
     name = made.result["teacher"]["artifact"]
     shutil.rmtree(made.run)
-    assert [entry.name for entry in unused(inventory(tmp_path / "outputs"))] == [name]
+    assert [entry.name for entry in inventory(tmp_path / "outputs").unused()] == [name]
     words = [word.format(path=f"outputs/{name}") for word in teacher]
     done = inside("distill", *words, "student.train.epochs=1", "baseline=false", cwd=tmp_path)
     assert done.status == 0, done.err
-    assert unused(inventory(tmp_path / "outputs")) == []
+    assert inventory(tmp_path / "outputs").unused() == []
 
 
 @pytest.mark.parametrize(

@@ -386,11 +386,12 @@ def test_a_stored_network_without_logits_is_refused(
 def test_large_images_are_evaluated_in_small_batches(student: Path, tmp_path: Path, monkeypatch) -> None:
     assert [evaluation_batch(shape) for shape in ((1, 28, 28), (3, 224, 224))] == [256, 256]
     assert [evaluation_batch((channels, 8192, 8192)) for channels in (1, 3)] == [1, 1]
+    (tmp_path / "images").mkdir()
     for k in range(5):
-        Image.new("L", (8, 8), 50 * k).save(tmp_path / f"{k}.png")
-    whole = inside("predict", f"path={student}", "images=.", cwd=tmp_path)
+        Image.new("L", (8, 8), 50 * k).save(tmp_path / "images" / f"{k}.png")
+    whole = inside("predict", f"path={student}", "images=images", cwd=tmp_path)
     monkeypatch.setattr(prediction, "LARGEST_BATCH", 128)
-    parts = inside("predict", f"path={student}", "images=.", cwd=tmp_path)
+    parts = inside("predict", f"path={student}", "images=images", cwd=tmp_path)
     assert (parts.status, parts.out.count("\n")) == (0, 6)
     assert [line.split(",")[:2] for line in parts.out.split()] == [line.split(",")[:2] for line in whole.out.split()]
 

@@ -51,6 +51,15 @@ def test_what_an_experiment_varies_and_what_is_typed_over_it_are_part_of_it(tmp_
     assert named("sweep", "experiment=a", "seed=0,1", own=tmp_path) == named("sweep", "experiment=b", own=tmp_path)
 
 
+@pytest.mark.parametrize("word", ["temperature=${nope}", "student=${nope}", "output_dir=${nope}", "sweep.name=${nope}"])
+def test_what_cannot_be_resolved_has_no_folder_of_a_strange_name(word: str, tmp_path: Path) -> None:
+    refused = inside("sweep", *TINY, word, cwd=tmp_path)
+    assert refused.status == 1
+    assert "Traceback" not in refused.err
+    assert "warn" not in refused.err
+    assert not list(tmp_path.rglob("None"))
+
+
 def test_each_command_has_its_own() -> None:
     commands = ("train_teacher", "dump_targets", "distill", "sweep")
     assert len({named(command, "teacher.seed=0,1") for command in commands}) == len(commands)

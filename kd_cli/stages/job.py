@@ -183,11 +183,13 @@ def _stands(cfg: DictConfig, job: Path) -> bool:
     could not be run anew either.
     """
     from kd_cli.stages.run import dataset_of, shared  # import torch
-    from kd_cli.stages.train_teacher import standing
+    from kd_cli.stages.train_teacher import given, standing
 
     with suppress(KdError, KeyError, TypeError, AttributeError):
         then = run_folder.read(job) or {}
         for stage, entry in then["stages"].items():
+            if stage in given(cfg):  # below
+                continue
             with suppress(ArtifactError):  # one that was cleaned away, or is damaged
                 artifact = entry["artifact"]
                 if artifact and read_artifact(Path(cfg.output_dir, artifact)).content != then["identities"][stage]:
@@ -246,6 +248,8 @@ class Sweep(Callback):
             root, folder = Path(config.output_dir), Path(config.hydra.sweep.dir)
             Sweep.turn.enter_context(alone(root, _turn(folder)))
             Sweep.turn.callback(_forget_turn, root, folder)
+        except OmegaConfBaseException:  # Hydra says so itself
+            return
         except KdError as error:
             Outcome.error = error
             raise SystemExit(1) from error

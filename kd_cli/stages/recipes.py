@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from kd_cli import run_folder
+from kd_cli import run_folder, schema
 from kd_cli.artifacts import open_artifact, read_artifact
 from kd_cli.engine import Recipe
 from kd_cli.errors import ArtifactError, ConfigError, KdError, must
@@ -30,17 +30,14 @@ def check_recipes(cfg: DictConfig) -> None:
 
 def _recipes(cfg: DictConfig) -> Iterator[str]:
     """The keys of all recipes: the student's, the teacher's, and those of the teachers that it is made of."""
-    waiting = ["student", "teacher"]
-    while waiting:
-        key = waiting.pop(0)
+    teacher = cfg.get("teacher")
+    parts = schema.members(teacher) if isinstance(teacher, DictConfig) else []
+    for key in ("student", "teacher", *(f"teacher.{part}" for part in parts)):
         node = OmegaConf.select(cfg, key)
-        if not isinstance(node, DictConfig):
+        if not isinstance(node, DictConfig) or schema.owns_its_keys(key, node):
             continue
         if isinstance(node.get("train"), DictConfig):
             yield f"{key}.train"
-        if key.startswith("teacher"):
-            listed = [f"members.{name}" for name in node.get("members") or {}]
-            waiting += [f"{key}.{part}" for part in listed or ("member", "generalist") if OmegaConf.select(node, part)]
 
 
 def recipe_identity(node: Any, role: str) -> dict[str, Any]:

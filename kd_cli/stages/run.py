@@ -92,8 +92,9 @@ class Run:
 
     def accept(self) -> None:
         """Everything that was typed has been checked: from now on a failure is a failed run, not a wrong input."""
-        where = {"output_dir": str(self.root), "data": self.dataset_node()}
-        run_folder.begin(self.folder, asked(self.cfg) | where)
+        elsewhere = not self.folder.resolve().is_relative_to(self.root.resolve())
+        where = {"output_dir": str(self.root)} if elsewhere else {}  # else all of it may be moved together
+        run_folder.begin(self.folder, asked(self.cfg) | {"data": self.dataset_node()} | where)
         own_code.say()
         for sentence in strangers(self.cfg):
             log.info(sentence)

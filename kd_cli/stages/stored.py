@@ -290,7 +290,8 @@ def model_folder(path: Path) -> Path:
         ) from error
     # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved. A run
     # whose folder was elsewhere says where they are.
-    for parent in (*path.resolve().parents, Path(str(content.get("output_dir") or "."))):
+    told = [Path(str(content["output_dir"]))] if "output_dir" in content else []
+    for parent in (*path.resolve().parents, *told):
         if (folder := Path(parent, str(named))).is_dir():
             return folder
     raise ArtifactError(f"path={path} names {named}, which is not there any more.")

@@ -47,9 +47,8 @@ def sweep_name(config: DictConfig) -> str:
 
 def _varied(config: DictConfig, loader: ConfigLoader) -> list[Override]:
     """What the jobs differ in, in an order of its own: as typed, or else as an experiment says."""
-    params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
-    assert isinstance(params, dict)
-    lines = [*(f"{key!s}={value}" for key, value in params.items()), *config.hydra.overrides.task]
+    params = _plain(config.hydra.sweeper).get("params") or {}
+    lines = [*(f"{key!s}={value}" for key, value in params.items()), *_plain(config.hydra.overrides.task)]
     words = OverridesParser.create(config_loader=loader).parse_overrides(lines)
     last = {word.key_or_group: word for word in words}
     return sorted((word for word in last.values() if word.is_sweep_override()), key=lambda word: str(word.input_line))
@@ -59,24 +58,28 @@ def _choices(config: DictConfig, loader: ConfigLoader, word: Override) -> Iterat
     """The config with each choice of a group that is varied; nothing for a plain key."""
     if not loader.get_group_options(word.key_or_group):
         return
-    fixed = list(config.hydra.overrides.hydra)
+    fixed = _plain(config.hydra.overrides.hydra)
     for choice in word.sweep_string_iterator():
         try:
             composed = loader.load_configuration(
                 config.hydra.job.config_name, [*fixed, f"{word.get_key_element()}={choice}"], RunMode.RUN
             )
+            output_dir = composed.get("output_dir")
         except (HydraException, OmegaConfBaseException):  # its job says what is wrong with it
             continue
-        if composed.get("output_dir") != config.get("output_dir"):
-            raise must("output_dir", "the same for all jobs of a sweep", composed.get("output_dir"), ONE_FOLDER)
+        if output_dir != config.get("output_dir"):
+            raise must("output_dir", "the same for all jobs of a sweep", output_dir, ONE_FOLDER)
         yield _text(composed)
 
 
 def _text(config: DictConfig) -> str:
     """What determines results, unresolved: what is varied may not have its value yet."""
-    values = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(values, dict)
+    values = _plain(config)
     return json.dumps(_sorted({key: value for key, value in values.items() if key not in EXECUTION}), default=repr)
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=False)
 
 
 def _sorted(value: Any) -> Any:

@@ -83,12 +83,17 @@ def prepare(run: Run) -> tuple[Source, nn.Module]:
     return source, networks[0]
 
 
+def given(cfg: DictConfig) -> dict[str, tuple[str, Single]]:
+    """The networks of the teacher that kd does not train itself, by their stages: key and source of each."""
+    every = _singles(_source(cfg)).items()
+    return {stage: (key, source) for stage, (key, source) in every if not isinstance(source, Trained)}
+
+
 def standing(cfg: DictConfig, dataset: Dataset) -> dict[str, str]:
-    """What the networks of the teacher are now that kd does not train itself, by their stages."""
+    """What those networks are now, by their stages."""
     return {
         stage: digest_of(answers_of(source, OmegaConf.select(cfg, key), _network(cfg, dataset, source, key)))
-        for stage, (key, source) in _singles(_source(cfg)).items()
-        if not isinstance(source, Trained)
+        for stage, (key, source) in given(cfg).items()
     }
 
 
