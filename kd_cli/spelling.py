@@ -10,7 +10,14 @@ FLAGS = TAKES_VALUE | {"--help", "-h", "--hydra-help", "--version", "--resolve",
                        "--info", "-i", "--shell-completion", "-sc"}  # fmt: skip
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 CHOSEN = {"teacher.member": "teacher", "teacher.generalist": "teacher", "transfer.dataset": "dataset"}  # by their group
-FILES = ("output_dir", "path", "root", "images")  # the last part of keys that name a file or a folder
+FILES = (
+    "output_dir",
+    "path",
+    "root",
+    "images",
+    "start_from",
+    "sweep",
+)  # the last part of keys that name a file or a folder
 NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?|true|false|inf|nan|[-+](inf|nan)", re.IGNORECASE)
 
 
@@ -54,6 +61,13 @@ def config_dirs(flags: Sequence[str]) -> list[Path]:
     """A person's own folder of configs."""
     folder = value_of(flags, "--config-dir", "-cd")
     return [Path(folder).absolute()] if folder else []
+
+
+def placed(command: str, overrides: Sequence[str]) -> list[str]:
+    """Keys of the stored data set, which kd evaluate adds to what it finds, where no other is chosen."""
+    if command != "evaluate" or any(word.startswith("dataset=") for word in overrides):
+        return list(overrides)
+    return [f"+{word}" if word.startswith("dataset.") else word for word in overrides]
 
 
 def spelt(word: str) -> list[str]:
