@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from kd_cli.screen import quoted
+
 TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c",
                "--experimental-rerun"}  # fmt: skip
 FLAGS = TAKES_VALUE | {"--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
@@ -103,9 +105,3 @@ def _means_text(value: str) -> bool:
         return False
     function = re.fullmatch(r"(choice|range|interval|glob|sort|shuffle|tag|int|float|str|bool|json_str)\(.*\)", value)
     return not function and bool(NOT_TEXT.fullmatch(value) or re.search(r"[^\w/.+@%:?|*-]", value, re.ASCII))
-
-
-def quoted(value: str) -> str:
-    """A value that Hydra takes as text, whatever it holds."""
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found.group(1) * 2 + ("\\'" if found.group(2) else ""), value)
-    return f"'{escaped}'"
