@@ -24,8 +24,8 @@ from filelock import Timeout
 
 from kd_cli import plain_file
 from kd_cli.digests import as_read, digest_of, digests_of, id_of, sealed, unsealed
-from kd_cli.disk import reason, sync, written
-from kd_cli.errors import ArtifactError, first_line
+from kd_cli.disk import sync, written
+from kd_cli.errors import ArtifactError, UnreadableError, first_line, reason
 from kd_cli.locks import alone
 from kd_cli.plain_file import aside
 
@@ -78,7 +78,9 @@ def read_artifact(folder: Path) -> Artifact:
             raise ArtifactError(f"{folder} is not an artifact of kd: it has no {MANIFEST}.")
         manifest = unsealed(path)
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+    except OSError as error:
+        raise UnreadableError(f"{error.filename or path} cannot be read: {reason(error)}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({first_line(error)}). {REBUILD}") from error
     for name, (size, _) in files.items():
         try:
@@ -113,7 +115,7 @@ def verify(artifact: Artifact, names: list[str]) -> None:
     try:
         digests = digests_of([folder / name for name in names], "verifying")
     except OSError as error:
-        raise ArtifactError(f"{error.filename or folder} cannot be read: {reason(error)}.") from error
+        raise UnreadableError(f"{error.filename or folder} cannot be read: {reason(error)}.") from error
     for name, sha256 in digests.items():
         if sha256 != files[name]["sha256"]:
             raise _damaged(folder / name)
@@ -157,6 +159,8 @@ class Store:
                 raise ArtifactError(f"{folder / MANIFEST} is that of another artifact.")
             if use:
                 use.read(artifact)
+        except UnreadableError:
+            raise
         except ArtifactError as error:
             refusal = str(error).removesuffix(REBUILD).removesuffix(plain_file.ASIDE).strip()
             if not self.rebuild:

@@ -15,12 +15,11 @@ from kd_cli import __version__, interruption
 from kd_cli.choices import CONFIGS
 from kd_cli.errors import KdError, did_you_mean
 from kd_cli.screen import answer, answer_path, prepare, quoting, say
-from kd_cli.spelling import sorted_out, spelt
+from kd_cli.spelling import placed, sorted_out, spelt
 
 HYDRAS_VALUE_ERRORS = ("Config group override", "Only one of --run", "The --resolve flag")
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 SHOWS_ALONE = SHOWS - {"--multirun", "-m"}  # and runs nothing
-ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks the second
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -123,11 +122,7 @@ def _hydra(name: str, words: list[str]) -> int:
         say(refusal)
         return 1
     overrides, flags, _ = sorted_out(words)
-    overrides = [new for word in overrides for new in spelt(word)]
-    if name == "evaluate" and not any(word.startswith("dataset=") for word in overrides):
-        overrides = [
-            f"+{word}" if word.startswith("dataset.") else word for word in overrides
-        ]  # of the stored data set
+    overrides = placed(name, [new for word in overrides for new in spelt(word)])
     words = [*overrides, *flags]  # Hydra refuses them the other way round
     if name == "sweep" or {"--multirun", "-m"} & set(flags):
         job.fix(overrides)
@@ -172,7 +167,8 @@ def _hydra(name: str, words: list[str]) -> int:
 
 def _of_disk(error: OSError) -> str:
     """What to tell of an error outside a job: Hydra makes a run's folder itself."""
-    from kd_cli.disk import reason, refusal
+    from kd_cli.disk import refusal
+    from kd_cli.errors import reason
 
     modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)}
     if any(name == "hydra.core.utils" or "_launcher" in name or "_sweeper" in name for name in modules):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from kd_cli.errors import ConfigError, KdError, first_line, must
+from kd_cli.errors import ConfigError, KdError, must, reason
 
 FULL = "Its disk is full. Make room there: the same command then goes on."
 
@@ -31,11 +31,6 @@ def refusal(path: Path, error: OSError | SafetensorError) -> ConfigError:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error):
         return must("output_dir", "a folder with room", where, FULL)
     return must("output_dir", "a folder that can be written", where, f"{reason(error)}.")
-
-
-def reason(error: Exception) -> str:
-    """Why a file could not be read or written, in the system's words."""
-    return str(getattr(error, "strerror", None) or first_line(error)).rstrip(".")
 
 
 def sync(path: Path) -> None:

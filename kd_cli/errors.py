@@ -33,6 +33,10 @@ class ArtifactError(KdError):
     """A stored teacher, student or target folder cannot be used."""
 
 
+class UnreadableError(ArtifactError):
+    """A stored file that the system does not let be read: it may be whole."""
+
+
 class TrainingError(KdError):
     """Training itself went wrong."""
 
@@ -60,10 +64,10 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def reason(error: OSError) -> str:
-    """What a file system said, and what helps where it is no fault of the file."""
-    said = error.strerror or first_line(error)
-    many = error.errno in (errno.EMFILE, errno.ENFILE)
+def reason(error: Exception) -> str:
+    """Why a file could not be read or written, in the system's words, and what helps where the file is not to blame."""
+    said = str(getattr(error, "strerror", None) or first_line(error)).rstrip(".")
+    many = getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)
     return f"{said}; `ulimit -n 4096` allows more" if many else said
 
 

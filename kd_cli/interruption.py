@@ -93,19 +93,3 @@ class Hold:
         if self.struck is not None and number == signal.SIGINT:
             raise KeyboardInterrupt(number)
         self.struck = self.struck or number
-
-
-@contextmanager
-def unnoticed() -> Iterator[None]:
-    """Processes that are started in here notice no signal to end: who started them decides when they do.
-
-    A terminal and a scheduler signal the whole group, and a loader's worker that dies of it would be an error.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,8 +4,8 @@ import os
 import stat
 from pathlib import Path
 
-from kd_cli.disk import reason, refusal
-from kd_cli.errors import ArtifactError, ConfigError
+from kd_cli.disk import refusal
+from kd_cli.errors import ArtifactError, ConfigError, reason
 
 ASIDE = "rebuild=true moves it aside."
 

@@ -5,7 +5,13 @@ from typing import Any
 
 from kd_cli.errors import must
 
-PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
+CHOICES = {
+    "precision": ("auto", "32", "bf16-mixed", "16-mixed"),
+    "select": ("last", "best_validation"),
+    "memory_format": ("auto", "contiguous", "channels_last"),
+    "batch_statistics": ("auto", "as_trained", "recomputed"),
+}
+PRECISIONS = CHOICES["precision"]
 ONE_PROCESS = (
     "Training on several devices is not there yet: each process would do all of the work. Start it once, without "
     "torchrun, mpirun or srun -n; jobs of a sweep run side by side with hydra/launcher=joblib."
@@ -41,5 +47,9 @@ def recipe(key: str, train: Mapping[Any, Any]) -> None:
         bound = train.get(name)
         if bound is not None and (isinstance(bound, bool) or not (isinstance(bound, int | float) and bound > 0)):
             raise must(f"{key}.{name}", "> 0 or null", bound)
-    if str(train.get("precision", "auto")) not in PRECISIONS:
-        raise must(f"{key}.precision", f"one of {', '.join(PRECISIONS)}", str(train["precision"]))
+    if train.get("patience") is not None:
+        whole(f"{key}.patience", train["patience"], 1)
+    whole(f"{key}.accumulate", train.get("accumulate", 1), 1)
+    for name, words in CHOICES.items():
+        if str(train.get(name, words[0])) not in words:
+            raise must(f"{key}.{name}", f"one of {', '.join(words)}", str(train[name]))

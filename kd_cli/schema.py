@@ -243,8 +243,8 @@ def _refuse_word(path: str, group: str, value: Any) -> None:
     """`student.model=cnn` would silently become the word 'cnn': say how it is spelt."""
     if isinstance(value, DictConfig) or (value is None and group in ("augment", "dataset")):
         return
-    hint = f"Set its keys one by one: {path}.<key>=…."
-    if group in GROUPS:
+    hint, group = f"Set its keys one by one: {path}.<key>=….", "recipe" if group == "train" else group
+    if group in (*GROUPS, "recipe"):
         there = choices(group)
         hint = f"To choose a file of configs/{group}/, write {override(f'{group}@{path}', value)}."
         if value not in there:

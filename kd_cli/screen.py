@@ -82,8 +82,14 @@ def override(key: str, value: Any) -> str:
     """`key=value` as a hint has it, to be pasted into a shell: quoted for it, and for Hydra, where that is needed."""
     text = str(value)
     if not re.fullmatch(r"[\w./:@%+-]+( [\w./:@%+-]+)*", text, re.ASCII):
-        text = "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
+        text = quoted(text)
     return shlex.quote(f"{key}={text}")
+
+
+def quoted(value: str) -> str:
+    """A value that Hydra takes as text, whatever it holds."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
 
 
 def as_utf8(name: str) -> str:

@@ -4,13 +4,22 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from kd_cli.screen import quoted
+
 TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c",
                "--experimental-rerun"}  # fmt: skip
 FLAGS = TAKES_VALUE | {"--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
                        "--info", "-i", "--shell-completion", "-sc"}  # fmt: skip
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 CHOSEN = {"teacher.member": "teacher", "teacher.generalist": "teacher", "transfer.dataset": "dataset"}  # by their group
-FILES = ("output_dir", "path", "root", "images")  # the last part of keys that name a file or a folder
+FILES = (
+    "output_dir",
+    "path",
+    "root",
+    "images",
+    "start_from",
+    "sweep",
+)  # the last part of keys that name a file or a folder
 NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?|true|false|inf|nan|[-+](inf|nan)", re.IGNORECASE)
 
 
@@ -56,6 +65,13 @@ def config_dirs(flags: Sequence[str]) -> list[Path]:
     return [Path(folder).absolute()] if folder else []
 
 
+def placed(command: str, overrides: Sequence[str]) -> list[str]:
+    """Keys of the stored data set, which kd evaluate adds to what it finds, where no other is chosen."""
+    if command != "evaluate" or any(word.startswith("dataset=") for word in overrides):
+        return list(overrides)
+    return [f"+{word}" if word.startswith("dataset.") else word for word in overrides]
+
+
 def spelt(word: str) -> list[str]:
     """`teacher.member=mlp_1200` and `teacher.members=[cnn,outputs/teachers/<id>]` as Hydra has them: it would take what
     stands for a file of configs/ as a string. A word with a `/` is a folder. The name of a file stays as it was typed.
@@ -89,9 +105,3 @@ def _means_text(value: str) -> bool:
         return False
     function = re.fullmatch(r"(choice|range|interval|glob|sort|shuffle|tag|int|float|str|bool|json_str)\(.*\)", value)
     return not function and bool(NOT_TEXT.fullmatch(value) or re.search(r"[^\w/.+@%:?|*-]", value, re.ASCII))
-
-
-def quoted(value: str) -> str:
-    """A value that Hydra takes as text, whatever it holds."""
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found.group(1) * 2 + ("\\'" if found.group(2) else ""), value)
-    return f"'{escaped}'"

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kd_cli import schema
 from kd_cli.choices import CONFIGS
 from kd_cli.errors import KdError
-from kd_cli.spelling import config_dirs, sorted_out, spelt
+from kd_cli.spelling import config_dirs, placed, sorted_out, spelt
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Words:
 
     def config(self, overrides: Sequence[str]) -> DictConfig | None:
         """The config with these overrides, of a sweep that of its first job; None where Hydra refuses them."""
-        single = [new for word in overrides for new in spelt(first(word))]
+        single = placed(self.command, [new for word in overrides for new in spelt(first(word))])
         search = ",".join(f"'file://{folder}'" for folder in self.own)
         try:
             with initialize_config_dir(str(CONFIGS.absolute()), version_base="1.3"):

@@ -11,6 +11,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -544,3 +545,20 @@ def test_a_small_file_is_written_whole_or_not_at_all(tmp_path):
         plain_file.read(path, 2)
     plain_file.write(path, "other")
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize(("where", "of"), [("manifest.json", os), ("model.safetensors", Path)])
+def test_what_cannot_be_read_is_not_called_damaged_and_not_moved_aside(store: Store, where: str, of: object) -> None:
+    artifact, before = store.write("teachers", IDENTITY, fill), of.open  # type: ignore[attr-defined]
+
+    def refuse(path, *rest, **more):  # type: ignore[no-untyped-def]
+        if Path(path).name == where:
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return before(path, *rest, **more)
+
+    eager = Store(store.root, rebuild=True)
+    with mock.patch.object(of, "open", refuse), pytest.raises(ArtifactError) as refusal:
+        eager.find("teachers", IDENTITY)
+    assert f"{where} cannot be read: Too many open files; `ulimit -n 4096` allows more." in str(refusal.value)
+    assert "damaged" not in str(refusal.value)
+    assert eager.find("teachers", IDENTITY) == artifact

@@ -299,8 +299,8 @@ def interrupted(folder: Path, *words: str, when: str) -> tuple[int, str, str]:
 
 LONG = ("teacher.train.epochs=2", "student.train.epochs=100000")
 KEPT = (
-    "Interrupted. Finished teachers, soft targets and students are kept, and the checkpoint of an unfinished one: "
-    "the same command goes on from there."
+    "Interrupted. Finished teachers, soft targets and students are kept, and what was written down of an "
+    "unfinished one: the same command goes on from there."
 )
 
 

@@ -1,5 +1,6 @@
 """How a dump computes: what a kill leaves to the next attempt, and what another batch size changes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,12 +11,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from running import KD, TINY, Outcome, environment, inside
 from torch import Tensor, nn
 
+from kd_cli import soft_targets
 from kd_cli.augment import Shift
 from kd_cli.digests import sealed
 from kd_cli.models.cnn import cnn
@@ -264,3 +267,25 @@ def test_a_network_is_laid_out_for_the_dump_and_then_as_it_was() -> None:
     with dump_targets._laid_out(network, torch.channels_last):
         assert not any(weight.is_contiguous() for weight in convolutions)
     assert all(weight.is_contiguous() for weight in convolutions)
+
+
+def test_a_disk_that_fills_amid_a_dump_loses_none_of_the_finished_views(tmp_path: Path) -> None:
+    save, saved = soft_targets.save_file, []
+
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
+        if len(saved) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved.append(path)
+        save(tensors, path)
+
+    words = ("dump-targets", *VIEWS, "transfer.views=5")
+    with mock.patch.object(soft_targets, "save_file", full):
+        done = inside(*words, cwd=tmp_path)
+    assert done.status == 1
+    assert done.err.splitlines()[-1].startswith("output_dir must be a folder with room")
+    left = shards(tmp_path)
+    assert len(left) == 3
+    again = inside(*words, cwd=tmp_path)
+    assert "going on after 3 of 5 views" in again.err
+    assert again.status == 0
+    assert {name: shards(tmp_path)[name] for name in left} == left

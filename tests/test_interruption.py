@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from kd_cli.checkpoint import FILE
 from kd_cli.datasets.image_folder import image_folder
-from kd_cli.interruption import SIGNALS, Hold, unnoticed
+from kd_cli.interruption import SIGNALS, Hold
 from kd_cli.stages import training
 
 LONG = ("teacher.train.epochs=2", "baseline=false", "device=cpu")
@@ -128,17 +128,6 @@ def test_each_of_a_launchers_workers_writes_down_where_it_stands(
     assert len(checkpoints(tmp_path)) == 2
     results = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "sweeps").glob("*/*/result.json")]
     assert [result["status"] for result in results] == ["interrupted"] * 2, "the third had not begun, and did not"
-
-
-def test_processes_that_are_not_to_notice_a_signal_outlive_it() -> None:
-    with unnoticed():
-        child = subprocess.Popen(
-            [sys.executable, "-c", "print(input())"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-    for number in SIGNALS:
-        child.send_signal(number)
-    assert child.communicate(b"alive\n")[0] == b"alive\n"
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(SIGNALS) == set()
 
 
 def test_an_error_that_a_signal_led_to_is_the_signals() -> None:

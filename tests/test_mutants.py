@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "mutants"))
 
-from table import ROOT, Mutant, mutants
+from curated import ROOT, Mutant, mutants
 
 
 @pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: f"{Path(mutant.file).stem} {mutant.after[:40]}")

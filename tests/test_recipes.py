@@ -388,7 +388,10 @@ def test_a_baseline_does_not_start_from_what_a_teacher_taught(first, again) -> N
     [
         (["student.train.start_from=nowhere"], "student.train.start_from must be the folder of a model that fits: "),
         (["teacher.train.start_from=nowhere"], "teacher.train.start_from must be the folder of a model that fits: "),
-        (["student.train.start_from=3"], "student.train.start_from must be the folder of a stored model"),
+        (
+            ["student.train.start_from=3"],
+            "student.train.start_from must be the folder of a model that fits: 3 is not an artifact of kd",
+        ),
     ],
 )
 def test_what_cannot_be_started_from_is_refused(again, words, said) -> None:

@@ -517,3 +517,24 @@ def test_jobs_whose_numbers_are_equal_are_equal(tmp_path: Path) -> None:
     assert done.status == 0, done.err
     assert len(results(done.run)) == 2
     assert len(list((tmp_path / "outputs" / "students").iterdir())) == 2
+
+
+def test_a_job_that_starts_from_other_weights_under_the_same_path_is_not_complete(tmp_path: Path) -> None:
+    def begin(seed: int) -> None:
+        done = inside("distill", *TINY, f"seed={seed}", "hydra.run.dir=outputs/runs/one", cwd=tmp_path)
+        assert done.status == 0, done.err
+
+    command = ("sweep", *TINY, "student.train.start_from=outputs/runs/one", "temperature=2,3")
+    begin(5)
+    before = results(inside(*command, cwd=tmp_path).run)
+    assert inside(*command, cwd=tmp_path).err.count("is complete, and not run again") == 2
+    begin(6)
+    again = inside(*command, cwd=tmp_path)
+    assert (again.status, again.err.count("is complete")) == (0, 0)
+    after = results(again.run)
+    assert all(after[job]["baseline"]["artifact"] != before[job]["baseline"]["artifact"] for job in before)
+    shutil.rmtree(tmp_path / "outputs" / "runs")
+    assert inside("clean", "yes=true", cwd=tmp_path).status == 0
+    assert inside(*command, cwd=tmp_path).err.count("is complete, and not run again") == 2, "what they use is kept"
+    for each in after.values():
+        assert len([name for name in each["artifacts"] if name.startswith("students/")]) == 4

@@ -168,8 +168,12 @@ def _dump(
                         for block in rows(view, torch.arange(done, len(split)), how["batch_size"]):
                             done += len(block)
                             progress.move(view + done / len(split))
-                            check_numbers(block, network, "The teacher")
-                            check_range(block, DTYPES[stored_as.dtype])
+                            try:
+                                check_numbers(block, network, "The teacher")
+                                check_range(block, DTYPES[stored_as.dtype])
+                            except KdError:  # nobody can go on from what cannot be stored
+                                checkpoint.unlink(missing_ok=True)
+                                raise
                             yield block
                     except RuntimeError as error:
                         if not out_of_memory(error) or how["batch_size"] == 1:
@@ -183,11 +187,7 @@ def _dump(
                 with whole(checkpoint) as working:
                     working.write_text(sealed(how), encoding="utf-8")
 
-            try:
-                write_targets(folder, of_view, split, views, stored_as, note)
-            except KdError:  # nobody can go on from what cannot be stored
-                checkpoint.unlink(missing_ok=True)
-                raise
+            write_targets(folder, of_view, split, views, stored_as, note)
     return {key: how[key] for key in ("environment", "memory_format", "batch_size")}
 
 
@@ -205,7 +205,11 @@ def _begun(folder: Path, checkpoint: Path, now: dict[str, Any]) -> dict[str, Any
             if how["memory_format"] not in LAYOUTS:
                 raise ValueError("it computed in no layout")
             then = {**how["environment"], "threads": now["environment"]["threads"]}
-            if {"identity": how["identity"], "environment": then} != now:
+            other = [
+                f"{key} {then.get(key)}, now {new}" for key, new in now["environment"].items() if then.get(key) != new
+            ]
+            if other or how["identity"] != now["identity"]:
+                log.info("soft targets: begun with %s: starting anew", "; ".join(other) or "something else to store")
                 how = {}
             paths = [folder / name for name in how.get("shards", {}) if SHARD.fullmatch(name)]
             found = digests_of([path for path in paths if path.is_file() and not path.is_symlink()], "verifying")

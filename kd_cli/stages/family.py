@@ -27,6 +27,8 @@ def strangers(cfg: DictConfig) -> Iterator[str]:
         return
     for place in chosen:
         owner = place.removesuffix(".model")
+        if any(word.lstrip("+").startswith(f"recipe@{owner}.train=") for word in context.overrides.task):
+            continue  # another recipe than its own
         recipe = choices.get(owner if "." not in owner else f"teacher@{owner}")
         made_for, trained = family(OmegaConf.select(own, place)), family(OmegaConf.select(cfg, place))
         if recipe and made_for and trained and made_for != trained:

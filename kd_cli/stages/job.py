@@ -182,13 +182,17 @@ def _stands(cfg: DictConfig, job: Path) -> bool:
     """Whether a job's data, its teacher and all that it made are what they were; also where nobody can tell, for it
     could not be run anew either.
     """
-    from kd_cli.stages.run import dataset_of, shared  # import torch
+    from kd_cli.stages.recipes import starts  # import torch
+    from kd_cli.stages.run import dataset_of, shared
     from kd_cli.stages.train_teacher import given, standing
 
     with suppress(KdError, KeyError, TypeError, AttributeError):
         then = run_folder.read(job) or {}
+        if any(then["identities"].get(key) != begun_from.content for key, begun_from in starts(cfg).items()):
+            return False
+        elsewhere = given(cfg)
         for stage, entry in then["stages"].items():
-            if stage in given(cfg):  # below
+            if stage in elsewhere:  # below
                 continue
             with suppress(ArtifactError):  # one that was cleaned away, or is damaged
                 artifact = entry["artifact"]

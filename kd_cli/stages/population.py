@@ -140,10 +140,6 @@ def _train_stack(run: Run, role: str, plans: list[Plan]) -> None:
     log.info("%s: %d trained together", role, sum(sane))
 
 
-def _own(line: dict[str, float], member: str) -> dict[str, float]:
-    return {name.removeprefix(member): value for name, value in line.items() if name.startswith(member)}
-
-
 def _store(run: Run, plan: Plan, member: Member, history: list[dict[str, float]], precision: str, members: int) -> None:
     def fill(folder: Path) -> dict[str, Any]:
         lines = "".join(json.dumps(record) + "\n" for record in history)

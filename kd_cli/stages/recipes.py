@@ -9,11 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kd_cli import run_folder, schema
-from kd_cli.artifacts import open_artifact, read_artifact
+from kd_cli.artifacts import Artifact, open_artifact, read_artifact
 from kd_cli.engine import Recipe
 from kd_cli.errors import ArtifactError, ConfigError, KdError, must
 from kd_cli.stages.compose import identity_of, instantiate, owner
-from kd_cli.stages.stored import load_weights
+from kd_cli.stages.stored import artifact_of_run, load_weights
 
 DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 
@@ -52,6 +52,18 @@ def recipe_identity(node: Any, role: str) -> dict[str, Any]:
     return {**identity, "config": config}
 
 
+def starts(cfg: DictConfig) -> dict[str, Artifact]:
+    """The stored models that trainings of this config begin from, by the recipe's key and what is trained by it."""
+    found = {}
+    for key in _recipes(cfg):
+        path = OmegaConf.select(cfg, f"{key}.start_from")
+        roles = ("student", *(["baseline"] if cfg.get("baseline") else [])) if key == "student.train" else ("teacher",)
+        for role in roles if path is not None else ():
+            with owner(key.removesuffix(".train")):
+                found[f"{key}.start_from of {role}"] = read_artifact(start_folder(str(path), role))
+    return found
+
+
 def start(model: nn.Module, recipe: Recipe, role: str) -> None:
     """Fills an untrained `model` with the weights that its recipe starts from; ArtifactError unless they fit."""
     if recipe.start_from is None:
@@ -71,11 +83,12 @@ def start_folder(path: str, role: str) -> Path:
     """
     folder = Path(path)
     if (folder / run_folder.RESULT).is_file():
-        named = (run_folder.read(folder) or {}).get(role)
+        content = run_folder.read(folder) or {}
+        named = content.get(role)
         name = named.get("artifact") if isinstance(named, dict) else None
         if not isinstance(name, str):
             raise must("train.start_from", f"a run that trained a {role}, or the folder of a model", path)
-        found = next((there for parent in folder.resolve().parents if (there := parent / name).is_dir()), None)
+        found = artifact_of_run(folder, content, name)
         if found is None:
             raise ArtifactError(f"train.start_from={path} names {name}, which is not there any more.")
         folder = found

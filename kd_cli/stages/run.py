@@ -29,6 +29,7 @@ from kd_cli.stages import own_code
 from kd_cli.stages.compose import build_dataset, plain
 from kd_cli.stages.family import strangers
 from kd_cli.stages.job import Sweep, asked
+from kd_cli.stages.recipes import starts
 from kd_cli.stages.stored import precision_of
 from kd_cli.types import Dataset
 
@@ -95,6 +96,9 @@ class Run:
         elsewhere = not self.folder.resolve().is_relative_to(self.root.resolve())
         where = {"output_dir": str(self.root)} if elsewhere else {}  # else all of it may be moved together
         run_folder.begin(self.folder, asked(self.cfg) | {"data": self.dataset_node()} | where)
+        for key, begun_from in starts(self.cfg).items():
+            self.uses(begun_from.folder)
+            self.identities[key] = begun_from.content
         own_code.say()
         for sentence in strangers(self.cfg):
             log.info(sentence)

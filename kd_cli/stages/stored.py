@@ -23,8 +23,7 @@ from torch.overrides import TorchFunctionMode
 from kd_cli import run_folder
 from kd_cli.artifacts import Artifact, Use, read_artifact, verify
 from kd_cli.checkpoint import HISTORY, read_history
-from kd_cli.disk import reason
-from kd_cli.errors import ArtifactError, KdError, first_line
+from kd_cli.errors import ArtifactError, KdError, first_line, reason
 from kd_cli.models import pretrained
 from kd_cli.stages.compose import check_stored, identity_of, instantiate
 from kd_cli.stages.stored_yaml import read_yaml
@@ -149,8 +148,13 @@ def use_of(model: nn.Module, trained: bool = True) -> Use:
 
 def stored_node(path: Path) -> dict[str, Any]:
     """The config of the network in a folder that `load` has read: what it takes to build it, and nothing to fetch."""
-    node: dict[str, Any] = without_fetching(read_yaml(model_folder(path) / "config.yaml")["model"])
+    node: dict[str, Any] = without_fetching(trained_as(path))
     return node
+
+
+def trained_as(path: Path) -> Any:
+    """The config of the network in a folder that `load` has read, as it was when it was trained."""
+    return read_yaml(model_folder(path) / "config.yaml")["model"]
 
 
 def without_fetching(node: Any) -> Any:
@@ -288,10 +292,14 @@ def model_folder(path: Path) -> Path:
         raise ArtifactError(
             f"path must be a finished run, got {str(path)!r}, whose result.json names no model."
         ) from error
+    if folder := artifact_of_run(path, content, str(named)):
+        return folder
+    raise ArtifactError(f"path={path} names {named}, which is not there any more.")
+
+
+def artifact_of_run(path: Path, content: dict[str, Any], name: str) -> Path | None:
+    """The folder of the artifact `name` that the result `content` of the run in `path` names, if it is there."""
     # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved. A run
     # whose folder was elsewhere says where they are.
     told = [Path(str(content["output_dir"]))] if "output_dir" in content else []
-    for parent in (*path.resolve().parents, *told):
-        if (folder := Path(parent, str(named))).is_dir():
-            return folder
-    raise ArtifactError(f"path={path} names {named}, which is not there any more.")
+    return next((there for parent in (*path.resolve().parents, *told) if (there := Path(parent, name)).is_dir()), None)

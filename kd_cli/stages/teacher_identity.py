@@ -10,7 +10,7 @@ from torch import nn
 from kd_cli.errors import KdError, first_line, must
 from kd_cli.stages.compose import identity_of, plain
 from kd_cli.stages.own_code import within
-from kd_cli.stages.stored import stored_node
+from kd_cli.stages.stored import trained_as
 from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.identity import Opaque
 from kd_cli.teachers.source import Single
@@ -29,7 +29,7 @@ def answers_of(source: Single, node: DictConfig, network: nn.Module) -> dict[str
     if is_own(source):
         made_from = {key: value for key, value in plain(node).items() if key != "online"}
         return {"stated": stated, "source": identity_of(made_from)}
-    model = stored_node(Path(source.path)) if isinstance(source, Stored) else node.model
+    model = trained_as(Path(source.path)) if isinstance(source, Stored) else node.model
     return stated | {"model": identity_of(model)}
 
 

@@ -195,7 +195,8 @@ def _obtain(run: Run, source: Single, network: nn.Module, key: str, stage: str) 
                 name = source.path
             done(name, True)
     network.to(run.device).eval().requires_grad_(False)
-    check_teacher(network, run.dataset.transfer, run.device, key)  # training may have spoilt it
+    if isinstance(source, Trained):  # which may have spoilt it
+        check_teacher(network, run.dataset.transfer, run.device, key)
     with owner(key):
         identity = answers_of(source, node, network)
     if not isinstance(source, Trained):

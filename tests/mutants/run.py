@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from table import ROOT, Mutant, mutants
+from curated import ROOT, Mutant, mutants
 
 LIBRARIES = ("torch", "torchvision", "hydra", "sklearn.cluster", "scipy.optimize", "rich.console", "pytest")
 LONGEST = 900  # seconds: a test that does not end does not pass
