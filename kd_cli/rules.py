@@ -52,4 +52,5 @@ def recipe(key: str, train: Mapping[Any, Any]) -> None:
     whole(f"{key}.accumulate", train.get("accumulate", 1), 1)
     for name, words in CHOICES.items():
         if str(train.get(name, words[0])) not in words:
-            raise must(f"{key}.{name}", f"one of {', '.join(words)}", str(train[name]))
+            rule = " or ".join(words) if len(words) == 2 else f"one of {', '.join(words)}"
+            raise must(f"{key}.{name}", rule, str(train[name]))

@@ -50,6 +50,14 @@ def read(folder: Path) -> dict[str, Any] | None:
     return content
 
 
+def artifact_of(path: Path, content: dict[str, Any], name: str) -> Path | None:
+    """The folder of the artifact `name` that the result `content` of the run in `path` names, if it is there."""
+    # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved. A run
+    # whose folder was elsewhere says where they are.
+    told = [Path(str(content["output_dir"]))] if "output_dir" in content else []
+    return next((there for parent in (*path.resolve().parents, *told) if (there := Path(parent, name)).is_dir()), None)
+
+
 def stamp(folder: Path) -> tuple[int, int] | None:
     """What differs as soon as another result.json is written; None where there is none."""
     try:

@@ -13,7 +13,7 @@ from kd_cli.artifacts import Artifact, open_artifact, read_artifact
 from kd_cli.engine import Recipe
 from kd_cli.errors import ArtifactError, ConfigError, KdError, must
 from kd_cli.stages.compose import identity_of, instantiate, owner
-from kd_cli.stages.stored import artifact_of_run, load_weights
+from kd_cli.stages.stored import load_weights
 
 DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 
@@ -88,7 +88,7 @@ def start_folder(path: str, role: str) -> Path:
         name = named.get("artifact") if isinstance(named, dict) else None
         if not isinstance(name, str):
             raise must("train.start_from", f"a run that trained a {role}, or the folder of a model", path)
-        found = artifact_of_run(folder, content, name)
+        found = run_folder.artifact_of(folder, content, name)
         if found is None:
             raise ArtifactError(f"train.start_from={path} names {name}, which is not there any more.")
         folder = found

@@ -292,14 +292,6 @@ def model_folder(path: Path) -> Path:
         raise ArtifactError(
             f"path must be a finished run, got {str(path)!r}, whose result.json names no model."
         ) from error
-    if folder := artifact_of_run(path, content, str(named)):
+    if folder := run_folder.artifact_of(path, content, str(named)):
         return folder
     raise ArtifactError(f"path={path} names {named}, which is not there any more.")
-
-
-def artifact_of_run(path: Path, content: dict[str, Any], name: str) -> Path | None:
-    """The folder of the artifact `name` that the result `content` of the run in `path` names, if it is there."""
-    # runs/<name>/ lies beside students/, sweeps/<name>/<job>/ one deeper: they are found again if all are moved. A run
-    # whose folder was elsewhere says where they are.
-    told = [Path(str(content["output_dir"]))] if "output_dir" in content else []
-    return next((there for parent in (*path.resolve().parents, *told) if (there := Path(parent, name)).is_dir()), None)
