@@ -413,3 +413,17 @@ def test_what_cannot_be_removed_is_named(here: Path, made: Outcome, monkeypatch:
     assert "Not all could be removed:" in done.err
     assert "Traceback" not in done.err
     assert set(stays) <= remaining(here)
+
+
+def test_a_result_that_names_its_models_alone_keeps_them(here: Path, made: Outcome) -> None:
+    """As runs of before did, which did not yet list all that they use."""
+    path = next((here / "outputs" / "runs").glob("*/result.json"))
+    result = json.loads(path.read_text())
+    models = {result[role]["artifact"] for role in ("teacher", "student", "baseline")}
+    path.write_text(
+        json.dumps({role: {"artifact": result[role]["artifact"]} for role in ("teacher", "student", "baseline")})
+    )
+    found = listed(here)
+    assert all(found[name]["users"] for name in models)
+    assert inside("clean", "yes=true", cwd=here).status == 0
+    assert models <= listed(here).keys()
