@@ -18,11 +18,11 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from kd_cli.augment import Affine, Augment, ResizedCrop, Shift
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import whole
-from kd_cli.mixing import CutMix, Mix, Mixup
-from kd_cli.views import show
+from kd_cli.data.augment import Affine, Augment, ResizedCrop, Shift
+from kd_cli.data.mixing import CutMix, Mix, Mixup
+from kd_cli.data.resident import Resident
+from kd_cli.data.splits import whole
+from kd_cli.data.views import show
 
 BATCH, BATCHES, SIDE = 128, 8, 32
 CPU = torch.device("cpu")

@@ -17,17 +17,17 @@ import torch
 from table import Table, hardware
 from torch import nn
 
-from kd_cli.artifacts import Store
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import whole
-from kd_cli.flops import work_of
-from kd_cli.memory_format import LAYOUTS, chosen_memory_format
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Split
+from kd_cli.data.splits import whole
+from kd_cli.measure.flops import work_of
+from kd_cli.measure.prediction import EVALUATION_BATCH, predictions
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
-from kd_cli.prediction import EVALUATION_BATCH, predictions
-from kd_cli.soft_targets import Storage, write_targets
-from kd_cli.types import Split
+from kd_cli.store.artifacts import Store
+from kd_cli.targets.soft_targets import Storage, write_targets
+from kd_cli.train.memory_format import LAYOUTS, chosen_memory_format
 
 CPU = torch.device("cpu")
 

@@ -17,15 +17,16 @@ import torch
 from table import Table, hardware, own_memory
 from torch import Tensor
 
-from kd_cli.artifacts import Store
-from kd_cli.batches import Batches
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import whole
-from kd_cli.engine import Recipe, fit
+from kd_cli.data.resident import Resident
+from kd_cli.data.splits import whole
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.schedules import constant
-from kd_cli.soft_targets import SoftTargets, Storage, write_targets
+from kd_cli.store.artifacts import Store
+from kd_cli.targets.soft_targets import SoftTargets, Storage, write_targets
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import fit
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.schedules import constant
 
 CPU, BATCH, STEPS, SHAPE = torch.device("cpu"), 128, 200, (1, 4, 4)
 

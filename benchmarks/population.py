@@ -16,17 +16,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kd_cli.batches import Batches
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Split
+from kd_cli.data.splits import whole
 from kd_cli.datasets.digits import digits
 from kd_cli.datasets.mnist import mnist
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import whole
-from kd_cli.engine import Recipe, fit
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.population import Member, capacity, fit_population
-from kd_cli.schedules import cosine
-from kd_cli.types import Split
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import fit
+from kd_cli.train.population import Member, capacity, fit_population
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.schedules import cosine
 
 CPU = torch.device("cpu")
 SWEEPS = {

@@ -16,14 +16,15 @@ from table import Table, hardware
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd_cli.batches import Batches
+from kd_cli.data.samples import Split
 from kd_cli.datasets.digits import digits
-from kd_cli.engine import Recipe, fit
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.progress import task
-from kd_cli.schedules import cosine
-from kd_cli.types import Split
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import fit
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.schedules import cosine
 
 CPU, BATCH, TEMPERATURE = torch.device("cpu"), 64, 4.0
 SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)

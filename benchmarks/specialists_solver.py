@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from kd_cli.solver import combine
+from kd_cli.teachers.specialists.solver import combine
 
 
 def main() -> None:

@@ -22,12 +22,12 @@ import torch
 from table import own_memory
 from torch import Tensor
 
-from kd_cli.artifacts import Store, read_artifact
-from kd_cli.datasets.resident import Resident
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Batch, Split
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.soft_targets import SoftTargets, Storage, write_targets
-from kd_cli.types import Batch, Split
+from kd_cli.store.artifacts import Store, read_artifact
+from kd_cli.targets.soft_targets import SoftTargets, Storage, write_targets
 
 BATCH, BLOCK = 128, 4096
 CPU = torch.device("cpu")

@@ -28,16 +28,17 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 from torchvision.models.resnet import BasicBlock
 
-from kd_cli.batches import Batches
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import whole
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Split
+from kd_cli.data.splits import whole
 from kd_cli.device import SMALL_STEP, float32_kernels, native_bf16
-from kd_cli.engine import Recipe, fit
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.schedules import constant
-from kd_cli.types import Split
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import fit
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.schedules import constant
 
 BATCH, SHAPE, CLASSES, MEAN, STD = 128, (1, 28, 28), 10, [0.1307], [0.3081]
 CPU, COUNT = torch.device("cpu"), 25_600

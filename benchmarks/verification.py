@@ -15,7 +15,7 @@ from pathlib import Path
 
 from table import Table, hardware
 
-from kd_cli.artifacts import open_artifact
+from kd_cli.store.artifacts import open_artifact
 
 EPOCHS = {"teacher": 120, "student": 40, "baseline": 40}
 

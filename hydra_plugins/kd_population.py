@@ -11,9 +11,9 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kd_cli.build import own_code
+from kd_cli.cli.job import Sweep
 from kd_cli.errors import ConfigError, must
-from kd_cli.stages import own_code
-from kd_cli.stages.job import Sweep
 
 OPTIMIZER = tuple(f"student.train.optimizer.{key}" for key in ("lr", "weight_decay", "momentum"))
 MAY_DIFFER = ("temperature", "soft_weight", "hard_weight", "seed", "teacher.seed", *OPTIMIZER)
@@ -34,7 +34,7 @@ class PopulationLauncher(BasicLauncher):
         configs = [_task_config(loader.load_sweep_config(self.config, list(words))) for words in job_overrides]
         _refuse_unlike(configs)
         own_code.admit_named(True, configs)
-        from kd_cli.stages.population import refuse  # imports torch
+        from kd_cli.steps.population import refuse  # imports torch
 
         refuse(configs)
         Sweep.population = configs

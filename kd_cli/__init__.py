@@ -6,12 +6,12 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 if TYPE_CHECKING:
-    from kd_cli.stages.stored import load
+    from kd_cli.store.models import load
 
 
 def __getattr__(name: str) -> Any:  # torch is imported by those who load a model, not by `kd --help`
     if name == "load":
-        from kd_cli.stages.stored import load
+        from kd_cli.store.models import load
 
         return load
     raise AttributeError(f"module 'kd_cli' has no attribute {name!r}")

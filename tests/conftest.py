@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Dataset, Split
 from kd_cli.datasets.digits import digits as load_digits
-from kd_cli.datasets.resident import Resident
-from kd_cli.engine import Recipe
-from kd_cli.schedules import constant
-from kd_cli.types import Dataset, Split
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.schedules import constant
 
 CPU = torch.device("cpu")
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from running import Outcome, inside
 
-from kd_cli import schema
-from kd_cli.cli import CONFIGS
+from kd_cli.cli import schema
+from kd_cli.cli.choices import CONFIGS
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.datasets.mnist import mnist
 from kd_cli.errors import KdError

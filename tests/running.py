@@ -49,7 +49,7 @@ def kd(*words: str, cwd: Path, **variables: str) -> Outcome:
 
 def inside(*words: str, cwd: Path) -> Outcome:
     """Runs the same command line in this process."""
-    from kd_cli.cli import run
+    from kd_cli.cli.main import run
 
     out, err = io.StringIO(), io.StringIO()
     with (
@@ -89,7 +89,7 @@ def files_below(folder: Path) -> list[str]:
 
 def seal(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes a manifest that agrees with itself, as whoever made the folder can."""
-    from kd_cli.digests import sealed
+    from kd_cli.files.digests import sealed
 
     (folder / "manifest.json").write_text(sealed({key: value for key, value in manifest.items() if key != "digest"}))
 

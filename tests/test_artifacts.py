@@ -19,10 +19,11 @@ from running import harm, seal
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from kd_cli import artifacts, plain_file
-from kd_cli.artifacts import REBUILD, Artifact, Store, open_artifact, read_artifact, whole
-from kd_cli.digests import digest_of, id_of
 from kd_cli.errors import ArtifactError, ConfigError
+from kd_cli.files import plain_file
+from kd_cli.files.digests import digest_of, id_of
+from kd_cli.store import artifacts
+from kd_cli.store.artifacts import REBUILD, Artifact, Store, open_artifact, read_artifact, whole
 
 IDENTITY = {"stage": "teacher", "seed": 0}
 FILES = ("config.yaml", "history.jsonl", "model.safetensors")
@@ -112,7 +113,7 @@ def test_a_second_writer_waits_says_for_whom_and_takes_what_the_first_has_made(s
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from kd_cli.artifacts import Store
+from kd_cli.store.artifacts import Store
 
 def fill(folder):
     for name in sys.argv[2:]:

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
+from kd_cli.data.augment import Affine, ResizedCrop, Shift, uniform
+from kd_cli.data.views import show
 from kd_cli.errors import ConfigError
-from kd_cli.views import show
 
 WORD = (1 << 64) - 1
 AUGMENTS = [

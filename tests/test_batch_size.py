@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kd_cli.batch_size import fastest_batch, out_of_memory
+from kd_cli.targets.batch_size import fastest_batch, out_of_memory
 
 MANY = 10**7
 

@@ -10,15 +10,15 @@ import torch
 from running import Outcome, inside
 from torch import Tensor, nn
 
-from kd_cli.batch_statistics import describe, settle
-from kd_cli.batches import Batches
-from kd_cli.datasets.splits import with_labels
-from kd_cli.engine import fit
+from kd_cli.data.samples import Split
+from kd_cli.data.splits import with_labels
 from kd_cli.errors import ConfigError
+from kd_cli.measure.prediction import predict
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.prediction import predict
-from kd_cli.types import Split
+from kd_cli.train.batch_statistics import describe, settle
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import fit
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ from scipy.optimize import root
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from kd_cli.bias_correction import TOLERANCE, best_shift, output_bias, prior_shift
 from kd_cli.errors import TrainingError
+from kd_cli.measure.bias_correction import TOLERANCE, best_shift, output_bias, prior_shift
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet

@@ -18,18 +18,20 @@ from running import KD, Outcome, environment, inside
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd_cli import checkpoint as module
-from kd_cli import engine
-from kd_cli.augment import Shift
-from kd_cli.batches import Batches
-from kd_cli.checkpoint import FILE, HISTORY, Checkpoint, State, _read
-from kd_cli.engine import Recipe, fit
-from kd_cli.meter import Meter
+from kd_cli.data.augment import Shift
+from kd_cli.data.samples import Split
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.schedules import cosine, one_cycle
-from kd_cli.types import Split
+from kd_cli.store.history import HISTORY
+from kd_cli.train import checkpoint as module
+from kd_cli.train import fit as engine
+from kd_cli.train.batches import Batches
+from kd_cli.train.checkpoint import FILE, Checkpoint, State, _read
+from kd_cli.train.fit import fit
+from kd_cli.train.meter import Meter
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.schedules import cosine, one_cycle
 
 CPU = torch.device("cpu")
 EPOCHS = 6
@@ -469,7 +471,7 @@ def test_a_checkpoint_of_another_seed_is_not_gone_on_from(tmp_path: Path) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "kd_cli.checkpoint.Checkpoint.note", lambda self, record: stop(record) if record["epoch"] == 3 else 0
+            "kd_cli.train.checkpoint.Checkpoint.note", lambda self, record: stop(record) if record["epoch"] == 3 else 0
         )
         assert inside(*words, "teacher.seed=0", cwd=tmp_path).status == 1
     shutil.copytree(partial[0], partial[1])

@@ -12,7 +12,7 @@ import pytest
 from running import KD, TINY, environment, files_below, inside, kd
 
 import kd_cli
-from kd_cli.cli import CONFIGS
+from kd_cli.cli.choices import CONFIGS
 
 COMMANDS = ("clean", "distill", "dump-targets", "evaluate", "list", "predict", "summarize", "sweep", "train-teacher")
 LISTED = ", ".join(COMMANDS)
@@ -169,7 +169,7 @@ def test_what_needs_no_model_does_not_import_torch(words: tuple[str, ...], line:
     code = textwrap.dedent(
         f"""
         import sys
-        from kd_cli.cli import run
+        from kd_cli.cli.main import run
         run({list(words)!r})
         print("heavy:", *sorted({{"torch", "torchvision", "sklearn", "numpy", "scipy"}} & set(sys.modules)))
         """
@@ -186,7 +186,7 @@ def test_what_needs_no_model_does_not_import_torch(words: tuple[str, ...], line:
 
 
 def test_help_does_not_even_import_hydra(tmp_path: Path) -> None:
-    code = "import sys; from kd_cli.cli import run; run(['--help']); print('hydra' in sys.modules)"
+    code = "import sys; from kd_cli.cli.main import run; run(['--help']); print('hydra' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
 

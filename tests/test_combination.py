@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from kd_cli.combination import Combination
+from kd_cli.teachers.combination import Combination
 
 WEIGHTS = (0.5, 0.2, 0.3)
 LOGITS = np.random.default_rng(0).normal(scale=6, size=(3, 17, 7))

@@ -14,18 +14,21 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from kd_cli import schema
-from kd_cli.cli import CONFIGS, commands
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import whole
-from kd_cli.engine import Recipe
-from kd_cli.models.specialists import Specialist
-from kd_cli.stages import job  # registers the schemas and resolvers
-from kd_cli.stages.compose import instantiate
+from kd_cli.build.objects import instantiate
+from kd_cli.cli import (
+    job,  # registers the schemas and resolvers
+    schema,
+)
+from kd_cli.cli.choices import CONFIGS
+from kd_cli.cli.main import commands
+from kd_cli.data.resident import Resident
+from kd_cli.data.splits import whole
+from kd_cli.data.views import show
 from kd_cli.teachers.source import Source
-from kd_cli.teachers.specialists import Specialists
+from kd_cli.teachers.specialists.network import Specialist
+from kd_cli.teachers.specialists.source import Specialists
 from kd_cli.teachers.trained import Trained
-from kd_cli.views import show
+from kd_cli.train.recipe import Recipe
 
 # What a recipe is for, by the first line of its YAML: the shape of the images and a data set that exists.
 SHAPES = {
@@ -262,9 +265,15 @@ def test_what_the_shipped_defaults_are_trained_by() -> None:
         composed("distill", "dataset=mnist", "teacher=mlp_1200", "student=mlp_800"), resolve=True
     )
     assert isinstance(cfg, dict)
-    cosine = {"_target_": "kd_cli.schedules.cosine", "_partial_": True, "warmup": 0.05}
+    cosine = {"_target_": "kd_cli.train.schedules.cosine", "_partial_": True, "warmup": 0.05}
     sgd = {"_target_": "torch.optim.SGD", "_partial_": True, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
-    recipe = {"_target_": "kd_cli.engine.Recipe", "precision": "auto", "select": "last", "max_norm": None, "clip": None}
+    recipe = {
+        "_target_": "kd_cli.train.recipe.Recipe",
+        "precision": "auto",
+        "select": "last",
+        "max_norm": None,
+        "clip": None,
+    }
     recipe |= {"accumulate": 1, "patience": None, "class_weights": None, "batch_statistics": "auto", "start_from": None}
     recipe["memory_format"] = "auto"
     mlp = {"_target_": "kd_cli.models.mlp.mlp", "_partial_": True, "input_dropout": 0.0}

@@ -20,18 +20,18 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate
 
+from kd_cli.data import resident
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import UNLABELLED, Split
+from kd_cli.data.splits import carve, fraction_of, stratified, whole, with_labels, without_classes
 from kd_cli.datasets import digits as digits_module
 from kd_cli.datasets import image_folder as folder_module
-from kd_cli.datasets import resident
 from kd_cli.datasets.cifar import CIFAR10_CLASSES, cifar10, cifar100
 from kd_cli.datasets.confusable import confusable
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.datasets.mnist import FASHION, FILES, MNIST_SHA256, _check_origin, fashion_mnist, mnist, read_idx
 from kd_cli.datasets.noise import noise
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import carve, fraction_of, stratified, whole, with_labels, without_classes
 from kd_cli.errors import ConfigError, DataError
-from kd_cli.types import UNLABELLED, Split
 
 ORIGINAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image, TiffImagePlugin
 
-from kd_cli.decoding import LARGEST_FILE, LARGEST_IMAGE, Unusable, decode, read
+from kd_cli.data.decoding import LARGEST_FILE, LARGEST_IMAGE, Unusable, decode, read
 
 RAMP = np.arange(64, dtype=np.int64).reshape(8, 8)  # 0 … 63
 
@@ -312,9 +312,7 @@ def test_postscript_called_png_starts_no_interpreter(tmp_path):
     gs.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     gs.chmod(0o755)
     (tmp_path / "x.png").write_bytes(file_of(Image.new("RGB", (8, 8)), "EPS"))
-    code = (
-        f"from kd_cli.decoding import *\ntry: decode(read(r'{tmp_path / 'x.png'}'), (8, 8), 1)\nexcept Unusable: pass"
-    )
+    code = f"from kd_cli.data.decoding import *\ntry: decode(read(r'{tmp_path / 'x.png'}'), (8, 8), 1)\nexcept Unusable: pass"
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PATH": path})
     assert not (tmp_path / "started").exists()
@@ -366,7 +364,7 @@ def test_too_many_open_files_is_no_fault_of_the_file(tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     code = (
         "import os, resource\n"
-        "from kd_cli.decoding import read\n"
+        "from kd_cli.data.decoding import read\n"
         "from kd_cli.errors import DataError\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
         "held = []\n"

@@ -18,14 +18,14 @@ import torch
 from running import KD, TINY, Outcome, environment, inside
 from torch import Tensor, nn
 
-from kd_cli import soft_targets
-from kd_cli.augment import Shift
-from kd_cli.digests import sealed
+from kd_cli.data.augment import Shift
+from kd_cli.files.digests import sealed
+from kd_cli.measure.prediction import predictions
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
-from kd_cli.prediction import predictions
-from kd_cli.stages import dump_targets
+from kd_cli.steps import targets as dump_targets
+from kd_cli.targets import soft_targets
 
 CPU = torch.device("cpu")
 VIEWS = ("augment@transfer.augment=jitter", TINY[0])

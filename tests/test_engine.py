@@ -7,20 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli import device
-from kd_cli.augment import Shift
-from kd_cli.batches import Batches, derive
-from kd_cli.datasets.resident import Resident
+from kd_cli.data.augment import Shift
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import UNLABELLED, Batch, Split
 from kd_cli.device import find_device
-from kd_cli.engine import Recipe, constrain, fit
 from kd_cli.errors import ConfigError, TrainingError
-from kd_cli.meter import Meter
+from kd_cli.measure.prediction import predict, predictions
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.prediction import predict, predictions
-from kd_cli.schedules import constant, multi_step
-from kd_cli.types import UNLABELLED, Batch, Split
+from kd_cli.train.batches import Batches, derive
+from kd_cli.train.fit import fit
+from kd_cli.train.meter import Meter
+from kd_cli.train.recipe import Recipe, constrain
+from kd_cli.train.schedules import constant, multi_step
 
 CPU = torch.device("cpu")
 

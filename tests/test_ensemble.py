@@ -12,11 +12,11 @@ import torch
 from running import Outcome, files_below, inside, seal
 from safetensors.torch import load_file
 
-from kd_cli import spelling
-from kd_cli.combination import Combination
+from kd_cli.cli import spelling
 from kd_cli.datasets.digits import digits
 from kd_cli.models.mlp import mlp
-from kd_cli.stages.stored import load
+from kd_cli.store.models import load
+from kd_cli.teachers.combination import Combination
 from kd_cli.teachers.ensemble import Members
 
 SHORT = ("student.train.epochs=1", "baseline=false")

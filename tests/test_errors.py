@@ -15,9 +15,9 @@ from PIL import Image
 from running import TINY, files_below, inside, kd
 from safetensors.torch import load_file, save_file
 
-from kd_cli.artifacts import REBUILD
-from kd_cli.cli import CONFIGS
-from kd_cli.datasets import splits
+from kd_cli.cli.choices import CONFIGS
+from kd_cli.data import splits
+from kd_cli.store.artifacts import REBUILD
 
 
 def choices(group: str) -> str:

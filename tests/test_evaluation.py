@@ -4,10 +4,10 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
-from kd_cli import evaluation, metrics
-from kd_cli.evaluation import evaluate, latency_ms
+from kd_cli.measure import evaluation, metrics
+from kd_cli.measure.evaluation import evaluate, latency_ms
+from kd_cli.measure.prediction import predict
 from kd_cli.models.resnet import resnet
-from kd_cli.prediction import predict
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")

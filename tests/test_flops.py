@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from kd_cli.flops import Convolution, work_of, work_on
+from kd_cli.measure.flops import Convolution, work_of, work_on
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
@@ -150,7 +150,7 @@ def test_the_convolutions_are_named_in_order():
 
 def test_counting_does_not_import_the_compiler():
     code = (
-        "import sys, torch; from kd_cli.flops import work_of\n"
+        "import sys, torch; from kd_cli.measure.flops import work_of\n"
         "work_of(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), (1, 8, 8))\n"
         "sys.exit(any(name in sys.modules for name in ('torch._dynamo', 'triton', 'sympy')))"
     )

@@ -125,7 +125,7 @@ def test_a_job_of_a_sweep_says_the_same(tmp_path: Path) -> None:
 
 
 def test_an_error_that_a_worker_hands_on_as_text_is_told_by_its_last_line() -> None:
-    from kd_cli.foreign import told
+    from kd_cli.cli.foreign import told
 
     text = "Caught FileNotFoundError in DataLoader worker process 0.\nOriginal Traceback:\n  x"
     try:

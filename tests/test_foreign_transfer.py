@@ -11,15 +11,15 @@ from PIL import Image
 from running import TINY, inside
 from safetensors.torch import load_file
 
-from kd_cli.cli import CONFIGS
+from kd_cli.build.objects import instantiate
+from kd_cli.cli import job  # noqa: F401  registers the schemas
+from kd_cli.cli.choices import CONFIGS
+from kd_cli.data.samples import Dataset, Split
 from kd_cli.datasets.digits import digits
 from kd_cli.datasets.mnist import mnist
 from kd_cli.datasets.noise import noise
 from kd_cli.errors import ConfigError
-from kd_cli.stages import job  # noqa: F401  registers the schemas
-from kd_cli.stages.compose import instantiate
-from kd_cli.stages.transfer import TransferSet, transfer_set
-from kd_cli.types import Dataset, Split
+from kd_cli.steps.transfer import TransferSet, transfer_set
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 NOISE = ("dataset@transfer.dataset=noise", "transfer.dataset.height=8", "transfer.dataset.width=8")

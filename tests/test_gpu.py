@@ -3,19 +3,19 @@ import torch
 from torch import nn
 
 from kd_cli import device
-from kd_cli.artifacts import Store, read_artifact
-from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
-from kd_cli.batches import Batches
+from kd_cli.data.augment import Affine, ResizedCrop, Shift, uniform
+from kd_cli.data.mixing import CutMix, Mixup
+from kd_cli.data.views import show
 from kd_cli.device import find_device
-from kd_cli.engine import fit
-from kd_cli.evaluation import latency_ms
-from kd_cli.flops import work_on
-from kd_cli.mixing import CutMix, Mixup
+from kd_cli.measure.evaluation import latency_ms
+from kd_cli.measure.flops import work_on
+from kd_cli.measure.prediction import predict, predictions
 from kd_cli.models.cnn import cnn
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.prediction import predict, predictions
-from kd_cli.soft_targets import SoftTargets, Storage, write_targets
-from kd_cli.views import show
+from kd_cli.store.artifacts import Store, read_artifact
+from kd_cli.targets.soft_targets import SoftTargets, Storage, write_targets
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import fit
 
 pytestmark = [
     pytest.mark.gpu,

@@ -23,13 +23,13 @@ from running import TINY, Outcome, inside, seal
 from safetensors.torch import load_file, save, save_file
 
 import kd_cli
-from kd_cli.artifacts import REBUILD, open_artifact
 from kd_cli.errors import ArtifactError
 from kd_cli.models.pretrained import torchvision
-from kd_cli.models.specialists import Specialist
-from kd_cli.soft_targets import SoftTargets
-from kd_cli.stages.stored import stored_node
+from kd_cli.store.artifacts import REBUILD, open_artifact
+from kd_cli.store.models import stored_node
+from kd_cli.targets.soft_targets import SoftTargets
 from kd_cli.teachers.checkpoint import read_state_dict
+from kd_cli.teachers.specialists.network import Specialist
 
 CPU = torch.device("cpu")
 WATCHED = {
@@ -148,7 +148,7 @@ TARGETS = [
     "kd_cli.models.pretrained.first_line",
     "kd_cli.datasets.mnist.mnist",
     "kd_cli.datasets.cifar.cifar10",
-    "kd_cli.stages.stored.load",
+    "kd_cli.store.models.load",
     "torchvision.models.get_model",
     "torchvision.models.get_weight",
     "torchvision.models.list_models",
@@ -590,7 +590,7 @@ def test_a_network_within_another_fetches_nothing(depth: int, fetch: dict[str, b
     network = torchvision(10, (1, 8, 8), name="squeezenet1_1", weights="DEFAULT", fetch=False)
     for _ in range(depth):
         inner = network
-        model = {"_target_": "kd_cli.models.specialists.Specialist", "network": {**model, "_partial_": True}}
+        model = {"_target_": "kd_cli.teachers.specialists.network.Specialist", "network": {**model, "_partial_": True}}
         network = Specialist(10, (1, 8, 8), lambda inner=inner, **_: inner)
     put(student, "model.safetensors", save(network.state_dict()))
     configure(student, model=model)
@@ -608,7 +608,7 @@ def test_a_network_within_another_fetches_nothing(depth: int, fetch: dict[str, b
 @pytest.mark.parametrize("trusted", [[], ["torchvision"]], ids=["", "trusted"])
 def test_a_builder_of_torchvision_within_another_network_is_refused_with_weights(key, name, trusted, student) -> None:
     builder = {"_target_": f"torchvision.models.{name}", "_partial_": True, key: "DEFAULT"}
-    specialist = "kd_cli.models.specialists.Specialist"
+    specialist = "kd_cli.teachers.specialists.network.Specialist"
     configure(student, model={"_target_": specialist, "network": {"_target_": specialist, "network": builder}})
     with pytest.raises(ArtifactError, match=r"with weights to download: a stored model has its own\.$"):
         kd_cli.load(student, trusted)

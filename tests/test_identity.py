@@ -8,15 +8,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kd_cli.augment import Shift
-from kd_cli.cli import CONFIGS
-from kd_cli.digests import digest_of
-from kd_cli.stages import job  # noqa: F401  registers the schemas and resolvers
-from kd_cli.stages.compose import identity_of, instantiate
-from kd_cli.stages.dump_targets import targets_identity
-from kd_cli.stages.student import student_identity
-from kd_cli.stages.train_teacher import teacher_identity
-from kd_cli.stages.transfer import storage, transfer_set
+from kd_cli.build.identity import identity_of
+from kd_cli.build.objects import instantiate
+from kd_cli.cli import job  # noqa: F401  registers the schemas and resolvers
+from kd_cli.cli.choices import CONFIGS
+from kd_cli.data.augment import Shift
+from kd_cli.files.digests import digest_of
+from kd_cli.steps.student import student_identity
+from kd_cli.steps.targets import targets_identity
+from kd_cli.steps.teacher import teacher_identity
+from kd_cli.steps.transfer import storage, transfer_set
 
 BASE = (
     "augment@transfer.augment=jitter",
@@ -44,14 +45,14 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "teacher.model.dropout": (0.4, TAUGHT),
     "teacher.model.mean": ([0.1], TAUGHT),
     "teacher.model.std": ([0.9], TAUGHT),
-    "teacher.train._target_": ("kd_cli.engine.Recipe", NOTHING),
+    "teacher.train._target_": ("kd_cli.train.recipe.Recipe", NOTHING),
     "teacher.train.optimizer._target_": ("torch.optim.AdamW", TAUGHT),
     "teacher.train.optimizer._partial_": (True, NOTHING),
     "teacher.train.optimizer.lr": (0.2, TAUGHT),
     "teacher.train.optimizer.momentum": (0.8, TAUGHT),
     "teacher.train.optimizer.nesterov": (True, TAUGHT),
     "teacher.train.optimizer.weight_decay": (0.1, TAUGHT),
-    "teacher.train.scheduler._target_": ("kd_cli.schedules.constant", TAUGHT),
+    "teacher.train.scheduler._target_": ("kd_cli.train.schedules.constant", TAUGHT),
     "teacher.train.scheduler._partial_": (True, NOTHING),
     "teacher.train.scheduler.warmup": (0.1, TAUGHT),
     "teacher.train.epochs": (41, TAUGHT),
@@ -93,14 +94,14 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "student.model.input_dropout": (0.1, STUDENTS),
     "student.model.mean": ([0.1], STUDENTS),
     "student.model.std": ([0.9], STUDENTS),
-    "student.train._target_": ("kd_cli.engine.Recipe", NOTHING),
+    "student.train._target_": ("kd_cli.train.recipe.Recipe", NOTHING),
     "student.train.optimizer._target_": ("torch.optim.AdamW", STUDENTS),
     "student.train.optimizer._partial_": (True, NOTHING),
     "student.train.optimizer.lr": (0.2, STUDENTS),
     "student.train.optimizer.momentum": (0.8, STUDENTS),
     "student.train.optimizer.nesterov": (True, STUDENTS),
     "student.train.optimizer.weight_decay": (0.1, STUDENTS),
-    "student.train.scheduler._target_": ("kd_cli.schedules.constant", STUDENTS),
+    "student.train.scheduler._target_": ("kd_cli.train.schedules.constant", STUDENTS),
     "student.train.scheduler._partial_": (True, NOTHING),
     "student.train.scheduler.warmup": (0.1, STUDENTS),
     "student.train.epochs": (101, STUDENTS),

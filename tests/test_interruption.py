@@ -17,10 +17,10 @@ from PIL import Image
 from running import KD, environment, inside
 from safetensors.torch import load_file
 
-from kd_cli.checkpoint import FILE
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.interruption import SIGNALS, Hold
-from kd_cli.stages import training
+from kd_cli.steps import trained_model as training
+from kd_cli.train.checkpoint import FILE
 
 LONG = ("teacher.train.epochs=2", "baseline=false", "device=cpu")
 
@@ -178,7 +178,7 @@ def test_a_trained_student_that_is_being_written_is_stored_before_the_signal_is_
 
     {
         "weights": lambda: first(training, "save_model"),
-        "digests": lambda: first(sys.modules["kd_cli.artifacts"], "digests_of"),
+        "digests": lambda: first(sys.modules["kd_cli.store.artifacts"], "digests_of"),
         "name": lambda: first(Path, "rename"),
     }[where]()
     done = inside("distill", *LONG, "student.train.epochs=2", cwd=tmp_path)
@@ -259,7 +259,7 @@ def test_a_population_that_is_interrupted_goes_on_to_the_same_bits(
     (tmp_path / "whole").mkdir()
     assert inside(*words, cwd=tmp_path / "whole").status == 0
     struck = []
-    from kd_cli.stages import population
+    from kd_cli.steps import population
 
     real = population.fit_population
 

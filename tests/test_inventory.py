@@ -14,8 +14,9 @@ import pytest
 from filelock import FileLock
 from running import KD, TINY, Outcome, environment, files_below, inside, seal
 
-from kd_cli import inventory
-from kd_cli.stages import clean, job
+from kd_cli.cli import job
+from kd_cli.commands import clean
+from kd_cli.store import inventory
 
 
 @pytest.fixture(scope="module")
@@ -347,14 +348,14 @@ import json, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from running import TINY, inside
-from kd_cli import artifacts
+from kd_cli.store import artifacts
 make = artifacts._make
 def made_and_cleaned(*asked):
     artifact = make(*asked)
     entries = inventory(Path("outputs"))
     print(artifact.folder.name, [entry.name for entry in entries.unused()], file=sys.__stdout__)
     return artifact
-from kd_cli.inventory import inventory
+from kd_cli.store.inventory import inventory
 artifacts._make = made_and_cleaned
 assert inside({command!r}, *TINY[:{1 if command == "train-teacher" else 2}], cwd=Path.cwd()).status == 0
 """

@@ -11,11 +11,11 @@ from running import TINY, inside, kd
 from torch import nn
 
 from kd_cli.datasets.digits import digits
-from kd_cli.flops import work_of
-from kd_cli.memory_format import chosen_memory_format
+from kd_cli.measure.flops import work_of
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
+from kd_cli.train.memory_format import chosen_memory_format
 
 GREY, COLOUR = (1, 8, 8), (3, 32, 32)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
-from kd_cli import gap, metrics
+from kd_cli.measure import gap, metrics
 
 
 @pytest.fixture

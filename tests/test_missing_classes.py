@@ -12,9 +12,10 @@ import torch
 from running import TINY, Outcome, inside
 from safetensors.torch import load_file
 
-from kd_cli import load, report
+from kd_cli import load
 from kd_cli.datasets.digits import digits
-from kd_cli.prediction import predict
+from kd_cli.measure.prediction import predict
+from kd_cli.report import run as report
 
 MISSING = (*TINY, "transfer.omit_classes=[3]")
 CPU = torch.device("cpu")

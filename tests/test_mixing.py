@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from test_augment import draw
 
-from kd_cli.augment import Affine, ResizedCrop, Shift, uniform
-from kd_cli.batches import Batches
-from kd_cli.datasets.resident import Resident
+from kd_cli.data.augment import Affine, ResizedCrop, Shift, uniform
+from kd_cli.data.mixing import CutMix, Mix, Mixup
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import UNLABELLED, Batch, Split
+from kd_cli.data.views import show
 from kd_cli.errors import ConfigError
-from kd_cli.mixing import CutMix, Mix, Mixup
+from kd_cli.measure.prediction import predict
 from kd_cli.objectives.cross_entropy import CrossEntropy, hard_loss
-from kd_cli.prediction import predict
-from kd_cli.types import UNLABELLED, Batch, Split
-from kd_cli.views import show
+from kd_cli.train.batches import Batches
 
 CPU = torch.device("cpu")
 MIXES = [Mixup(), CutMix(), Mixup(0.3, Shift(2, flip=True)), CutMix(2.0, ResizedCrop()), Mixup(1.0, Affine(20))]

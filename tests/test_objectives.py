@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from kd_cli.data.samples import Batch
 from kd_cli.errors import ConfigError
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hard_teacher import HardTeacher
 from kd_cli.objectives.hinton import Hinton, soft_loss
 from kd_cli.objectives.logit_matching import LogitMatching, matching_loss
-from kd_cli.types import Batch
 
 N, CLASSES = 12, 5
 

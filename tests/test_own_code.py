@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from running import TINY, inside, kd
 
+from kd_cli.build.own_code import admit, digest_of_source
 from kd_cli.errors import ConfigError
-from kd_cli.stages.own_code import admit, digest_of_source
 
 TRAP = "import pathlib\npathlib.Path({folder!r}, 'ran-' + __name__).touch()\n"
 FLAT = """

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 import kd_cli
-from kd_cli.artifacts import Store
-from kd_cli.augment import Shift
-from kd_cli.batches import Batches
-from kd_cli.engine import fit
+from kd_cli.data.augment import Shift
+from kd_cli.measure.prediction import predict, predictions
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.prediction import predict, predictions
-from kd_cli.soft_targets import SoftTargets, Storage, write_targets
+from kd_cli.store.artifacts import Store
+from kd_cli.targets.soft_targets import SoftTargets, Storage, write_targets
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import fit
 
 CPU = torch.device("cpu")
 SOURCES = sorted(Path(kd_cli.__file__).parent.rglob("*.py"))

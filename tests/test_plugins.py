@@ -28,7 +28,7 @@ model:
   _partial_: true
   width: 8
 train:
-  _target_: kd_cli.engine.Recipe
+  _target_: kd_cli.train.recipe.Recipe
   epochs: 2
   batch_size: 64
 """
@@ -49,8 +49,8 @@ class Mse:
 DATASET = '''
 import torch
 
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import assemble, whole
+from kd_cli.data.resident import Resident
+from kd_cli.data.splits import assemble, whole
 
 
 def stripes(count=64, validation=0, seed=0):
@@ -248,7 +248,7 @@ def test_a_teacher_of_another_family_than_its_recipe_is_said(
 def test_a_data_set_that_is_none_is_refused(tmp_path: Path, target: str, more: str, hint: str) -> None:
     (tmp_path / "my_configs" / "dataset").mkdir(parents=True)
     (tmp_path / "my_configs" / "dataset" / "none.yaml").write_text(f"_target_: {target}\n{more}")
-    expected = f"must be a mapping whose _target_ gives a kd_cli.types.Dataset, got {target!r}. {hint}\n"
+    expected = f"must be a mapping whose _target_ gives a kd_cli.data.samples.Dataset, got {target!r}. {hint}\n"
     for word, key in (("dataset=none", "dataset"), ("transfer.dataset=none", "transfer.dataset")):
         done = inside("distill", "--config-dir", "my_configs", word, *TINY, cwd=tmp_path)
         assert (done.status, done.out, done.err) == (1, "", f"{key} {expected}")
@@ -265,8 +265,8 @@ def test_evaluate_refuses_a_data_set_that_is_none(tmp_path: Path) -> None:
 NO_IMAGES = """
 import torch
 
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import assemble, whole
+from kd_cli.data.resident import Resident
+from kd_cli.data.splits import assemble, whole
 
 
 class Own:

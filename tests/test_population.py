@@ -12,19 +12,20 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd_cli import device
-from kd_cli.augment import Shift
-from kd_cli.batches import Batches
-from kd_cli.datasets.splits import with_labels
-from kd_cli.engine import Recipe, fit, predict
+from kd_cli.data.augment import Shift
+from kd_cli.data.samples import Split
+from kd_cli.data.splits import with_labels
 from kd_cli.errors import ConfigError
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.plateau import Plateau
-from kd_cli.population import Member, capacity, fit_population
-from kd_cli.schedules import constant, cosine, one_cycle
-from kd_cli.types import Split
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import fit, predict
+from kd_cli.train.plateau import Plateau
+from kd_cli.train.population import Member, capacity, fit_population
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.schedules import constant, cosine, one_cycle
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 0, 2)

@@ -11,15 +11,15 @@ import torch
 from running import Outcome, inside
 from torch import Tensor, nn
 
-from kd_cli.augment import Shift
-from kd_cli.batches import Batches
-from kd_cli.engine import Recipe
+from kd_cli.data.augment import Shift
+from kd_cli.data.samples import Split
 from kd_cli.errors import ConfigError
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.probe import probe
-from kd_cli.schedules import constant
-from kd_cli.types import Split
+from kd_cli.train.batches import Batches
+from kd_cli.train.probe import probe
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.schedules import constant
 
 CPU = torch.device("cpu")
 OBJECTIVE = Hinton(4.0, 0.9, 0.1)

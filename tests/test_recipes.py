@@ -12,23 +12,25 @@ from running import TINY, Outcome, inside
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd_cli.accumulation import parts_of
-from kd_cli.augment import Shift
-from kd_cli.batches import Batches
-from kd_cli.checkpoint import HISTORY, Checkpoint
-from kd_cli.class_weights import class_weights
-from kd_cli.datasets.splits import with_labels
+from kd_cli.data.augment import Shift
+from kd_cli.data.mixing import Mixup
+from kd_cli.data.samples import UNLABELLED, Batch, Split
+from kd_cli.data.splits import with_labels
 from kd_cli.device import find_device
-from kd_cli.engine import Recipe, fit
 from kd_cli.errors import ConfigError
-from kd_cli.mixing import Mixup
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy, hard_loss
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.patience import exhausted
-from kd_cli.plateau import Plateau
-from kd_cli.schedules import constant, cosine
-from kd_cli.types import UNLABELLED, Batch, Split
+from kd_cli.store.history import HISTORY
+from kd_cli.train.accumulation import parts_of
+from kd_cli.train.batches import Batches
+from kd_cli.train.checkpoint import Checkpoint
+from kd_cli.train.class_weights import class_weights
+from kd_cli.train.fit import fit
+from kd_cli.train.patience import exhausted
+from kd_cli.train.plateau import Plateau
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.schedules import constant, cosine
 
 CPU = torch.device("cpu")
 

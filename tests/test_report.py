@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from kd_cli import report
-from kd_cli.stages.sweep import summarize
+from kd_cli.report import run as report
+from kd_cli.report.sweep import summarize
 
 
 def model(errors: int, params: float = 1000, one: float = 1.0, many: float = 10.0, **more: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from running import TINY, Outcome, inside
 
-from kd_cli import run_folder
+from kd_cli.store import run_folder
 
 FIXED = ("baseline=false", "hydra.run.dir=outputs/runs/mine")
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.optim import SGD, Optimizer
 
-from kd_cli import schedules
 from kd_cli.errors import ConfigError
+from kd_cli.train import schedules
 
 LR, EPOCHS, STEPS = 0.4, 5, 4
 TOTAL = EPOCHS * STEPS

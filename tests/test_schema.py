@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from kd_cli import schema
-from kd_cli.cli import CONFIGS
+from kd_cli.cli import (
+    job,  # noqa: F401  registers the schemas
+    schema,
+)
+from kd_cli.cli.choices import CONFIGS
+from kd_cli.cli.spelling import is_override, sorted_out
 from kd_cli.errors import ConfigError
-from kd_cli.spelling import is_override, sorted_out
-from kd_cli.stages import job  # noqa: F401  registers the schemas
 
 
 @pytest.fixture(autouse=True)

@@ -305,7 +305,12 @@ def test_a_folder_that_was_removed(tmp_path: Path) -> None:
 
 
 def test_a_system_that_knows_no_sigusr1(tmp_path: Path) -> None:
-    lines = ("import signal, sys", "del signal.SIGUSR1", "import kd_cli.checkpoint", "from kd_cli.cli import main")
+    lines = (
+        "import signal, sys",
+        "del signal.SIGUSR1",
+        "import kd_cli.train.checkpoint",
+        "from kd_cli.cli.main import main",
+    )
     line = "; ".join([*lines, "sys.argv = ['kd', '--help']", "main()"])
     done = subprocess.run([sys.executable, "-c", line], env=environment(), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

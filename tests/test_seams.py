@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from running import TINY, inside
 
-from kd_cli.inventory import inventory
+from kd_cli.store.inventory import inventory
 
 FEW = (*TINY, "baseline=false")
 

@@ -14,12 +14,12 @@ from running import environment
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kd_cli import soft_targets
-from kd_cli.artifacts import Store
-from kd_cli.batches import Batches
+from kd_cli.data.samples import Split
 from kd_cli.errors import ArtifactError, ConfigError
-from kd_cli.soft_targets import SoftTargets, Storage, check_room, write_targets
-from kd_cli.types import Split
+from kd_cli.store.artifacts import Store
+from kd_cli.targets import soft_targets
+from kd_cli.targets.soft_targets import SoftTargets, Storage, check_room, write_targets
+from kd_cli.train.batches import Batches
 
 CPU = torch.device("cpu")
 
@@ -126,7 +126,7 @@ def test_stored_logits_give_the_soft_targets_of_every_temperature(dump, named, t
 
 
 def test_ids_beyond_2048_are_exact_for_samples_and_classes(dump):
-    from kd_cli.datasets.resident import Resident
+    from kd_cli.data.resident import Resident
 
     count, classes = 5, 3001
     index = torch.tensor([2049, 32769, 65537, 16_777_217, 2**40 + 1])
@@ -166,7 +166,7 @@ def test_other_samples_than_those_dumped_are_refused(dump, named, change):
 
 def test_reading_takes_no_memory_of_the_process(dump):
     """In a process whose data may grow by far less than the file holds."""
-    from kd_cli.datasets.resident import Resident
+    from kd_cli.data.resident import Resident
 
     count, classes = 100_000, 500  # 100 MB
     index = torch.arange(count)
@@ -185,8 +185,8 @@ READS = """
 import resource, sys
 from pathlib import Path
 import torch
-from kd_cli.artifacts import read_artifact
-from kd_cli.soft_targets import SoftTargets
+from kd_cli.store.artifacts import read_artifact
+from kd_cli.targets.soft_targets import SoftTargets
 
 def status(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
@@ -336,7 +336,7 @@ def test_the_check_of_the_join_holds_for_the_largest_logits_too(dump_few, named,
 
 
 def test_stored_bytes_are_those_of_the_logits_and_at_most_a_hundredth_more(dump):
-    from kd_cli.datasets.resident import Resident
+    from kd_cli.data.resident import Resident
 
     samples, classes, views = 300, 1000, 2
     index = torch.arange(samples)

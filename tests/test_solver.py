@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from kd_cli import solver
-from kd_cli.solver import combine
+from kd_cli.teachers.specialists import solver
+from kd_cli.teachers.specialists.solver import combine
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -12,17 +12,17 @@ from running import inside
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kd_cli.clustering import confusable_sets
-from kd_cli.covering import conditional, covering
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Split
+from kd_cli.data.splits import whole
 from kd_cli.datasets.confusable import confusable
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import whole
-from kd_cli.half_own import HalfOwn, relabelled
 from kd_cli.models.mlp import mlp
-from kd_cli.models.specialists import Specialist, Specialists
-from kd_cli.solver import combine
-from kd_cli.stages import train_teacher
-from kd_cli.types import Split
+from kd_cli.steps import teacher as train_teacher
+from kd_cli.teachers.specialists.clustering import confusable_sets
+from kd_cli.teachers.specialists.covering import conditional, covering
+from kd_cli.teachers.specialists.half_own import HalfOwn, relabelled
+from kd_cli.teachers.specialists.network import Specialist, Specialists
+from kd_cli.teachers.specialists.solver import combine
 
 CPU = torch.device("cpu")
 SHAPE = (1, 2, 2)

@@ -14,11 +14,11 @@ from PIL import Image
 from running import TINY, Outcome, inside, seal
 from safetensors.torch import load_file, save, save_file
 
-from kd_cli.artifacts import REBUILD
-from kd_cli.cli import CONFIGS
+from kd_cli.cli.choices import CONFIGS
 from kd_cli.datasets.digits import digits
 from kd_cli.device import native_bf16
-from kd_cli.stages import train_teacher
+from kd_cli.steps import teacher as train_teacher
+from kd_cli.store.artifacts import REBUILD
 
 STAGES = ("teacher", "soft_targets", "student", "baseline")
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from kd_cli.stepping import bare_step, keep_compiler_out
+from kd_cli.train.stepping import bare_step, keep_compiler_out
 
 OPTIMIZERS = [
     (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
@@ -123,11 +123,12 @@ import sys
 from functools import partial
 import torch
 from kd_cli.datasets.digits import digits
-from kd_cli.batches import Batches
-from kd_cli.engine import Recipe, fit
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import fit
+from kd_cli.train.recipe import Recipe
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.schedules import cosine
+from kd_cli.train.schedules import cosine
 
 data = digits()
 recipe = Recipe(1, 256, partial(torch.optim.SGD, lr=0.1), partial(cosine, warmup=0.1), clip=1.0)

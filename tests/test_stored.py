@@ -17,12 +17,12 @@ from running import TINY, Outcome, inside, seal
 from safetensors.torch import load, load_file, save_file
 
 import kd_cli
-from kd_cli import prediction
 from kd_cli.datasets.digits import digits
 from kd_cli.errors import ArtifactError
-from kd_cli.evaluation import latency_ms
-from kd_cli.prediction import evaluation_batch, predict
-from kd_cli.tensor_header import LARGEST, header_of
+from kd_cli.measure import prediction
+from kd_cli.measure.evaluation import latency_ms
+from kd_cli.measure.prediction import evaluation_batch, predict
+from kd_cli.store.tensor_header import LARGEST, header_of
 
 CPU = torch.device("cpu")
 
@@ -102,10 +102,10 @@ def rewrite(folder: Path, name: str, content: bytes) -> None:
 FORBIDDEN = [
     "os.system",
     "os.mkdir",
-    "kd_cli.cli.os.mkdir",
+    "kd_cli.cli.main.os.mkdir",
     "kd_cli.models.os.mkdir",
-    "kd_cli.artifacts.os.mkdir",
-    "kd_cli.stages.stored.load",
+    "kd_cli.store.artifacts.os.mkdir",
+    "kd_cli.store.models.load",
     "kd_cli.models.pretrained.did_you_mean",
     "torch.load",
     "torch.hub.load",

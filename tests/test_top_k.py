@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd_cli.top_k import compress, rebuild
+from kd_cli.targets.top_k import compress, rebuild
 
 TEMPERATURES = [0.5, 1.0, 4.0, 20.0]
 CLASSES = 50

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from running import TINY, files_below, inside, kd
 
-from kd_cli.cli import CONFIGS
+from kd_cli.cli.choices import CONFIGS
+from kd_cli.cli.spelling import spelt
+from kd_cli.cli.typed import first
 from kd_cli.screen import quoted
-from kd_cli.spelling import spelt
-from kd_cli.typed import first
 
 # What is typed, and the line that is given in answer.
 LINES = [

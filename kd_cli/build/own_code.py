@@ -23,8 +23,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kd_cli.digests import digest_of
 from kd_cli.errors import ConfigError
+from kd_cli.files.digests import digest_of
 
 OURS = ("kd_cli", "hydra_plugins", "torch", "torchvision")  # versioned by kd and by torch: no digest of their sources
 PACKAGES = {"site-packages", "dist-packages"}

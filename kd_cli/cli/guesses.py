@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from omegaconf import ListConfig
 
-from kd_cli import schema
-from kd_cli.choices import CONFIGS, choices
-from kd_cli.spelling import is_override, sorted_out
-from kd_cli.typed import Words
+from kd_cli.cli import schema
+from kd_cli.cli.choices import CONFIGS, choices
+from kd_cli.cli.spelling import is_override, sorted_out
+from kd_cli.cli.typed import Words
 
 OTHER_NAMES = {
     "temperature": "t temp tau", "epochs": "e epoch n_epochs num_epochs", "lr": "learning_rate", "weight_decay": "wd",

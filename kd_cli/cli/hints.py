@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
-from kd_cli.choices import choices
-from kd_cli.guesses import candidates, groups_of, items, keys_of
-from kd_cli.typed import Words
+from kd_cli.cli.choices import choices
+from kd_cli.cli.guesses import candidates, groups_of, items, keys_of
+from kd_cli.cli.typed import Words
 
 MOST = 8  # guesses that are tried for one word
 PLACEHOLDERS = {

@@ -21,15 +21,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import kd_cli
-from kd_cli import interruption, rules, run_folder, schema
-from kd_cli.artifacts import read_artifact
-from kd_cli.digests import id_of
+from kd_cli import interruption
+from kd_cli.build import own_code
+from kd_cli.cli import rules, schema
+from kd_cli.cli.foreign import told
 from kd_cli.errors import ArtifactError, KdError, first_line
-from kd_cli.foreign import told
-from kd_cli.locks import alone, forget
+from kd_cli.files.digests import id_of
+from kd_cli.files.locks import alone, forget
+from kd_cli.runs.sweep_name import EXECUTION, sweep_name
 from kd_cli.screen import answer_path, say
-from kd_cli.stages import own_code
-from kd_cli.stages.sweep_name import EXECUTION, sweep_name
+from kd_cli.store import run_folder
+from kd_cli.store.artifacts import read_artifact
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
 FIXED = "KD_SWEEP_FIXED"  # environment: the overrides that all jobs of the sweep have in common, for the workers too
@@ -56,7 +58,7 @@ def task(cfg: DictConfig) -> None:
             own_code.admit_named(name not in ANSWERS, [cfg])
             if in_sweep and _is_done(cfg, folder):
                 return
-            importlib.import_module(f"kd_cli.stages.{'distill' if name == 'sweep' else name}").main(cfg)
+            importlib.import_module(f"kd_cli.commands.{'distill' if name == 'sweep' else name}").main(cfg)
     except BaseException as error:
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # kd's own are told where it writes
             foreign = told(error, _modules(cfg))
@@ -135,15 +137,15 @@ def _digest(cfg: DictConfig) -> str | None:
     """What determines the job but for the data's content: its config, equal for `temperature=4` and `temperature=4.0`,
     the sources of other people's `_target_`, and the versions of kd and its stages. None where that cannot be told.
     """
-    from kd_cli.stages import bias_correction, dump_targets, student, train_specialists, train_teacher  # import torch
-    from kd_cli.stages.compose import identity_of
+    from kd_cli.build.identity import identity_of
+    from kd_cli.steps import bias_correction, specialists, student, targets, teacher  # import torch
 
     try:
         values: Any = OmegaConf.to_container(cfg, resolve=True)
         known = identity_of({key: value for key, value in values.items() if key not in EXECUTION})
     except (OmegaConfBaseException, KdError):
         return None
-    stages = (train_teacher, train_specialists, dump_targets, student, bias_correction)
+    stages = (teacher, specialists, targets, student, bias_correction)
     return id_of({"kd": kd_cli.__version__, "stages": [stage.VERSION for stage in stages], **known})
 
 
@@ -182,9 +184,9 @@ def _stands(cfg: DictConfig, job: Path) -> bool:
     """Whether a job's data, its teacher and all that it made are what they were; also where nobody can tell, for it
     could not be run anew either.
     """
-    from kd_cli.stages.recipes import starts  # import torch
-    from kd_cli.stages.run import dataset_of, shared
-    from kd_cli.stages.train_teacher import given, standing
+    from kd_cli.runs.run import dataset_of, shared
+    from kd_cli.steps.recipes import starts  # import torch
+    from kd_cli.steps.teacher import given, standing
 
     with suppress(KdError, KeyError, TypeError, AttributeError):
         then = run_folder.read(job) or {}

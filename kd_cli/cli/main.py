@@ -12,10 +12,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from kd_cli import __version__, interruption
-from kd_cli.choices import CONFIGS
+from kd_cli.cli.choices import CONFIGS
+from kd_cli.cli.spelling import placed, sorted_out, spelt
 from kd_cli.errors import KdError, did_you_mean
 from kd_cli.screen import answer, answer_path, prepare, quoting, say
-from kd_cli.spelling import placed, sorted_out, spelt
 
 HYDRAS_VALUE_ERRORS = ("Config group override", "Only one of --run", "The --resolve flag")
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
@@ -91,9 +91,9 @@ def usage() -> str:
 
 def _command_first(words: list[str]) -> str:
     """The line for a command line whose command stands elsewhere, or is left out."""
-    from kd_cli.hints import suggestion
-    from kd_cli.stages import job  # noqa: F401  registers the schemas
-    from kd_cli.typed import Words
+    from kd_cli.cli import job  # noqa: F401  registers the schemas
+    from kd_cli.cli.hints import suggestion
+    from kd_cli.cli.typed import Words
 
     name = next((word for word in words if word in commands()), "distill")
     rest = [word for word in words if word != name]
@@ -111,9 +111,9 @@ def _hydra(name: str, words: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from kd_cli.messages import translate
-    from kd_cli.refusals import refused
-    from kd_cli.stages import job
+    from kd_cli.cli import job
+    from kd_cli.cli.messages import translate
+    from kd_cli.cli.refusals import refused
 
     job.Outcome.error, job.Sweep.folder = None, None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
@@ -167,8 +167,8 @@ def _hydra(name: str, words: list[str]) -> int:
 
 def _of_disk(error: OSError) -> str:
     """What to tell of an error outside a job: Hydra makes a run's folder itself."""
-    from kd_cli.disk import refusal
     from kd_cli.errors import reason
+    from kd_cli.files.disk import refusal
 
     modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)}
     if any(name == "hydra.core.utils" or "_launcher" in name or "_sweeper" in name for name in modules):
@@ -177,8 +177,8 @@ def _of_disk(error: OSError) -> str:
 
 
 def _close_sweep(folder: Path, status: int) -> int:
-    from kd_cli.run_folder import forget
-    from kd_cli.stages.sweep import summarize
+    from kd_cli.report.sweep import summarize
+    from kd_cli.store.run_folder import forget
 
     if not any(folder.glob("*/result.json")):  # refused before the first job
         forget(folder, folder.parent.parent)

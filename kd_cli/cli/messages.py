@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
-from kd_cli import schema
-from kd_cli.choices import choices
+from kd_cli.cli import schema
+from kd_cli.cli.choices import choices
+from kd_cli.cli.guesses import WEIGHTS
+from kd_cli.cli.hints import mended, named, suggestion
+from kd_cli.cli.job import ANSWERS
+from kd_cli.cli.schema import QUOTE
+from kd_cli.cli.spelling import spelt
+from kd_cli.cli.typed import Words, first, swept
 from kd_cli.errors import did_you_mean, must
-from kd_cli.guesses import WEIGHTS
-from kd_cli.hints import mended, named, suggestion
-from kd_cli.schema import QUOTE
-from kd_cli.spelling import spelt
-from kd_cli.stages.job import ANSWERS
-from kd_cli.typed import Words, first, swept
 
 KINDS = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
 

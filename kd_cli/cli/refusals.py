@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from omegaconf.errors import MissingMandatoryValue
 
-from kd_cli import rules, schema
-from kd_cli.choices import choices
+from kd_cli.cli import rules, schema
+from kd_cli.cli.choices import choices
+from kd_cli.cli.guesses import WEIGHTS
+from kd_cli.cli.hints import named, suggestion
+from kd_cli.cli.job import ANSWERS
+from kd_cli.cli.spelling import CHOSEN, is_override, sorted_out, spelt, value_of
+from kd_cli.cli.typed import Words, first, matches, swept, unreadable
 from kd_cli.errors import KdError, must
-from kd_cli.guesses import WEIGHTS
-from kd_cli.hints import named, suggestion
-from kd_cli.spelling import CHOSEN, is_override, sorted_out, spelt, value_of
-from kd_cli.stages.job import ANSWERS
-from kd_cli.typed import Words, first, matches, swept, unreadable
 
 SHOWN = ("job", "hydra", "all")
 

@@ -11,8 +11,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_cli import resolvers, rules
-from kd_cli.choices import choices
+from kd_cli.cli import resolvers, rules
+from kd_cli.cli.choices import choices
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 from kd_cli.screen import override
 
@@ -230,7 +230,7 @@ def check(command: str, cfg: DictConfig) -> None:
             rules.whole(f"{top}.seed", node.seed, 0, QUOTE)
     for path, group in _mappings(values):
         node = OmegaConf.select(cfg, path)
-        if group == "train" and node.get("_target_") == "kd_cli.engine.Recipe":
+        if group == "train" and node.get("_target_") == "kd_cli.train.recipe.Recipe":
             rules.recipe(path, node)
 
 

@@ -13,10 +13,10 @@ from hydra.core.override_parser.types import Glob, Override, QuotedString, Sweep
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_cli import schema
-from kd_cli.choices import CONFIGS
+from kd_cli.cli import schema
+from kd_cli.cli.choices import CONFIGS
+from kd_cli.cli.spelling import config_dirs, placed, sorted_out, spelt
 from kd_cli.errors import KdError
-from kd_cli.spelling import config_dirs, placed, sorted_out, spelt
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from kd_cli.artifacts import Store
+from kd_cli.commands.list import show, size
 from kd_cli.errors import ArtifactError, first_line
-from kd_cli.inventory import Entry, Inventory, inventory, settled
 from kd_cli.screen import override, say, shown
-from kd_cli.stages.list import show, size
+from kd_cli.store.artifacts import Store
+from kd_cli.store.inventory import Entry, Inventory, inventory, settled
 
 
 def main(cfg: DictConfig) -> None:

@@ -4,21 +4,21 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from kd_cli.build.objects import owner
 from kd_cli.errors import must
-from kd_cli.evaluation import Evaluation
-from kd_cli.gap import gap_recovered
+from kd_cli.measure.evaluation import Evaluation
+from kd_cli.measure.gap import gap_recovered
 from kd_cli.progress import log
-from kd_cli.report import ROLES
-from kd_cli.stages.bias_correction import check_correction, obtain_corrected
-from kd_cli.stages.compose import owner
-from kd_cli.stages.dump_targets import obtain_targets, room
-from kd_cli.stages.population import peers_of, train_together
-from kd_cli.stages.recipes import check_recipes
-from kd_cli.stages.run import Run
-from kd_cli.stages.student import Builder, begins_as, obtain_student, train_accuracy
-from kd_cli.stages.train_specialists import specialists_figures
-from kd_cli.stages.train_teacher import obtain, of_members, prepare
-from kd_cli.stages.transfer import transfer_set
+from kd_cli.report.run import ROLES
+from kd_cli.runs.run import Run
+from kd_cli.steps.bias_correction import check_correction, obtain_corrected
+from kd_cli.steps.population import peers_of, train_together
+from kd_cli.steps.recipes import check_recipes
+from kd_cli.steps.specialists import specialists_figures
+from kd_cli.steps.student import Builder, begins_as, obtain_student, train_accuracy
+from kd_cli.steps.targets import obtain_targets, room
+from kd_cli.steps.teacher import obtain, of_members, prepare
+from kd_cli.steps.transfer import transfer_set
 
 
 def main(cfg: DictConfig) -> None:

@@ -9,15 +9,16 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from kd_cli import run_folder
-from kd_cli.artifacts import read_artifact
+from kd_cli.build.objects import build_dataset
+from kd_cli.build.trust import DATASETS, check_stored
 from kd_cli.device import find_device
 from kd_cli.errors import ArtifactError, DataError, must
-from kd_cli.evaluation import evaluate
-from kd_cli.report import print_figures
+from kd_cli.measure.evaluation import evaluate
+from kd_cli.report.run import print_figures
 from kd_cli.screen import answer, override, say, write_csv
-from kd_cli.stages.compose import DATASETS, build_dataset, check_stored
-from kd_cli.stages.stored import Loaded, load
+from kd_cli.store import run_folder
+from kd_cli.store.artifacts import read_artifact
+from kd_cli.store.models import Loaded, load
 
 
 def main(cfg: DictConfig) -> dict[str, Any]:

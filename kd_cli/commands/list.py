@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kd_cli.inventory import KINDS, Entry, inventory
 from kd_cli.screen import answer, write_csv
+from kd_cli.store.inventory import KINDS, Entry, inventory
 from kd_cli.table import Sheet, surface
 
 COLUMNS = ("artifact", "state", "title", "bytes", "created", "users")

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from kd_cli.decoding import EXTENSIONS, Unusable, decode, read
+from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read
+from kd_cli.data.folder import Listing, files_below
 from kd_cli.device import find_device
 from kd_cli.errors import DataError, reading
-from kd_cli.folder import Listing, files_below
-from kd_cli.prediction import evaluation_batch
+from kd_cli.measure.prediction import evaluation_batch
 from kd_cli.screen import answer, shown, write_csv
-from kd_cli.stages.stored import load
+from kd_cli.store.models import load
 
 
 def main(cfg: DictConfig) -> list[dict[str, Any]]:

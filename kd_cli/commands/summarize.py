@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from kd_cli.errors import ArtifactError, must
-from kd_cli.stages.sweep import jobs_of, summarize
+from kd_cli.report.sweep import jobs_of, summarize
 from kd_cli.table import surface
 
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd_cli.decoding import EXTENSIONS
+from kd_cli.data.decoding import EXTENSIONS
 from kd_cli.errors import DataError, reason
 
 # Beside hidden names. Synology's thumbnails, macOS' halves of a zip, Windows' caches and bin.

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from kd_cli.augment import Augment, is_number, uniform
+from kd_cli.data.augment import Augment, is_number, uniform
 from kd_cli.errors import must
 
 QUANTILES = 4096

@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kd_cli.data.samples import no_images
 from kd_cli.device import fits
-from kd_cli.types import no_images
 
 log = logging.getLogger("kd")
 

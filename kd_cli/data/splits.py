@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd_cli.data.samples import UNLABELLED, Dataset, Images, Split
 from kd_cli.errors import DataError, must
-from kd_cli.types import UNLABELLED, Dataset, Images, Split
 
 LARGEST_IMAGE = 1 << 22  # numbers: an evaluation's batch of 256 then takes a gigabyte
 MOST_SAMPLES = 1 << 24  # of a file or of what is made up: their labels and numbers then take a quarter of one

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kd_cli.augment import Augment
+from kd_cli.data.augment import Augment
+from kd_cli.data.mixing import Mix
+from kd_cli.data.samples import Split, no_images
 from kd_cli.errors import must
-from kd_cli.mixing import Mix
-from kd_cli.types import Split, no_images
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import assemble, whole
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Dataset, Split
+from kd_cli.data.splits import assemble, whole
 from kd_cli.errors import DataError, first_line, reading
-from kd_cli.types import Dataset, Split
 
 CIFAR10_CLASSES: tuple[str, ...] = (
     "airplane",

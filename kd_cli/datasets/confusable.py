@@ -8,10 +8,10 @@ narrow for all of them confuses the classes of a group, and one of the same size
 import torch
 from torch import Tensor
 
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import assemble, whole
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Dataset, Split
+from kd_cli.data.splits import assemble, whole
 from kd_cli.errors import must
-from kd_cli.types import Dataset, Split
 
 SIDE = 12  # pixels
 GROUP, CLASS, NOISE = 14.0, 4.0, 20.0  # standard deviations of what a pixel owes to group, class and chance, of 255

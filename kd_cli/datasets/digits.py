@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import assemble, carve, stratified, whole
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Dataset
+from kd_cli.data.splits import assemble, carve, stratified, whole
 from kd_cli.errors import DataError, must
-from kd_cli.types import Dataset
 
 TEST_IMAGES = 599  # a third, fixed for good: changing it changes every figure ever reported
 LARGEST_SIZE = 256

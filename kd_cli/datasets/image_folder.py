@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import LARGEST_IMAGE, assemble, same_form
-from kd_cli.decoding import EXTENSIONS, VERSION, Unusable, decode, read
+from kd_cli.data.decoding import EXTENSIONS, VERSION, Unusable, decode, read
+from kd_cli.data.folder import files_below, is_hidden
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import UNLABELLED, Dataset, Split
+from kd_cli.data.splits import LARGEST_IMAGE, assemble, same_form
 from kd_cli.errors import DataError, must, reading
-from kd_cli.folder import files_below, is_hidden
 from kd_cli.screen import as_utf8, shown
-from kd_cli.types import UNLABELLED, Dataset, Split
 
 KEPT = 1 << 30  # bytes of pixels that stay in memory: 7,000 images of 224 × 224 in colour
 AHEAD = 2  # batches

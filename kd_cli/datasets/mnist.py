@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import LARGEST_IMAGE, MOST_SAMPLES, assemble, whole
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import Dataset
+from kd_cli.data.splits import LARGEST_IMAGE, MOST_SAMPLES, assemble, whole
 from kd_cli.errors import DataError, first_line, reading
-from kd_cli.types import Dataset
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 # SHA-256 of the original, unpacked MNIST files: a changed pixel is as bad as a cut-off file, and harder to see.

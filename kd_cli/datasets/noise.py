@@ -2,10 +2,10 @@
 
 import torch
 
-from kd_cli.datasets.resident import Resident
-from kd_cli.datasets.splits import LARGEST_IMAGE, MOST_SAMPLES, fingerprint, whole
+from kd_cli.data.resident import Resident
+from kd_cli.data.samples import UNLABELLED, Dataset
+from kd_cli.data.splits import LARGEST_IMAGE, MOST_SAMPLES, fingerprint, whole
 from kd_cli.errors import must
-from kd_cli.types import UNLABELLED, Dataset
 
 LARGEST = 1 << 31  # bytes
 DRAWN = 1 << 28  # numbers at a time

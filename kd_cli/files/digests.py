@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from kd_cli import plain_file
+from kd_cli.files import plain_file
 from kd_cli.progress import task
 
 LARGEST = 1 << 24  # bytes of a sealed file: a hundred times the manifest of 1,000 views

@@ -4,8 +4,8 @@ import os
 import stat
 from pathlib import Path
 
-from kd_cli.disk import refusal
 from kd_cli.errors import ArtifactError, ConfigError, reason
+from kd_cli.files.disk import refusal
 
 ASIDE = "rebuild=true moves it aside."
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd_cli import metrics
+from kd_cli.data.samples import Split
 from kd_cli.device import threads_for
-from kd_cli.flops import work_on
-from kd_cli.prediction import predict
-from kd_cli.types import Split
+from kd_cli.measure import metrics
+from kd_cli.measure.flops import work_on
+from kd_cli.measure.prediction import predict
 
 LATENCY_BATCHES = (1, 256)
 LATENCY_SECONDS = 0.1  # for each batch size, at least MIN_REPEATS runs

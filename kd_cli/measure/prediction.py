@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd_cli.augment import Augment
-from kd_cli.mixing import Mix
-from kd_cli.types import Split
-from kd_cli.views import show
+from kd_cli.data.augment import Augment
+from kd_cli.data.mixing import Mix
+from kd_cli.data.samples import Split
+from kd_cli.data.views import show
 
 EVALUATION_BATCH = 256
 LARGEST_BATCH = 1 << 26  # numbers of a batch's images: 256 of them up to 295 × 295 in colour

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_cli.data.samples import UNLABELLED, Batch
 from kd_cli.errors import must
-from kd_cli.types import UNLABELLED, Batch
 
 
 def hard_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_cli.data.samples import Batch
 from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
-from kd_cli.types import Batch
 
 
 class HardTeacher:

@@ -5,9 +5,9 @@ import math
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_cli.data.samples import Batch
 from kd_cli.errors import must
 from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
-from kd_cli.types import Batch
 
 
 def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

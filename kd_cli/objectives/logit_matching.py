@@ -7,8 +7,8 @@ logits it tends to (z − v) / (N · C), each row's mean taken off: the gradient
 
 from torch import Tensor
 
+from kd_cli.data.samples import Batch
 from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
-from kd_cli.types import Batch
 
 
 def matching_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:

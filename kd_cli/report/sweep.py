@@ -12,12 +12,13 @@ from typing import Any
 
 from rich.console import Console
 
-from kd_cli import plain_file, run_folder
 from kd_cli.errors import ArtifactError
-from kd_cli.gap import gap_interval, gap_recovered
+from kd_cli.files import plain_file
+from kd_cli.measure.gap import gap_interval, gap_recovered
 from kd_cli.progress import console
-from kd_cli.report import ROLES, show_sweep
+from kd_cli.report.run import ROLES, show_sweep
 from kd_cli.screen import write_csv
+from kd_cli.store import run_folder
 
 FIGURES = ("errors", "accuracy", "train_accuracy", "nll", "ece", "agreement", "artifact", "selected_on")
 WORDS = ("artifact", "selected_on")

@@ -17,21 +17,22 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 import kd_cli
-from kd_cli import run_folder
-from kd_cli.artifacts import Artifact, Store
+from kd_cli.build import own_code
+from kd_cli.build.family import strangers
+from kd_cli.build.identity import plain
+from kd_cli.build.objects import build_dataset
+from kd_cli.cli.job import Sweep, asked
+from kd_cli.data.samples import Dataset
 from kd_cli.device import device_name, find_device, instructions, take_turns
 from kd_cli.errors import ConfigError, must
-from kd_cli.evaluation import Evaluation, evaluate
-from kd_cli.inventory import KINDS, note_use, settled
-from kd_cli.report import show
+from kd_cli.measure.evaluation import Evaluation, evaluate
+from kd_cli.report.run import show
 from kd_cli.screen import as_utf8, override
-from kd_cli.stages import own_code
-from kd_cli.stages.compose import build_dataset, plain
-from kd_cli.stages.family import strangers
-from kd_cli.stages.job import Sweep, asked
-from kd_cli.stages.recipes import starts
-from kd_cli.stages.stored import precision_of
-from kd_cli.types import Dataset
+from kd_cli.steps.recipes import starts
+from kd_cli.store import run_folder
+from kd_cli.store.artifacts import Artifact, Store
+from kd_cli.store.inventory import KINDS, note_use, settled
+from kd_cli.store.models import precision_of
 
 Value = TypeVar("Value")
 log = logging.getLogger("kd")

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from kd_cli.bias_correction import best_shift, output_bias, prior_shift
-from kd_cli.datasets.splits import fingerprint
+from kd_cli.data.splits import fingerprint
 from kd_cli.errors import must
-from kd_cli.prediction import predict
+from kd_cli.measure.bias_correction import best_shift, output_bias, prior_shift
+from kd_cli.measure.prediction import predict
 from kd_cli.progress import log
-from kd_cli.stages.run import Run
-from kd_cli.stages.stored import use_of
-from kd_cli.stages.student import Plan
-from kd_cli.stages.training import write_model
+from kd_cli.runs.run import Run
+from kd_cli.steps.student import Plan
+from kd_cli.steps.trained_model import write_model
+from kd_cli.store.models import use_of
 
 VERSION = 1  # raised whenever kd finds another bias for the same student
 SPLIT = {"prior": "train", "oracle": "test"}  # what a rule looks at

@@ -9,22 +9,23 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kd_cli import schema
-from kd_cli.checkpoint import FILE, HISTORY, Checkpoint, read_history
-from kd_cli.digests import digest_of, id_of
-from kd_cli.disk import only, written
+from kd_cli.build.objects import instantiate, owner
+from kd_cli.cli import schema
+from kd_cli.cli.job import Sweep
+from kd_cli.data.mixing import Mix
 from kd_cli.errors import KdError, must
-from kd_cli.mixing import Mix
-from kd_cli.population import ALONE, Member, capacity, check, fit_population
+from kd_cli.files.digests import digest_of, id_of
+from kd_cli.files.disk import only, written
 from kd_cli.progress import log, task
-from kd_cli.stages.compose import instantiate, owner
-from kd_cli.stages.job import Sweep
-from kd_cli.stages.recipes import check_recipes
-from kd_cli.stages.run import Run, dataset_of
-from kd_cli.stages.stored import not_numbers, use_of
-from kd_cli.stages.student import Builder, Plan
-from kd_cli.stages.training import kept, write_model
-from kd_cli.stages.transfer import TransferSet
+from kd_cli.runs.run import Run, dataset_of
+from kd_cli.steps.recipes import check_recipes
+from kd_cli.steps.student import Builder, Plan
+from kd_cli.steps.trained_model import kept, write_model
+from kd_cli.steps.transfer import TransferSet
+from kd_cli.store.history import HISTORY, read_history
+from kd_cli.store.models import not_numbers, use_of
+from kd_cli.train.checkpoint import FILE, Checkpoint
+from kd_cli.train.population import ALONE, Member, capacity, check, fit_population
 
 LAUNCHER = "population"
 

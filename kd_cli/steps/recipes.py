@@ -8,12 +8,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from kd_cli import run_folder, schema
-from kd_cli.artifacts import Artifact, open_artifact, read_artifact
-from kd_cli.engine import Recipe
+from kd_cli.build.identity import identity_of
+from kd_cli.build.objects import instantiate, owner
+from kd_cli.cli import schema
 from kd_cli.errors import ArtifactError, ConfigError, KdError, must
-from kd_cli.stages.compose import identity_of, instantiate, owner
-from kd_cli.stages.stored import load_weights
+from kd_cli.store import run_folder
+from kd_cli.store.artifacts import Artifact, open_artifact, read_artifact
+from kd_cli.store.models import load_weights
+from kd_cli.train.recipe import Recipe
 
 DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 

@@ -10,28 +10,29 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from kd_cli import metrics
-from kd_cli.batches import Batches, derive
-from kd_cli.clustering import confusable_sets
-from kd_cli.covering import conditional, covering
-from kd_cli.datasets.splits import fingerprint
+from kd_cli.build.identity import identity_of, plain
+from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.data.samples import Dataset
+from kd_cli.data.splits import fingerprint
 from kd_cli.errors import DataError, must
-from kd_cli.half_own import HalfOwn, relabelled
-from kd_cli.models.specialists import Specialist, Specialists
+from kd_cli.measure import metrics
+from kd_cli.measure.prediction import predict
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.prediction import predict
-from kd_cli.probe import probe
 from kd_cli.progress import log
-from kd_cli.stages.compose import build_network, identity_of, instantiate, owner, plain
-from kd_cli.stages.recipes import recipe_identity
-from kd_cli.stages.run import Run
-from kd_cli.stages.stored import stored_node, use_of
-from kd_cli.stages.training import train_and_store
+from kd_cli.runs.run import Run
+from kd_cli.steps.recipes import recipe_identity
+from kd_cli.steps.trained_model import train_and_store
+from kd_cli.store.models import stored_node, use_of
 from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.checkpoint import Checkpoint
-from kd_cli.teachers.specialists import Specialists as Asked
+from kd_cli.teachers.specialists.clustering import confusable_sets
+from kd_cli.teachers.specialists.covering import conditional, covering
+from kd_cli.teachers.specialists.half_own import HalfOwn, relabelled
+from kd_cli.teachers.specialists.network import Specialist, Specialists
+from kd_cli.teachers.specialists.source import Specialists as Asked
 from kd_cli.teachers.trained import Trained
-from kd_cli.types import Dataset
+from kd_cli.train.batches import Batches, derive
+from kd_cli.train.probe import probe
 
 VERSION = 2  # raised whenever kd trains other specialists from the same config, or combines them otherwise
 DUSTBIN = "dustbin"
@@ -146,7 +147,7 @@ def _node(run: Run, source: Asked) -> dict[str, Any]:
         hint = "Its specialists have its network, with other outputs. To choose one, write teacher.generalist=mlp_1200."
         raise must("teacher.generalist", "one whose network kd can build", type(generalist).__name__, hint)
     return {
-        "_target_": "kd_cli.models.specialists.Specialist",
+        "_target_": "kd_cli.teachers.specialists.network.Specialist",
         "_partial_": True,
         "network": {**network, "_partial_": True},
     }

@@ -9,22 +9,24 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from kd_cli.artifacts import read_artifact
-from kd_cli.batches import Batches, Targets, derive
-from kd_cli.class_weights import class_weights
-from kd_cli.datasets.splits import fingerprint
-from kd_cli.digests import as_read
-from kd_cli.engine import Objective, Recipe
+from kd_cli.build.identity import identity_of
+from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.data.samples import Dataset, Split
+from kd_cli.data.splits import fingerprint
 from kd_cli.errors import ArtifactError, must
+from kd_cli.files.digests import as_read
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.probe import probe
-from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
-from kd_cli.stages.recipes import recipe_identity, start
-from kd_cli.stages.run import Run, shared
-from kd_cli.stages.stored import history_of, use_of
-from kd_cli.stages.training import train_and_store
-from kd_cli.stages.transfer import TransferSet
-from kd_cli.types import Dataset, Split
+from kd_cli.runs.run import Run, shared
+from kd_cli.steps.recipes import recipe_identity, start
+from kd_cli.steps.trained_model import train_and_store
+from kd_cli.steps.transfer import TransferSet
+from kd_cli.store.artifacts import read_artifact
+from kd_cli.store.models import history_of, use_of
+from kd_cli.train.batches import Batches, Targets, derive
+from kd_cli.train.class_weights import class_weights
+from kd_cli.train.fit import Objective
+from kd_cli.train.probe import probe
+from kd_cli.train.recipe import Recipe
 
 VERSION = 3  # raised whenever kd trains another student from the same config
 

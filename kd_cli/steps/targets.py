@@ -9,50 +9,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from kd_cli import metrics
-from kd_cli.artifacts import CHECKPOINT, Artifact, Use, whole
-from kd_cli.batch_size import LARGEST, fastest_batch, out_of_memory
-from kd_cli.batches import Targets
+from kd_cli.data.samples import UNLABELLED
 from kd_cli.device import autocast, chosen_precision
-from kd_cli.digests import digest_of, digests_of, sealed, unsealed
-from kd_cli.disk import only, written
-from kd_cli.errors import ArtifactError, KdError, first_line, must
-from kd_cli.flops import work_of
-from kd_cli.memory_format import LAYOUTS, chosen_memory_format
-from kd_cli.prediction import EVALUATION_BATCH, predict, predictions
+from kd_cli.errors import ArtifactError, KdError, first_line
+from kd_cli.files.digests import digest_of, digests_of, sealed, unsealed
+from kd_cli.files.disk import only, written
+from kd_cli.measure import metrics
+from kd_cli.measure.flops import work_of
+from kd_cli.measure.prediction import EVALUATION_BATCH, predict, predictions
 from kd_cli.progress import log, task
-from kd_cli.soft_targets import DTYPES, SoftTargets, Storage, check_room, write_targets
-from kd_cli.stages.recipes import check_recipes
-from kd_cli.stages.run import Run
-from kd_cli.stages.stored import precision_of
-from kd_cli.stages.train_teacher import Teacher, obtain, prepare
-from kd_cli.stages.transfer import TransferSet, storage, transfer_set
+from kd_cli.runs.run import Run
+from kd_cli.steps.teacher import Teacher
+from kd_cli.steps.transfer import TransferSet, storage
+from kd_cli.store.artifacts import CHECKPOINT, Artifact, Use, whole
+from kd_cli.store.models import precision_of
+from kd_cli.targets.batch_size import LARGEST, fastest_batch, out_of_memory
+from kd_cli.targets.soft_targets import DTYPES, SoftTargets, Storage, check_room, write_targets
 from kd_cli.teachers.ensemble import Members
 from kd_cli.teachers.sound import check_numbers, check_range
-from kd_cli.types import UNLABELLED
+from kd_cli.train.batches import Targets
+from kd_cli.train.memory_format import LAYOUTS, chosen_memory_format
 
 VERSION = 2  # raised whenever kd computes other logits from the same teacher and transfer set
 
 HEADER = 1 << 12  # bytes of a view's file beside its rows
 THREADS = 1 << 10  # an earlier attempt can have had
 SHARD = re.compile(r"logits-\d{5,}\.safetensors")
-
-
-def main(cfg: DictConfig) -> None:
-    """`kd dump-targets`."""
-    check_recipes(cfg)
-    run = Run(cfg)
-    source, network = prepare(run)
-    if source.online:
-        raise must("teacher.online", "false for kd dump-targets", True, "An online teacher has nothing to dump.")
-    transfer = transfer_set(cfg.transfer, run.dataset, online=False)
-    room(run, transfer)
-    run.accept()
-    obtain_targets(run, obtain(run, source, network), transfer)
-    run.finish({"environment": run.environment("32") | transfer.environment})
 
 
 def room(run: Run, transfer: TransferSet) -> None:

@@ -10,32 +10,33 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from kd_cli import schema
-from kd_cli.batches import Batches, derive
-from kd_cli.class_weights import class_weights
-from kd_cli.datasets.splits import fingerprint
-from kd_cli.digests import digest_of
+from kd_cli.build.identity import identity_of
+from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.cli import schema
+from kd_cli.data.samples import Dataset
+from kd_cli.data.splits import fingerprint
 from kd_cli.errors import DataError, must
+from kd_cli.files.digests import digest_of
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.probe import probe
 from kd_cli.progress import log
-from kd_cli.stages.compose import build_network, identity_of, instantiate, owner
-from kd_cli.stages.recipes import check_recipes, recipe_identity, start
-from kd_cli.stages.run import Run
-from kd_cli.stages.stored import load, model_folder, use_of
-from kd_cli.stages.teacher_identity import answers_of, is_own
-from kd_cli.stages.train_specialists import VERSION as COMBINED
-from kd_cli.stages.train_specialists import check_specialists, obtain_specialists, specialists_figures
-from kd_cli.stages.training import train_and_store
+from kd_cli.runs.run import Run
+from kd_cli.steps.recipes import recipe_identity, start
+from kd_cli.steps.specialists import VERSION as COMBINED
+from kd_cli.steps.specialists import check_specialists, obtain_specialists
+from kd_cli.steps.trained_model import train_and_store
+from kd_cli.store.models import load, model_folder, use_of
 from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.checkpoint import Checkpoint
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.identity import weights_of
+from kd_cli.teachers.own import answers_of, is_own
 from kd_cli.teachers.sound import check_teacher
 from kd_cli.teachers.source import Single, Source
-from kd_cli.teachers.specialists import Specialists
+from kd_cli.teachers.specialists.source import Specialists
 from kd_cli.teachers.trained import Trained
-from kd_cli.types import Dataset
+from kd_cli.train.batches import Batches, derive
+from kd_cli.train.class_weights import class_weights
+from kd_cli.train.probe import probe
 
 VERSION = 3  # raised whenever kd trains another teacher from the same config
 
@@ -52,24 +53,6 @@ class Teacher:
     online: bool
     members: Mapping[str, "Teacher"] = field(default_factory=dict)
     memory_format: str = "auto"
-
-
-def main(cfg: DictConfig) -> None:
-    """`kd train-teacher`."""
-    check_recipes(cfg)
-    run = Run(cfg)
-    source, network = prepare(run)
-    run.accept()
-    teacher = obtain(run, source, network)
-    evaluation = run.evaluate(teacher.network, teacher.identity)
-    more = of_members(run, teacher) | specialists_figures(run, teacher.network, evaluation.logits)
-    precisions = dict.fromkeys(run.precision.values())
-    run.finish(
-        {
-            "teacher": {**evaluation.figures, **more, "artifact": teacher.name},
-            "environment": run.environment(", ".join(precisions) or "32"),
-        }
-    )
 
 
 def prepare(run: Run) -> tuple[Source, nn.Module]:

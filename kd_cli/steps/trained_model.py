@@ -10,18 +10,19 @@ import yaml
 from safetensors.torch import save_model
 from torch import nn
 
-from kd_cli.artifacts import Artifact, Use
-from kd_cli.batch_statistics import describe, settle
-from kd_cli.batches import Batches
-from kd_cli.checkpoint import FILE, Checkpoint
-from kd_cli.digests import digest_of
-from kd_cli.disk import only, written
-from kd_cli.engine import Objective, Recipe, fit
+from kd_cli.build.identity import plain
 from kd_cli.errors import TrainingError
+from kd_cli.files.digests import digest_of
+from kd_cli.files.disk import only, written
 from kd_cli.progress import log, task
-from kd_cli.stages.compose import plain
-from kd_cli.stages.run import Run
-from kd_cli.stages.stored import not_numbers
+from kd_cli.runs.run import Run
+from kd_cli.store.artifacts import Artifact, Use
+from kd_cli.store.models import not_numbers
+from kd_cli.train.batch_statistics import describe, settle
+from kd_cli.train.batches import Batches
+from kd_cli.train.checkpoint import FILE, Checkpoint
+from kd_cli.train.fit import Objective, fit
+from kd_cli.train.recipe import Recipe
 
 
 def train_and_store(

@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from kd_cli.augment import Augment
-from kd_cli.datasets.splits import class_numbers, fraction_of, with_labels, without_classes
+from kd_cli.build.identity import identity_of, plain
+from kd_cli.build.objects import instantiate, owner
+from kd_cli.data.augment import Augment
+from kd_cli.data.mixing import Mix
+from kd_cli.data.samples import UNLABELLED, Dataset, Split
+from kd_cli.data.splits import class_numbers, fraction_of, with_labels, without_classes
 from kd_cli.errors import must
-from kd_cli.mixing import Mix
-from kd_cli.soft_targets import Storage, not_stated
-from kd_cli.stages.compose import identity_of, instantiate, owner, plain
-from kd_cli.stages.run import dataset_of
-from kd_cli.types import UNLABELLED, Dataset, Split
+from kd_cli.runs.run import dataset_of
+from kd_cli.targets.soft_targets import Storage, not_stated
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from typing import Any
 
 from filelock import Timeout
 
-from kd_cli import plain_file
-from kd_cli.digests import as_read, digest_of, digests_of, id_of, sealed, unsealed
-from kd_cli.disk import sync, written
 from kd_cli.errors import ArtifactError, UnreadableError, first_line, reason
-from kd_cli.locks import alone
-from kd_cli.plain_file import aside
+from kd_cli.files import plain_file
+from kd_cli.files.digests import as_read, digest_of, digests_of, id_of, sealed, unsealed
+from kd_cli.files.disk import sync, written
+from kd_cli.files.locks import alone
+from kd_cli.files.plain_file import aside
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint."

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kd_cli import plain_file, run_folder
-from kd_cli.artifacts import Artifact, read_artifact
-from kd_cli.digests import id_of
 from kd_cli.errors import ArtifactError, KdError, first_line
-from kd_cli.locks import FOLDER as LOCKS
-from kd_cli.locks import alone
+from kd_cli.files import plain_file
+from kd_cli.files.digests import id_of
+from kd_cli.files.locks import FOLDER as LOCKS
+from kd_cli.files.locks import alone
+from kd_cli.store import run_folder
+from kd_cli.store.artifacts import Artifact, read_artifact
 
 KINDS = ("teachers", "soft_targets", "students")
 OURS = re.compile(r"\.?[0-9a-f]{16}(\.partial)?(\.damaged-\d+)?")

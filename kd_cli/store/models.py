@@ -20,14 +20,16 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-from kd_cli import run_folder
-from kd_cli.artifacts import Artifact, Use, read_artifact, verify
-from kd_cli.checkpoint import HISTORY, read_history
+from kd_cli.build.identity import identity_of
+from kd_cli.build.objects import instantiate
+from kd_cli.build.trust import check_stored
 from kd_cli.errors import ArtifactError, KdError, first_line, reason
 from kd_cli.models import pretrained
-from kd_cli.stages.compose import check_stored, identity_of, instantiate
-from kd_cli.stages.stored_yaml import read_yaml
-from kd_cli.tensor_header import LARGEST, Header, header_of
+from kd_cli.store import run_folder
+from kd_cli.store.artifacts import Artifact, Use, read_artifact, verify
+from kd_cli.store.history import HISTORY, read_history
+from kd_cli.store.stored_yaml import read_yaml
+from kd_cli.store.tensor_header import LARGEST, Header, header_of
 
 LARGEST_IMAGE = 1 << 26  # numbers
 log = logging.getLogger("kd")

@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kd_cli import plain_file
 from kd_cli.errors import ArtifactError, first_line
+from kd_cli.files import plain_file
 
 RESULT = "result.json"
 LARGEST = 1 << 25  # bytes: six times one with the 21,841 classes of ImageNet-21k

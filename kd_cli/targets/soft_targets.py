@@ -21,13 +21,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd_cli.artifacts import Artifact, whole
+from kd_cli.data.samples import Split
 from kd_cli.device import fits
-from kd_cli.disk import FULL
 from kd_cli.errors import ArtifactError, ConfigError, must
-from kd_cli.tensor_header import header_of
-from kd_cli.top_k import compress, rebuild
-from kd_cli.types import Split
+from kd_cli.files.disk import FULL
+from kd_cli.store.artifacts import Artifact, whole
+from kd_cli.store.tensor_header import header_of
+from kd_cli.targets.top_k import compress, rebuild
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 OPEN_VIEWS = 8  # mapped at a time: each holds a descriptor, of which a process may have 1,024

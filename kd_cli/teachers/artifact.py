@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
+from kd_cli.data.samples import Dataset
 from kd_cli.errors import ArtifactError
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.source import Loader, Single
-from kd_cli.types import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kd_cli.datasets.splits import same_form
+from kd_cli.data.samples import Dataset
+from kd_cli.data.splits import same_form
 from kd_cli.errors import ArtifactError, must
-from kd_cli.memory import little_more
+from kd_cli.store.tensor_header import header_of
 from kd_cli.teachers.identity import weights_of
+from kd_cli.teachers.memory import little_more
 from kd_cli.teachers.source import Loader, Single
-from kd_cli.tensor_header import header_of
-from kd_cli.types import Dataset
 
 TIMES, SLACK = 4, 1 << 29  # of a checkpoint's own bytes, and beside them: what reading it may take of memory
 

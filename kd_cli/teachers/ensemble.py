@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from kd_cli.combination import RULES, Combination
 from kd_cli.errors import must
+from kd_cli.teachers.combination import RULES, Combination
 from kd_cli.teachers.source import Single, Source
 from kd_cli.teachers.trained import Trained
 

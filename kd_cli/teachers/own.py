@@ -7,10 +7,10 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import nn
 
+from kd_cli.build.identity import identity_of, plain
+from kd_cli.build.own_code import within
 from kd_cli.errors import KdError, first_line, must
-from kd_cli.stages.compose import identity_of, plain
-from kd_cli.stages.own_code import within
-from kd_cli.stages.stored import trained_as
+from kd_cli.store.models import trained_as
 from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.identity import Opaque
 from kd_cli.teachers.source import Single

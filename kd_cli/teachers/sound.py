@@ -5,9 +5,9 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from kd_cli.data.samples import Split
 from kd_cli.errors import ArtifactError, must
-from kd_cli.prediction import predict
-from kd_cli.types import Split
+from kd_cli.measure.prediction import predict
 
 ASKED = 32  # images
 TOLERANCE = 0.05  # of the logits' size, as between a dump and its check

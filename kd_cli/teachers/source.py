@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from kd_cli.data.samples import Dataset
 from kd_cli.errors import must
 from kd_cli.teachers.identity import network_of
-from kd_cli.types import Dataset
 
 Loader = Callable[[Path], tuple[nn.Module, dict[str, Any]]]  # folder → a stored model and its description
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from kd_cli.augment import Augment
-from kd_cli.engine import Recipe
+from kd_cli.data.augment import Augment
+from kd_cli.data.mixing import Mix
+from kd_cli.data.samples import Dataset
 from kd_cli.errors import must
-from kd_cli.mixing import Mix
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.source import Loader, Single
-from kd_cli.types import Dataset
+from kd_cli.train.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kd_cli.data.samples import Batch
 from kd_cli.errors import must
 from kd_cli.objectives.cross_entropy import labelled_mass
-from kd_cli.types import Batch
 
 LEAST = 2  # samples in a part: batch norm needs two
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kd_cli.batches import Batches, derive
+from kd_cli.data.samples import UNLABELLED, Batch
 from kd_cli.device import reseed
-from kd_cli.types import UNLABELLED, Batch
+from kd_cli.train.batches import Batches, derive
 
 COMPARED, TAKEN = 2_048, 10_000  # images
 MATERIAL = 0.1  # nats a sample

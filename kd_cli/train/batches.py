@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from kd_cli.augment import Augment
-from kd_cli.mixing import Mix
-from kd_cli.types import Batch, Split
-from kd_cli.views import show
+from kd_cli.data.augment import Augment
+from kd_cli.data.mixing import Mix
+from kd_cli.data.samples import Batch, Split
+from kd_cli.data.views import show
 
 Targets = Callable[[Tensor, int, Tensor], Tensor]  # (positions, view, images) → float32 logits [n, classes]
 

@@ -17,16 +17,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd_cli.artifacts import CHECKPOINT, whole
-from kd_cli.disk import written
 from kd_cli.errors import TrainingError, first_line
+from kd_cli.files.disk import written
 from kd_cli.interruption import Hold
 from kd_cli.progress import log
-from kd_cli.state import Meter, State
-from kd_cli.tensor_header import Header, header_of
+from kd_cli.store.artifacts import CHECKPOINT, whole
+from kd_cli.store.history import HISTORY, read_history
+from kd_cli.store.tensor_header import Header, header_of
+from kd_cli.train.state import Meter, State
 
 FILE = f"{CHECKPOINT}safetensors"
-HISTORY = "history.jsonl"
 LARGEST = 16  # times the weights: more than any optimizer keeps
 
 
@@ -157,15 +157,6 @@ class Checkpoint:
     def forget(self) -> None:
         """Removes the checkpoint of a training that cannot succeed."""
         (self.folder / FILE).unlink(missing_ok=True)
-
-
-def read_history(text: str) -> list[dict[str, float]]:
-    """The epochs of a history.jsonl; ValueError or TypeError for what is none."""
-    epochs = [json.loads(line) for line in text.splitlines()]
-    for epoch in epochs:
-        if not all(type(value) in (int, float) for value in epoch.values()):
-            raise TypeError("its history holds something else than numbers")
-    return epochs
 
 
 def _about(path: Path) -> tuple[Header, dict[str, Any]]:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd_cli.data.samples import UNLABELLED, Split
 from kd_cli.errors import did_you_mean, must
-from kd_cli.types import UNLABELLED, Split
 
 KEY, BALANCED = "train.class_weights", "balanced"
 

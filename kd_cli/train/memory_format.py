@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from kd_cli.flops import Convolution
+from kd_cli.measure.flops import Convolution
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 FORMATS = ("auto", *LAYOUTS)

@@ -16,23 +16,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from kd_cli.batches import Batches, derive
-from kd_cli.checkpoint import Checkpoint
+from kd_cli.data.samples import UNLABELLED, Batch, Split
 from kd_cli.device import autocast, chosen_precision, float32_kernels, threads_for
-from kd_cli.engine import Objective, Recipe
 from kd_cli.errors import must
-from kd_cli.flops import work_of
+from kd_cli.measure.flops import work_of
+from kd_cli.measure.prediction import predict
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import Normalise
-from kd_cli.models.stack import Stack
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.plateau import Plateau
-from kd_cli.prediction import predict
-from kd_cli.state import State
-from kd_cli.stepping import bare_step, fused
-from kd_cli.tally import Tally
-from kd_cli.types import UNLABELLED, Batch, Split
+from kd_cli.train.batches import Batches, derive
+from kd_cli.train.checkpoint import Checkpoint
+from kd_cli.train.fit import Objective
+from kd_cli.train.plateau import Plateau
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.stack import Stack
+from kd_cli.train.state import State
+from kd_cli.train.stepping import bare_step, fused
+from kd_cli.train.tally import Tally
 
 FIRST, THEN = (Normalise, nn.Flatten), (nn.Linear, nn.ReLU, Dropout)  # what the stack knows how to compute
 OBJECTIVES = (Hinton, CrossEntropy)

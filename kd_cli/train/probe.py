@@ -9,17 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kd_cli.accumulation import parts_of
-from kd_cli.batch_size import out_of_memory
-from kd_cli.batches import Batches
+from kd_cli.build.logits import check_logits
+from kd_cli.data.samples import Batch
 from kd_cli.device import autocast, chosen_precision
-from kd_cli.engine import Objective, Recipe
 from kd_cli.errors import ConfigError, KdError, first_line, must
-from kd_cli.flops import work_of
-from kd_cli.logits import check_logits
+from kd_cli.measure.flops import work_of
 from kd_cli.progress import log
-from kd_cli.stepping import bare_step
-from kd_cli.types import Batch
+from kd_cli.targets.batch_size import out_of_memory
+from kd_cli.train.accumulation import parts_of
+from kd_cli.train.batches import Batches
+from kd_cli.train.fit import Objective
+from kd_cli.train.recipe import Recipe
+from kd_cli.train.stepping import bare_step
 
 BATCH_NORM = "Expected more than 1 value per channel when training"  # torch's, of one sample before batch norm
 

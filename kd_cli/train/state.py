@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kd_cli.plateau import Plateau
-from kd_cli.stepping import bare_step
-from kd_cli.tensor_header import Header
+from kd_cli.store.tensor_header import Header
+from kd_cli.train.plateau import Plateau
+from kd_cli.train.stepping import bare_step
 
 Value = TypeVar("Value")
 

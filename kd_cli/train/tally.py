@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd_cli.types import UNLABELLED, Batch
+from kd_cli.data.samples import UNLABELLED, Batch
 
 
 class Tally:

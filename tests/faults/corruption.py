@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from running import TINY, harm, inside
 
-from kd_cli.artifacts import Store, open_artifact, read_artifact
 from kd_cli.errors import ArtifactError
+from kd_cli.store.artifacts import Store, open_artifact, read_artifact
 
 
 def main(trials: int) -> None:

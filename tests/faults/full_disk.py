@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from running import TINY, kd
 
-from kd_cli.artifacts import open_artifact
+from kd_cli.store.artifacts import open_artifact
 
 WORDS = ("distill", *TINY, "device=cpu")
 FULL = "Its disk is full. Make room there: the same command then goes on."

@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from running import inside
 
-from kd_cli import engine
+from kd_cli.commands import distill
 from kd_cli.datasets.digits import digits
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.schedules import constant
-from kd_cli.stages import distill
+from kd_cli.train import fit as engine
+from kd_cli.train.schedules import constant
 
 Sample = tuple[int, int, int]  # resident bytes, open files, threads
 

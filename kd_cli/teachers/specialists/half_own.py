@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from kd_cli.augment import Augment
-from kd_cli.batches import Batches, derive
-from kd_cli.mixing import Mix
-from kd_cli.types import Split
+from kd_cli.data.augment import Augment
+from kd_cli.data.mixing import Mix
+from kd_cli.data.samples import Split
+from kd_cli.train.batches import Batches, derive
 
 
 def relabelled(split: Split, own: Tensor, classes: int) -> Split:

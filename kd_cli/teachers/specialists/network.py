@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli.errors import ConfigError
-from kd_cli.solver import combine
+from kd_cli.teachers.specialists.solver import combine
 
 
 class Specialist(nn.Module):

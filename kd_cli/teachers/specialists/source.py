@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from kd_cli.augment import Augment
-from kd_cli.engine import Recipe
+from kd_cli.data.augment import Augment
+from kd_cli.data.mixing import Mix
 from kd_cli.errors import must
-from kd_cli.mixing import Mix
 from kd_cli.teachers.checkpoint import Checkpoint
 from kd_cli.teachers.source import Single, Source
+from kd_cli.train.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
