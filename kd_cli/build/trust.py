@@ -13,7 +13,7 @@ from kd_cli.data.samples import Dataset
 from kd_cli.errors import ArtifactError
 
 # What a config out of an artifact may name.
-MODELS = ("kd_cli.models", "torch.nn", "torchvision.models")
+MODELS = ("kd_cli.models", "kd_cli.teachers.specialists.network", "torch.nn", "torchvision.models")
 
 
 DATASETS = ("kd_cli.datasets",)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-PACKAGED = Path(__file__).parent / "configs"
+PACKAGED = Path(__file__).parents[1] / "configs"
 CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
 
 
