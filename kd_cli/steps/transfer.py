@@ -15,6 +15,7 @@ from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
 from kd_cli.data.splits import class_numbers, fraction_of, with_labels, without_classes
 from kd_cli.errors import must, under
+from kd_cli.ranges import whole
 from kd_cli.runs.run import dataset_of
 from kd_cli.targets.soft_targets import Storage, not_stated
 
@@ -38,8 +39,7 @@ class TransferSet:
 def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet:
     """The transfer set that `cfg` (the node `transfer`) describes."""
     views = cfg.views
-    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
-        raise must("transfer.views", "a whole number ≥ 1", views)
+    whole("transfer.views", views, 1)
     with under("transfer"):
         augment = instantiate(cfg.augment, "transfer.augment") if cfg.augment is not None else None
     if augment is None and views > 1:
@@ -105,8 +105,7 @@ def storage(cfg: DictConfig, classes: int) -> Storage:
     top_k, stated, own = cfg.targets.top_k, cfg.targets.temperatures, cfg.get("temperature")
     if top_k is None:
         return Storage(cfg.targets.dtype)
-    if not 1 <= top_k <= classes:
-        raise must("targets.top_k", f"a whole number from 1 to {classes}, the number of classes, or null", top_k)
+    whole("targets.top_k", top_k, 1, classes, why=", the number of classes,", null=True)
     if stated is None and own is not None:
         stated = [own]
     if not stated or not all(math.isfinite(each) and each > 0 for each in stated):
