@@ -78,3 +78,17 @@ def reading(path: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {reason(error)}.") from error
+
+
+@contextmanager
+def under(name: str) -> Iterator[None]:
+    """Completes the key in a refusal: a recipe says `train.epochs`, the person typed `student.train.epochs`."""
+    try:
+        yield
+    except KdError as error:
+        if str(error).startswith(("train.", "model", "augment.", "dataset.", "path ")):
+            raise type(error)(f"{name}.{error}") from error
+        said = str(error).startswith(("teacher.", "teacher must "))
+        if name.startswith("teacher.") and said and not str(error).startswith(name):
+            raise type(error)(name + str(error).removeprefix("teacher")) from error  # a member's source says teacher
+        raise

@@ -1,7 +1,6 @@
 """From config to objects, and from config to identity: the one place that instantiates."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from kd_cli.build.identity import plain
 from kd_cli.build.logits import check_no_probabilities
 from kd_cli.build.own_code import found, targets_of
 from kd_cli.data.samples import Dataset
-from kd_cli.errors import ConfigError, KdError, first_line, must
+from kd_cli.errors import ConfigError, KdError, first_line, must, under
 
 
 def instantiate(node: Any, key: str, **arguments: Any) -> Any:
@@ -56,7 +55,7 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
     """The network that `build` makes, tried on two blank images: one that does not fit is refused before any work, by
     its `key`.
     """
-    with owner(name):
+    with under(name):
         try:
             network = build()
             if not isinstance(network, nn.Module):
@@ -81,20 +80,6 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
             )
         check_no_probabilities(blank)
     return network
-
-
-@contextmanager
-def owner(name: str) -> Iterator[None]:
-    """Completes the key in a refusal: a recipe says `train.epochs`, the person typed `student.train.epochs`."""
-    try:
-        yield
-    except KdError as error:
-        if str(error).startswith(("train.", "model", "augment.", "dataset.", "path ")):
-            raise type(error)(f"{name}.{error}") from error
-        said = str(error).startswith(("teacher.", "teacher must "))
-        if name.startswith("teacher.") and said and not str(error).startswith(name):
-            raise type(error)(name + str(error).removeprefix("teacher")) from error  # a member's source says teacher
-        raise
 
 
 def _where(error: InstantiationException, key: str) -> str:

@@ -4,8 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kd_cli.build.objects import owner
-from kd_cli.errors import must
+from kd_cli.errors import must, under
 from kd_cli.measure.evaluation import Evaluation
 from kd_cli.measure.gap import gap_recovered
 from kd_cli.progress import log
@@ -27,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     run = Run(cfg)
     dataset = run.dataset
     build = Builder(cfg, dataset)
-    with owner("student"):
+    with under("student"):
         student = build.model()
         build.recipe.check(student, dataset.validation)
     source, teacher_network = prepare(run)

@@ -9,11 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kd_cli.build.objects import instantiate, owner
+from kd_cli.build.objects import instantiate
 from kd_cli.cli import schema
 from kd_cli.cli.job import Sweep
 from kd_cli.data.mixing import Mix
-from kd_cli.errors import KdError, must
+from kd_cli.errors import KdError, must, under
 from kd_cli.files.digests import digest_of, id_of
 from kd_cli.files.disk import only, written
 from kd_cli.progress import log, task
@@ -47,7 +47,7 @@ def refuse(configs: Sequence[DictConfig]) -> None:
             raise must("targets.top_k", "null in a population", cfg.targets.top_k, ALONE)
         if cfg.teacher.get("combine") == "arithmetic":  # its logits are others at each temperature
             raise must("teacher.combine", "geometric in a population", "arithmetic", ALONE)
-        with owner("student"):
+        with under("student"):
             check(model, builder.objective, builder.recipe)
         return
 

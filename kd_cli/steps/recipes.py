@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kd_cli.build.identity import identity_of
-from kd_cli.build.objects import instantiate, owner
+from kd_cli.build.objects import instantiate
 from kd_cli.cli import schema
-from kd_cli.errors import ArtifactError, ConfigError, KdError, must
+from kd_cli.errors import ArtifactError, ConfigError, KdError, must, under
 from kd_cli.store import run_folder
 from kd_cli.store.artifacts import Artifact, open_artifact, read_artifact
 from kd_cli.store.models import load_weights
@@ -23,7 +23,7 @@ DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.defau
 def check_recipes(cfg: DictConfig) -> None:
     """Refuses every value of a recipe that no data set and no network could be trained with."""
     for key in _recipes(cfg):
-        with owner(key.removesuffix(".train")):
+        with under(key.removesuffix(".train")):
             recipe = instantiate(OmegaConf.select(cfg, key), key)
             if not isinstance(recipe, Recipe):
                 raise must("train", "a recipe", type(recipe).__name__)
@@ -61,7 +61,7 @@ def starts(cfg: DictConfig) -> dict[str, Artifact]:
         path = OmegaConf.select(cfg, f"{key}.start_from")
         roles = ("student", *(["baseline"] if cfg.get("baseline") else [])) if key == "student.train" else ("teacher",)
         for role in roles if path is not None else ():
-            with owner(key.removesuffix(".train")):
+            with under(key.removesuffix(".train")):
                 found[f"{key}.start_from of {role}"] = read_artifact(start_folder(str(path), role))
     return found
 

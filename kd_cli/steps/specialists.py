@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kd_cli.build.identity import identity_of, plain
-from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.build.objects import build_network, instantiate
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
-from kd_cli.errors import DataError, must
+from kd_cli.errors import DataError, must, under
 from kd_cli.measure import metrics
 from kd_cli.measure.prediction import predict
 from kd_cli.objectives.cross_entropy import CrossEntropy
@@ -48,7 +48,7 @@ def check_specialists(run: Run, source: Asked, generalist: nn.Module) -> None:
     seen = _seen_by(dataset, own)
     build, names = _constructor(_node(run, source)), dataset.classes
     network = build_network(lambda: _untrained(build, generalist, own, seen, names), "teacher.generalist", seen)
-    with owner("teacher"):
+    with under("teacher"):
         source.train.check(network, seen.validation)
         batches = Batches(seen.train, source.train.batch_size, source.seed, run.device, source.augment, source.seed)
         probe(network, batches, CrossEntropy(), source.train, len(seen.classes), taught=False)

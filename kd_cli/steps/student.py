@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 from torch import nn
 
 from kd_cli.build.identity import identity_of
-from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.build.objects import build_network, instantiate
 from kd_cli.data.samples import Dataset, Split
 from kd_cli.data.splits import fingerprint
-from kd_cli.errors import ArtifactError, must
+from kd_cli.errors import ArtifactError, must, under
 from kd_cli.files.digests import as_read
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.runs.run import Run, shared
@@ -38,7 +38,7 @@ class Builder:
         self.cfg, self.dataset = cfg, dataset
         self.seed = derive(cfg.seed, "student")  # of the baseline too: the two are paired
         self.objective: Objective = instantiate(cfg.objective, "objective")
-        with owner("student"):
+        with under("student"):
             self.recipe: Recipe = instantiate(cfg.student.train, "student.train")
             self._constructor = instantiate(cfg.student.model, "student.model")
 
@@ -47,7 +47,7 @@ class Builder:
         torch.manual_seed(derive(self.seed, "initialisation"))
         arguments = {"num_classes": len(self.dataset.classes), "input_shape": self.dataset.input_shape}
         network = build_network(lambda: self._constructor(**arguments), "student", self.dataset)
-        with owner("student"):
+        with under("student"):
             start(network, self.recipe, role)
         return network
 
@@ -58,7 +58,7 @@ class Builder:
         if cfg.baseline and learns is not transfer.split:
             tried.append((learns, CrossEntropy(), False))
         about = [identity_of(cfg.student.model), identity_of(cfg.student.train), cfg.objective.get("_target_")]
-        with owner("student"):
+        with under("student"):
             for split, objective, taught in tried:
                 batches = self._batches(run, transfer, split, None)
                 step = partial(probe, model, batches, objective, self.recipe, classes, taught)
@@ -101,7 +101,7 @@ class Builder:
         return Plan(self, identity, self._batches(run, transfer, split, targets), objective)
 
     def _batches(self, run: Run, transfer: TransferSet, split: Split, targets: Targets | None) -> Batches:
-        with owner("student"):
+        with under("student"):
             weights = class_weights(self.recipe.class_weights, split, self.dataset.classes)
         views = (transfer.augment, transfer.seed, transfer.views)
         return Batches(split, self.recipe.batch_size, self.seed, run.device, *views, targets, weights)

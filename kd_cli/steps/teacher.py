@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kd_cli.build.identity import identity_of
-from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.build.objects import build_network, instantiate
 from kd_cli.cli import schema
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
-from kd_cli.errors import DataError, must
+from kd_cli.errors import DataError, must, under
 from kd_cli.files.digests import digest_of
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.progress import log
@@ -82,9 +82,9 @@ def standing(cfg: DictConfig, dataset: Dataset) -> dict[str, str]:
 
 def _source(cfg: DictConfig) -> Source:
     for part in schema.members(cfg.teacher):  # each by itself first: a refusal then names its key
-        with owner(f"teacher.{part}"):
+        with under(f"teacher.{part}"):
             instantiate(OmegaConf.select(cfg, f"teacher.{part}"), f"teacher.{part}")
-    with owner("teacher"):
+    with under("teacher"):
         source = instantiate(cfg.teacher, "teacher")
     if not isinstance(source, Single | Ensemble | Specialists):
         raise must("teacher", "a kd_cli.teachers.source.Single", type(source).__name__, "Derive its class from that.")
@@ -112,7 +112,7 @@ def _network(cfg: DictConfig, dataset: Dataset, source: Single, key: str) -> nn.
     network = build_network(
         lambda: source.network(dataset, loader), key, dataset, key if is_own(source) else f"{key}.model"
     )
-    with owner(key):
+    with under(key):
         if isinstance(source, Trained):
             source.train.check(network, dataset.validation)
         elif is_own(source):
@@ -125,7 +125,7 @@ def _tried(run: Run, source: Single, key: str) -> nn.Module:
     network = _network(run.cfg, run.dataset, source, key)
     check_teacher(network, run.dataset.transfer, run.device, key)
     if isinstance(source, Trained):
-        with owner(key):
+        with under(key):
             start(network, source.train, "teacher")
             batches = _batches(run, source)
             if not run.store.has("teachers", teacher_identity(OmegaConf.select(run.cfg, key), source, run.dataset)):
@@ -180,7 +180,7 @@ def _obtain(run: Run, source: Single, network: nn.Module, key: str, stage: str) 
     network.to(run.device).eval().requires_grad_(False)
     if isinstance(source, Trained):  # which may have spoilt it
         check_teacher(network, run.dataset.transfer, run.device, key)
-    with owner(key):
+    with under(key):
         identity = answers_of(source, node, network)
     if not isinstance(source, Trained):
         run.identities[stage] = digest_of(identity)

@@ -9,12 +9,12 @@ import torch
 from omegaconf import DictConfig
 
 from kd_cli.build.identity import identity_of, plain
-from kd_cli.build.objects import instantiate, owner
+from kd_cli.build.objects import instantiate
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
 from kd_cli.data.splits import class_numbers, fraction_of, with_labels, without_classes
-from kd_cli.errors import must
+from kd_cli.errors import must, under
 from kd_cli.runs.run import dataset_of
 from kd_cli.targets.soft_targets import Storage, not_stated
 
@@ -40,7 +40,7 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
     views = cfg.views
     if isinstance(views, bool) or not isinstance(views, int) or views < 1:
         raise must("transfer.views", "a whole number ≥ 1", views)
-    with owner("transfer"):
+    with under("transfer"):
         augment = instantiate(cfg.augment, "transfer.augment") if cfg.augment is not None else None
     if augment is None and views > 1:
         hint = "Choose one: augment@transfer.augment=jitter."
@@ -64,7 +64,7 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
 
 def _foreign(node: DictConfig, dataset: Dataset) -> Dataset:
     """The data set `transfer.dataset`; ConfigError unless its images have the shape of the data set's."""
-    with owner("transfer"):
+    with under("transfer"):
         foreign = dataset_of(node, "transfer.dataset")
     if foreign.input_shape != dataset.input_shape:
         channels, height, width = dataset.input_shape
