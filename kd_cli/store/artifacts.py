@@ -291,7 +291,7 @@ def expect_format(root: Path) -> None:
     read.
     """
     for path in islice(root.glob(f"*/*/{MANIFEST}"), 1):
-        with suppress(OSError, ValueError, AttributeError, RecursionError):  # one that is damaged says so when it is read
+        with suppress(OSError, ValueError, AttributeError, RecursionError):  # damaged: said when it is read
             if (found := unsealed(path).get("format")) != FORMAT:
                 raise _of_another_kd(root, found)
 

@@ -1,7 +1,7 @@
 """A unit of work whose result is stored, and the one way in which such a result comes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,9 +44,9 @@ class Step(Protocol):
     def largest(self) -> int:
         """The most bytes of tensors that its result has."""
 
-    def make(self, folder: Path) -> dict[str, Any]:
+    def make(self, folder: Path, ends: ExitStack) -> dict[str, Any]:
         """Write the result's files into `folder`, which may hold what an earlier attempt left; return what the manifest
-        is to say of the circumstances.
+        is to say of the circumstances. What is entered into `ends` is left once the artifact stands.
         """
 
     def load(self, artifact: Artifact) -> None:
@@ -80,9 +80,14 @@ def find(step: Step, store: Store) -> Artifact | None:
 
 def make(step: Step, store: Store) -> Artifact:
     """Make a step's artifact, whether or not there is one like it."""
-    about = {"title": step.title, "deps": list(step.deps)}
-    use = Use(step.largest, step.load)
-    return store.write(step.kind, step.identity, lambda folder: {**about, **step.make(folder)}, use)
+    with ExitStack() as ends:
+        use = Use(step.largest, step.load)
+        return store.write(step.kind, step.identity, lambda folder: {**about(step), **step.make(folder, ends)}, use)
+
+
+def about(step: Step) -> dict[str, Any]:
+    """Return what a manifest says of a step besides its identity."""
+    return {"title": step.title, "deps": list(step.deps)}
 
 
 def name_of(step: Step) -> str:
