@@ -13,15 +13,13 @@ from kd_cli.build.identity import plain
 from kd_cli.build.logits import check_no_probabilities
 from kd_cli.build.own_code import found, targets_of
 from kd_cli.data.samples import Dataset
-from kd_cli.errors import ConfigError, KdError, first_line, must, under
+from kd_cli.errors import ConfigError, KdError, Phrase, first_line, must, under
 
 
 def instantiate(node: Any, key: str, **arguments: Any) -> Any:
     """The object that a config node describes. A refusal by its constructor comes through as it is."""
     if isinstance(node, DictConfig | dict) and "_target_" not in node:
-        raise ConfigError(
-            f"{key} must be a mapping with a _target_, got one with {', '.join(map(str, node)) or 'nothing'}."
-        )
+        raise must(key, "a mapping with a _target_", Phrase(f"one with {', '.join(map(str, node)) or 'nothing'}"))
     try:
         return hydra_instantiate(node, **arguments, _convert_="all")
     except InstantiationException as error:
@@ -51,7 +49,7 @@ def build_dataset(node: Any, key: str = "dataset") -> Dataset:
     return made
 
 
-def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, key: str = "model") -> nn.Module:
+def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, key: str = ".model") -> nn.Module:
     """The network that `build` makes, tried on two blank images: one that does not fit is refused before any work, by
     its `key`.
     """
@@ -69,15 +67,11 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
         except (KdError, OSError):  # a file or a service that fails is no misfit
             raise
         except Exception as error:  # a network may be anybody's
-            raise ConfigError(
-                f"{key} must be a network for images {list(dataset.input_shape)} of dataset={dataset.name}, "
-                f"got an error: {first_line(error)}."
-            ) from error
+            rule = f"a network for images {list(dataset.input_shape)} of dataset={dataset.name}"
+            raise must(key, rule, Phrase(f"an error: {first_line(error)}")) from error
         if shape != (2, len(dataset.classes)):
-            raise ConfigError(
-                f"{key} must be a network with logits for the {len(dataset.classes)} classes of "
-                f"dataset={dataset.name}, got an output of shape {list(shape)} for 2 images."
-            )
+            rule = f"a network with logits for the {len(dataset.classes)} classes of dataset={dataset.name}"
+            raise must(key, rule, Phrase(f"an output of shape {list(shape)} for 2 images"))
         check_no_probabilities(blank)
     return network
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from kd_cli import __version__, interruption
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.cli.spelling import placed, sorted_out, spelt
-from kd_cli.errors import KdError, did_you_mean
+from kd_cli.errors import KdError, did_you_mean, reason
 from kd_cli.screen import answer, answer_path, prepare, quoting, say
 
 HYDRAS_VALUE_ERRORS = ("Config group override", "Only one of --run", "The --resolve flag")
@@ -170,7 +170,6 @@ def _hydra(name: str, words: list[str]) -> int:
 
 def _of_disk(error: OSError) -> str:
     """What to tell of an error outside a job: Hydra makes a run's folder itself."""
-    from kd_cli.errors import reason
     from kd_cli.files.disk import refusal
 
     modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)}

@@ -168,7 +168,7 @@ def plan_of(cfg: DictConfig) -> Plan:
     for key, recipe in dict(_recipes(teacher, student)).items():
         with under(key.removesuffix(".train")):
             if not isinstance(recipe, Recipe):
-                raise must("train", "a recipe", type(recipe).__name__)
+                raise must(".train", "a recipe", type(recipe).__name__)
             recipe.values()
     return Plan(
         DatasetPlan("dataset", plain(cfg.dataset)),

@@ -37,7 +37,9 @@ def start(model: nn.Module, recipe: Recipe, role: str) -> None:
     except ConfigError:
         raise
     except KdError as error:
-        raise ArtifactError(f"train.start_from must be the folder of a model that fits: {error}") from error
+        raise ArtifactError(
+            f"{{}} must be the folder of a model that fits: {error}", "", ".train.start_from"
+        ) from error
 
 
 def start_folder(path: str, role: str) -> Path:
@@ -51,12 +53,13 @@ def start_folder(path: str, role: str) -> Path:
         named = content.get(role)
         name = named.get("artifact") if isinstance(named, dict) else None
         if not isinstance(name, str):
-            raise must("train.start_from", f"a run that trained a {role}, or the folder of a model", path)
+            raise must(".train.start_from", f"a run that trained a {role}, or the folder of a model", path)
         found = run_folder.artifact_of(folder, content, name)
         if found is None:
-            raise ArtifactError(f"train.start_from={path} names {name}, which is not there any more.")
+            gone = f"{{}}={path} names {name}, which is not there any more."
+            raise ArtifactError(gone, "", ".train.start_from")
         folder = found
     if role == "baseline" and "targets" in (read_artifact(folder).manifest.get("identity") or {}):
         hint = "The baseline is to have no teacher. Give the folder of its run, which has one, or baseline=false."
-        raise must("train.start_from", "no distilled student where there is a baseline", path, hint)
+        raise must(".train.start_from", "no distilled student where there is a baseline", path, hint)
     return folder

@@ -13,7 +13,7 @@ from torch import nn
 
 from kd_cli.build.identity import Described
 from kd_cli.data.samples import Dataset
-from kd_cli.errors import TrainingError
+from kd_cli.errors import TrainingError, under
 from kd_cli.files.digests import digest_of
 from kd_cli.files.disk import only, written
 from kd_cli.progress import log, task
@@ -116,10 +116,11 @@ def checkpoint_in(folder: Path, title: str, recipe: Recipe, identity: Any, circu
 def kept(checkpoint: Checkpoint, key: str) -> Iterator[None]:
     """Around a training: say what remains of it where it breaks off. `key` is where its recipe stands."""
     try:
-        yield
-    except TrainingError as error:
+        with under(key):
+            yield
+    except TrainingError:
         checkpoint.forget()
-        raise TrainingError(str(error).replace(" train.", f" {key}.train.")) from error
+        raise
     except (Exception, KeyboardInterrupt) as error:
         how = "interrupted" if isinstance(error, KeyboardInterrupt) else "broken off"
         log.info("%s: %s, %s", checkpoint.title, how, f"kept {checkpoint.kept}" if checkpoint.kept else "not kept")
@@ -129,10 +130,7 @@ def kept(checkpoint: Checkpoint, key: str) -> Iterator[None]:
 def check_numbers(model: nn.Module) -> None:
     """Raise TrainingError where the last steps have left weights that are no numbers, which no epoch's loss shows."""
     if name := next(not_numbers(model.state_dict(), dict(model.named_parameters())), None):
-        raise TrainingError(
-            f"The weights in {name} are no numbers after the last epoch. "
-            "Try a lower train.optimizer.lr, train.clip=1 or train.precision=32."
-        )
+        raise TrainingError(f"The weights in {name} are no numbers after the last epoch.", *TrainingError.CALMER)
 
 
 def write_model(

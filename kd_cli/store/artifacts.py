@@ -85,7 +85,7 @@ def read_artifact(folder: Path) -> Artifact:
     except OSError as error:
         raise UnreadableError(f"{error.filename or path} cannot be read: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ArtifactError(f"{path} is damaged ({first_line(error)}). {REBUILD}") from error
+        raise ArtifactError(f"{path} is damaged ({first_line(error)}).", REBUILD) from error
     for name, (size, _) in files.items():
         try:
             plain = Path(name).name == name and not (folder / name).is_symlink()
@@ -166,10 +166,10 @@ class Store:
         except UnreadableError:
             raise
         except ArtifactError as error:
-            refusal = str(error).removesuffix(REBUILD).removesuffix(plain_file.ASIDE).strip()
             if not self.rebuild:
-                raise ArtifactError(f"{refusal} {REBUILD}") from error
-            log.info("%s", refusal)
+                error.remedy = REBUILD
+                raise
+            log.info("%s", error.problem)
             return None
         return artifact
 
@@ -305,4 +305,4 @@ def _of_another_kd(folder: Path, found: object) -> ArtifactError:
 
 
 def _damaged(path: Path) -> ArtifactError:
-    return ArtifactError(f"{path} is damaged: it differs from its manifest. {REBUILD}")
+    return ArtifactError(f"{path} is damaged: it differs from its manifest.", REBUILD)

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from kd_cli.build.identity import identity_of
 from kd_cli.build.objects import instantiate
 from kd_cli.build.trust import check_stored
-from kd_cli.errors import ArtifactError, KdError, first_line, reason
+from kd_cli.errors import ArtifactError, KdError, Phrase, first_line, reason
 from kd_cli.models import pretrained
 from kd_cli.store import run_folder
 from kd_cli.store.artifacts import Artifact, read_artifact, verify
@@ -57,7 +57,8 @@ def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
     try:
         return _load(model_folder(Path(path)), trusted_modules)
     except (OSError, ValueError) as error:  # what cannot be a path, or may not be read
-        raise ArtifactError(f"path must be a folder that can be read, got {str(path)!r}: {reason(error)}.") from error
+        got = Phrase(f"{str(path)!r}: {reason(error)}")
+        raise ArtifactError.must(".path", "a folder that can be read", got) from error
 
 
 def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
@@ -282,7 +283,7 @@ def _without_memory(tensors: int, shapes: AbstractContextManager[Any]) -> Iterat
 def model_folder(path: Path) -> Path:
     """The folder that holds the weights: the path itself, or the student (or teacher) that a run names."""
     if not path.is_dir():
-        raise ArtifactError(f"path must be a run folder or a folder of teachers/ or students/, got {str(path)!r}.")
+        raise ArtifactError.must(".path", "a run folder or a folder of teachers/ or students/", str(path))
     content = run_folder.read(path)
     if content is None:
         return path
@@ -291,9 +292,8 @@ def model_folder(path: Path) -> Path:
         if named is None:  # an ensemble is no artifact itself
             raise KeyError("artifact")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, StopIteration) as error:
-        raise ArtifactError(
-            f"path must be a finished run, got {str(path)!r}, whose result.json names no model."
-        ) from error
+        got = Phrase(f"{str(path)!r}, whose result.json names no model")
+        raise ArtifactError.must(".path", "a finished run", got) from error
     if folder := run_folder.artifact_of(path, content, str(named)):
         return folder
-    raise ArtifactError(f"path={path} names {named}, which is not there any more.")
+    raise ArtifactError(f"{{}}={path} names {named}, which is not there any more.", "", ".path")

@@ -41,7 +41,7 @@ def _stated(source: Single, network: nn.Module) -> dict[str, Any]:
             return read
     except Opaque as error:
         raise must(
-            "teacher",
+            ".",
             "one that states what determines its answers",
             name,
             f"Its network holds {error}. Give {name} a method identity(network) that returns it: the digest of a file, "
@@ -50,5 +50,5 @@ def _stated(source: Single, network: nn.Module) -> dict[str, Any]:
     except KdError:
         raise
     except Exception as error:  # a teacher may be anybody's
-        raise must("teacher", "one that can state its identity", name, f"It failed: {first_line(error)}.") from error
-    raise must("teacher", "one whose identity is a mapping with something in it", name, f"It states {stated!r}.")
+        raise must(".", "one that can state its identity", name, f"It failed: {first_line(error)}.") from error
+    raise must(".", "one whose identity is a mapping with something in it", name, f"It states {stated!r}.")

@@ -115,8 +115,8 @@ def fit(
             if not math.isfinite(figures["loss"]):
                 value = "NaN" if math.isnan(figures["loss"]) else "infinite"
                 raise TrainingError(
-                    f"The loss turned {value} in epoch {epoch + 1} of {recipe.epochs} at learning rate {state.lr:g}. "
-                    "Try a lower train.optimizer.lr, train.clip=1 or train.precision=32."
+                    f"The loss turned {value} in epoch {epoch + 1} of {recipe.epochs} at learning rate {state.lr:g}.",
+                    *TrainingError.CALMER,
                 )
             if validation is not None:
                 wrong = int((predict(model, validation, device).argmax(1) != validation.labels).sum())
