@@ -37,7 +37,7 @@ teachers: $(VENV)/.installed ## the five strong teachers on MNIST that the exper
 	$(BIN)/kd train-teacher --multirun experiment=teachers_mnist dataset.root=$(MNIST) output_dir=$(OUTPUT)
 
 reproduce: $(VENV)/.installed-paper ## all experiments into docs/paper.md; MNIST=<folder> BUDGET=short|full ARGS="--only …"
-	$(BIN)/python benchmarks/paper.py --mnist $(MNIST) --output $(OUTPUT) --budget $(BUDGET) $(ARGS)
+	$(BIN)/python reproduce/paper.py --mnist $(MNIST) --output $(OUTPUT) --budget $(BUDGET) $(ARGS)
 
 bench: $(VENV)/.installed ## what is claimed to be fast or small, measured; MNIST=<folder>; writes benchmarks/RESULTS.md
 	@set -o pipefail; { printf '# Measured\n\n`make bench MNIST=<folder>`, %s\n' "$$(date +%F)"; for words in $(BENCHMARKS); do \

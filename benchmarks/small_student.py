@@ -12,12 +12,13 @@ import time
 from functools import partial
 
 import torch
-from table import Table, hardware
+from table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
 from kd_cli.data.samples import Split
 from kd_cli.datasets.digits import digits
+from kd_cli.device import hardware
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.progress import task
