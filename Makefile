@@ -59,10 +59,11 @@ mutants: $(VENV)/.installed-dev ## plausible mistakes, one at a time: tests/muta
 	@set -o pipefail; { printf '# Mutants\n\n`make mutants`, %s\n\n' "$$(date -I)"; \
 		$(BIN)/python tests/mutants/run.py $(ARGS); } | tee tests/mutants/RESULTS.md
 
-check: $(VENV)/.installed-dev ## ruff, format check and mypy; never writes
+check: $(VENV)/.installed-dev ## ruff, format check, mypy and the direction of imports; never writes
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check --no-cache .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 fix: $(VENV)/.installed-dev ## what check would complain of and ruff can mend
 	$(BIN)/ruff check --fix .
