@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +24,8 @@ from kd_cli.steps.transfer import TransferSet
 from kd_cli.store.history import HISTORY, read_history
 from kd_cli.store.models import not_numbers, use_of
 from kd_cli.train.checkpoint import FILE, Checkpoint
-from kd_cli.train.population import ALONE, Member, capacity, check, fit_population
+from kd_cli.train.population import ALONE, Member, MemberMeans, capacity, check, fit_population, of_member
+from kd_cli.train.watch import Bar, History, Watches
 
 LAUNCHER = "population"
 
@@ -97,7 +97,7 @@ def train_together(run: Run, role: str, plans: list[Plan]) -> None:
 def _train_stack(run: Run, role: str, plans: list[Plan]) -> None:
     """Trains these and stores each; until all are stored, what they have come to is kept in a folder of their own."""
     members = [Member(plan.builder.model(), plan.batches, plan.objective, plan.builder.recipe) for plan in plans]
-    recipe, steps, every = members[0].recipe, len(members[0].batches), run.cfg.checkpoint
+    recipe, every = members[0].recipe, run.cfg.checkpoint
     identity = {"population": [plan.identity for plan in plans]}
     with ExitStack() as ends, run.store.unfinished("students", identity) as folder:
         use = use_of(plans[0].builder.model())
@@ -115,28 +115,13 @@ def _train_stack(run: Run, role: str, plans: list[Plan]) -> None:
         ends.enter_context(checkpoint.hold)
         with written(folder):
             only(folder, [FILE])
-        with task(f"{len(members)} {role}", "epoch", recipe.epochs) as progress:
-
-            def on_epoch(records: dict[int, dict[str, float]]) -> None:
-                checkpoint.note(
-                    {f"{k}.{name}": value for k, record in records.items() for name, value in record.items()}
-                )
-                names = next(iter(records.values()), {})
-                means = {name: mean(record[name] for record in records.values()) for name in names}
-                progress.finish(int(means.get("epoch", recipe.epochs)), means)
-
-            def on_step(epoch: int, step: int) -> None:
-                progress.move(epoch + (step + 1) / steps)
-
-            with kept(checkpoint, "student"):
-                sane, precision = fit_population(members, run.dataset.validation, checkpoint, on_step, on_epoch)
+        with task(f"{len(members)} {role}", "epoch", recipe.epochs) as progress, kept(checkpoint, "student"):
+            watch = Watches(History(folder), MemberMeans(Bar(progress, len(members[0].batches))))
+            sane, precision = fit_population(members, run.dataset.validation, checkpoint, watch)
         epochs = read_history((folder / HISTORY).read_text("utf-8"))
         for k, (plan, member, well) in enumerate(zip(plans, members, sane, strict=True)):
             if well and not list(not_numbers(member.model.state_dict(), dict(member.model.named_parameters()))):
-                own = [
-                    {name.partition(".")[2]: epoch[name] for name in epoch if name.startswith(f"{k}.")}
-                    for epoch in epochs
-                ]
+                own = [of_member(epoch, k) for epoch in epochs]
                 _store(run, plan, member, own, precision, len(members))
     log.info("%s: %d trained together", role, sum(sane))
 

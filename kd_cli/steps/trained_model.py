@@ -23,6 +23,7 @@ from kd_cli.train.batches import Batches
 from kd_cli.train.checkpoint import FILE, Checkpoint
 from kd_cli.train.fit import Objective, fit
 from kd_cli.train.recipe import Recipe
+from kd_cli.train.watch import Bar, History, Watches
 
 
 def train_and_store(
@@ -45,7 +46,7 @@ def train_and_store(
     with ExitStack() as ends:
 
         def fill(folder: Path) -> dict[str, Any]:
-            steps, every = len(batches), run.cfg.checkpoint
+            every = run.cfg.checkpoint
             checkpoint = Checkpoint(
                 folder,
                 title,
@@ -58,22 +59,12 @@ def train_and_store(
             ends.enter_context(checkpoint.hold)  # from here on until the artifact stands
             with written(folder):
                 only(folder, [FILE])
-            with task(title, "epoch", recipe.epochs) as progress:
-
-                def on_epoch(record: dict[str, float]) -> None:
-                    checkpoint.note(record)
-                    progress.finish(int(record["epoch"]), record)
-
-                def on_step(epoch: int, step: int) -> None:
-                    progress.move(epoch + (step + 1) / steps)
-
-                with kept(checkpoint, key):
-                    validation = run.dataset.validation
-                    precision = fit(
-                        model, batches, objective, recipe, validation, run.cfg.compile, checkpoint, on_step, on_epoch
-                    )
-                    about = settle(model, batches, recipe.epochs - 1, recipe.batch_statistics)
-                    check_numbers(model)  # of statistics as well: they may just have been mended
+            with task(title, "epoch", recipe.epochs) as progress, kept(checkpoint, key):
+                watch = Watches(History(folder), Bar(progress, len(batches)))
+                validation = run.dataset.validation
+                precision = fit(model, batches, objective, recipe, validation, run.cfg.compile, checkpoint, watch)
+                about = settle(model, batches, recipe.epochs - 1, recipe.batch_statistics)
+                check_numbers(model)  # of statistics as well: they may just have been mended
             if about is not None and (said := describe(about)):
                 log.info("%s: %s", title, said)
             notes = write_model(run, folder, identity, model, node, precision)
