@@ -17,7 +17,7 @@ from kd_cli.steps.population import peers_of, train_together
 from kd_cli.steps.student import Pair, begins_as, train_accuracy, untrained
 from kd_cli.steps.targets import asked_online, obtain_targets, room
 from kd_cli.steps.teacher import obtain_teacher, prepare
-from kd_cli.steps.trained_model import Training
+from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.steps.transfer import TransferSet, transfer_set
 from kd_cli.store.step import name_of, obtain
 
@@ -52,7 +52,7 @@ def main(cfg: DictConfig, session: Session) -> None:
     if begins_as(run.root / (teacher.name or ""), student.identity):
         log.info("the teacher was a student of this network and seed, and began from the same weights: change seed")
     train_together("students", [student, *(peer.student(taught) for peer in peers)], setting)
-    models: dict[str, Training] = {"student": _obtained(student)}
+    models: dict[str, TrainedModel] = {"student": _obtained(student)}
     corrected = None
     if plan.student.bias_correction is not None:
         corrected = obtain_corrected(plan.student.bias_correction, student, network, transfer.named, setting)
@@ -80,7 +80,7 @@ def main(cfg: DictConfig, session: Session) -> None:
     show(run.finish(result | {"note": note, "environment": environment}), in_sweep())
 
 
-def _obtained(step: Training) -> Training:
+def _obtained(step: TrainedModel) -> TrainedModel:
     """The step, its network trained or filled, and ready to be asked."""
     obtain(step, step.setting.store, step.setting.run)
     step.network.to(step.setting.device).eval()

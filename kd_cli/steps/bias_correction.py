@@ -16,7 +16,7 @@ from kd_cli.measure.bias_correction import best_shift, output_bias, prior_shift
 from kd_cli.measure.prediction import predict
 from kd_cli.progress import log
 from kd_cli.steps.setting import Setting
-from kd_cli.steps.trained_model import Training, write_model
+from kd_cli.steps.trained_model import TrainedModel, write_model
 from kd_cli.store.artifacts import Artifact
 from kd_cli.store.models import largest_of, load_weights, precision_of
 from kd_cli.store.step import name_of, obtain
@@ -53,7 +53,7 @@ class Correction:
 
     rule: str
     named: list[int]
-    trained: Training
+    trained: TrainedModel
     student: nn.Module
     network: nn.Module
     bias: Tensor  # of `network`
@@ -111,7 +111,7 @@ class Correction:
 
 
 def obtain_corrected(
-    rule: str, trained: Training, student: nn.Module, named: list[int], setting: Setting
+    rule: str, trained: TrainedModel, student: nn.Module, named: list[int], setting: Setting
 ) -> tuple[nn.Module, str, dict[str, Any]]:
     """Return the corrected student, its artifact's name, and what result.json says of the rule and of the shifts."""
     dataset, corrected = setting.dataset, deepcopy(student)

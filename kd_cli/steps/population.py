@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from torch import nn
@@ -19,13 +18,14 @@ from kd_cli.runs.session import Session
 from kd_cli.steps.plan import Plan
 from kd_cli.steps.setting import Setting
 from kd_cli.steps.student import Pair, untrained
-from kd_cli.steps.trained_model import Training, checkpoint_in, kept, write_model
+from kd_cli.steps.trained_model import TrainedModel, checkpoint_in, kept, write_model
 from kd_cli.steps.transfer import TransferSet
 from kd_cli.store.history import HISTORY, read_history
 from kd_cli.store.models import not_numbers
 from kd_cli.store.step import about, find
 from kd_cli.train.checkpoint import FILE
-from kd_cli.train.population import ALONE, Member, capacity, check, fit_population
+from kd_cli.train.population import ALONE, Member, MemberMeans, capacity, check, fit_population, of_member
+from kd_cli.train.watch import Bar, History, Watches
 
 LAUNCHER = "population"
 
@@ -75,7 +75,7 @@ def peers_of(plan: Plan, transfer: TransferSet, setting: Setting) -> list[Pair]:
     return pairs
 
 
-def train_together(stage: str, steps: list[Training], setting: Setting) -> None:
+def train_together(stage: str, steps: list[TrainedModel], setting: Setting) -> None:
     """Train what the store does not hold of these steps, in as large stacks as gain from it.
 
     What remains, one alone or one whose loss was lost, is left to its own job, which says what it has to say.
@@ -95,14 +95,14 @@ def train_together(stage: str, steps: list[Training], setting: Setting) -> None:
             _train_stack(stage, waiting[first : first + size], setting)
 
 
-def _train_stack(stage: str, steps: list[Training], setting: Setting) -> None:
+def _train_stack(stage: str, steps: list[TrainedModel], setting: Setting) -> None:
     """Train these and store each; until all are stored, what they have come to is kept in a folder of their own."""
     networks = [deepcopy(step.network) for step in steps]  # one that is spoilt is left to its own job, untrained
     members = [
         Member(network, step.batches, step.objective.built, step.recipe)
         for network, step in zip(networks, steps, strict=True)
     ]
-    recipe, length = members[0].recipe, len(members[0].batches)
+    recipe = members[0].recipe
     identity = {"population": [step.identity for step in steps]}
     with ExitStack() as ends, setting.store.unfinished("students", identity) as folder:
         if any(find(step, setting.store) for step in steps):  # by who held the folder until now
@@ -111,34 +111,19 @@ def _train_stack(stage: str, steps: list[Training], setting: Setting) -> None:
         ends.enter_context(checkpoint.hold)
         with written(folder):
             only(folder, [FILE])
-        with task(f"{len(members)} {stage}", "epoch", recipe.epochs) as progress:
-
-            def on_epoch(records: dict[int, dict[str, float]]) -> None:
-                checkpoint.note(
-                    {f"{k}.{name}": value for k, record in records.items() for name, value in record.items()}
-                )
-                names = next(iter(records.values()), {})
-                means = {name: mean(record[name] for record in records.values()) for name in names}
-                progress.finish(int(means.get("epoch", recipe.epochs)), means)
-
-            def on_step(epoch: int, step: int) -> None:
-                progress.move(epoch + (step + 1) / length)
-
-            with kept(checkpoint, "student"):
-                validation = setting.dataset.validation
-                sane, precision = fit_population(members, validation, checkpoint, on_step, on_epoch)
+        with task(f"{len(members)} {stage}", "epoch", recipe.epochs) as progress, kept(checkpoint, "student"):
+            watch = Watches(History(folder), MemberMeans(Bar(progress, len(members[0].batches))))
+            sane, precision = fit_population(members, setting.dataset.validation, checkpoint, watch)
         epochs = read_history((folder / HISTORY).read_text("utf-8"))
         for k, (step, model, well) in enumerate(zip(steps, networks, sane, strict=True)):
             if well and not list(not_numbers(model.state_dict(), dict(model.named_parameters()))):
-                own = [
-                    {name.partition(".")[2]: epoch[name] for name in epoch if name.startswith(f"{k}.")}
-                    for epoch in epochs
-                ]
-                _store(step, model, own, precision, len(members))
+                _store(step, model, [of_member(epoch, k) for epoch in epochs], precision, len(members))
     log.info("%s: %d trained together", stage, sum(sane))
 
 
-def _store(step: Training, network: nn.Module, history: list[dict[str, float]], precision: str, members: int) -> None:
+def _store(
+    step: TrainedModel, network: nn.Module, history: list[dict[str, float]], precision: str, members: int
+) -> None:
     """Store a network that was trained beside others, with its history, as the step would."""
 
     def fill(folder: Path) -> dict[str, Any]:

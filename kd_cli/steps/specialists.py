@@ -20,7 +20,7 @@ from kd_cli.progress import log
 from kd_cli.steps.plan import TeacherPlan
 from kd_cli.steps.recipes import recipe_identity
 from kd_cli.steps.setting import Setting
-from kd_cli.steps.trained_model import Training
+from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.store.models import stored_node
 from kd_cli.store.step import obtain
 from kd_cli.teachers.artifact import Stored
@@ -79,7 +79,7 @@ def obtain_specialists(
 
 def _training(
     plan: TeacherPlan, setting: Setting, generalist: nn.Module, identity: dict[str, Any], own: Tensor, stage: str
-) -> Training:
+) -> TrainedModel:
     """The step that trains the specialist for the classes `own`. Its identity is theirs, and not its place among the
     others.
     """
@@ -106,7 +106,7 @@ def _training(
     if source.train.sees_validation and seen.validation is not None:
         about["validation"] = fingerprint(seen.validation)
     learns = Described(CrossEntropy(), "cross-entropy")
-    return Training(
+    return TrainedModel(
         "teachers", stage, "teacher", model, config, seen, batches, learns, source.train, about, setting
     )  # fmt: skip
 

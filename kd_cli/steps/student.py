@@ -19,7 +19,7 @@ from kd_cli.steps.plan import StudentPlan
 from kd_cli.steps.recipes import recipe_identity, start
 from kd_cli.steps.setting import Setting
 from kd_cli.steps.targets import Taught
-from kd_cli.steps.trained_model import Training
+from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.steps.transfer import TransferSet
 from kd_cli.store.artifacts import read_artifact
 from kd_cli.store.models import history_of
@@ -46,12 +46,12 @@ class Pair:
         """What order, dropout and initialisation derive from: the same for both, so that they are paired."""
         return derive(self.plan.seed, "student")
 
-    def student(self, taught: Taught, network: nn.Module | None = None) -> Training:
+    def student(self, taught: Taught, network: nn.Module | None = None) -> TrainedModel:
         """Return the step that trains the student."""
         identity = {"objective": self.plan.objective.identity, "targets": taught.identity}
         return self._training("student", network, self.transfer.split, self.plan.objective, identity, taught)
 
-    def baseline(self) -> Training:
+    def baseline(self) -> TrainedModel:
         """Return the step that trains the baseline: on the transfer set's views, without a teacher."""
         return self._training("baseline", None, self.baseline_split, ALONE, {"objective": "cross-entropy"}, None)
 
@@ -92,10 +92,10 @@ class Pair:
     def _training(
         self, role: str, network: nn.Module | None, split: Split, objective: Described[Objective],
         identity: dict[str, Any], taught: Taught | None,
-    ) -> Training:  # fmt: skip
+    ) -> TrainedModel:  # fmt: skip
         plan, dataset = self.plan, self.setting.dataset
         identity = {**student_identity(plan, dataset, self.transfer, split, role), **identity}
-        return Training(
+        return TrainedModel(
             kind="students",
             stage=role,
             key="student",

@@ -22,7 +22,7 @@ from kd_cli.steps.recipes import recipe_identity, start
 from kd_cli.steps.setting import Setting
 from kd_cli.steps.specialists import VERSION as COMBINED
 from kd_cli.steps.specialists import check_specialists, obtain_specialists
-from kd_cli.steps.trained_model import Training
+from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.store.models import load, model_folder
 from kd_cli.store.step import name_of, obtain
 from kd_cli.teachers.artifact import Stored
@@ -103,7 +103,7 @@ def _tried(plan: TeacherPlan, part: Part, setting: Setting) -> nn.Module:
     return network
 
 
-def _training(part: Part, source: Trained, network: nn.Module, setting: Setting) -> Training:
+def _training(part: Part, source: Trained, network: nn.Module, setting: Setting) -> TrainedModel:
     """The step that trains a teacher, as the config that stands at the part's key says."""
     dataset, recipe, seed = setting.dataset, source.train, _seed(source)
     train = dataset.train
@@ -116,7 +116,7 @@ def _training(part: Part, source: Trained, network: nn.Module, setting: Setting)
     identity = teacher_identity(part.config, source, dataset)
     learns = Described(CrossEntropy(), "cross-entropy")
     config = part.config["model"]
-    return Training(
+    return TrainedModel(
         "teachers", part.stage, part.key, network, config, dataset, batches, learns, recipe, identity, setting
     )  # fmt: skip
 

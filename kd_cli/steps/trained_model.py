@@ -26,10 +26,11 @@ from kd_cli.train.batches import Batches
 from kd_cli.train.checkpoint import FILE, Checkpoint
 from kd_cli.train.fit import Objective, fit
 from kd_cli.train.recipe import Recipe
+from kd_cli.train.watch import Bar, History, Watches
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainedModel:
     """The step that fits a `network` in place and stores it in `kind`, or fills it with the weights that are stored.
 
     `stage` names it in the run, `key` is where its recipe stands in the config. `dataset` is what it sees: a specialist
@@ -63,25 +64,16 @@ class Training:
         """Fit the network, or go on where an earlier attempt in `folder` stopped, and write it."""
         model, batches, recipe = self.network, self.batches, self.recipe
         circumstances, title = self.setting.circumstances, self.stage.replace("_", " ")
-        steps, checkpoint = len(batches), checkpoint_in(folder, title, recipe, self.identity, circumstances)
+        checkpoint = checkpoint_in(folder, title, recipe, self.identity, circumstances)
         ends.enter_context(checkpoint.hold)  # from here on until the artifact stands
         with written(folder):
             only(folder, [FILE])
-        with task(title, "epoch", recipe.epochs) as progress:
-
-            def on_epoch(record: dict[str, float]) -> None:
-                checkpoint.note(record)
-                progress.finish(int(record["epoch"]), record)
-
-            def on_step(epoch: int, step: int) -> None:
-                progress.move(epoch + (step + 1) / steps)
-
-            with kept(checkpoint, self.key):
-                validation, compiled = self.dataset.validation, circumstances.compile
-                objective = self.objective.built
-                precision = fit(model, batches, objective, recipe, validation, compiled, checkpoint, on_step, on_epoch)
-                about = settle(model, batches, recipe.epochs - 1, recipe.batch_statistics)
-                check_numbers(model)  # of statistics as well: they may just have been mended
+        with task(title, "epoch", recipe.epochs) as progress, kept(checkpoint, self.key):
+            watch, objective = Watches(History(folder), Bar(progress, len(batches))), self.objective.built
+            validation, compiled = self.dataset.validation, circumstances.compile
+            precision = fit(model, batches, objective, recipe, validation, compiled, checkpoint, watch)
+            about = settle(model, batches, recipe.epochs - 1, recipe.batch_statistics)
+            check_numbers(model)  # of statistics as well: they may just have been mended
         if about is not None and (said := describe(about)):
             log.info("%s: %s", title, said)
         write_model(folder, self.identity, model, self.config, self.dataset, self.setting.dataset_config)
