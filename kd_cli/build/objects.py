@@ -18,7 +18,7 @@ from kd_cli.errors import ConfigError, KdError, Phrase, first_line, must, under
 
 def instantiate(node: Any, key: str, **arguments: Any) -> Any:
     """The object that a config node describes. A refusal by its constructor comes through as it is."""
-    if isinstance(node, DictConfig) and "_target_" not in node:
+    if isinstance(node, DictConfig | dict) and "_target_" not in node:
         raise must(key, "a mapping with a _target_", Phrase(f"one with {', '.join(map(str, node)) or 'nothing'}"))
     try:
         return hydra_instantiate(node, **arguments, _convert_="all")

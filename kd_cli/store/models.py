@@ -26,7 +26,7 @@ from kd_cli.build.trust import check_stored
 from kd_cli.errors import ArtifactError, KdError, Phrase, first_line, reason
 from kd_cli.models import pretrained
 from kd_cli.store import run_folder
-from kd_cli.store.artifacts import Artifact, Use, read_artifact, verify
+from kd_cli.store.artifacts import Artifact, read_artifact, verify
 from kd_cli.store.history import HISTORY, read_history
 from kd_cli.store.stored_yaml import read_yaml
 from kd_cli.store.tensor_header import LARGEST, Header, header_of
@@ -137,16 +137,16 @@ def _memory() -> float:
         return math.inf
 
 
-def use_of(model: nn.Module, trained: bool = True) -> Use:
-    """An artifact of this model, whose weights it is filled with; its history, if it was trained, must be one."""
+def largest_of(model: nn.Module) -> int:
+    """Return the most bytes that a file with this model's weights has."""
+    return int(sum(value.nbytes for value in model.state_dict().values())) + LARGEST
 
-    def read(artifact: Artifact) -> None:
-        precision_of(artifact)
-        if trained:
-            history_of(artifact)
-        load_weights(model, artifact)
 
-    return Use(sum(value.nbytes for value in model.state_dict().values()) + LARGEST, read)
+def load_trained(model: nn.Module, artifact: Artifact) -> None:
+    """Fill a model with the weights of a training; raise ArtifactError also where its history is none."""
+    precision_of(artifact)
+    history_of(artifact)
+    load_weights(model, artifact)
 
 
 def stored_node(path: Path) -> dict[str, Any]:
