@@ -15,7 +15,6 @@ from kd_cli.cli import resolvers, rules
 from kd_cli.cli.choices import choices
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 from kd_cli.ranges import number, whole
-from kd_cli.screen import override
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BUDGETS = ("short", "full")
@@ -239,16 +238,15 @@ def _filters(transfer: Any) -> bool:
 
 
 def _refuse_word(path: str, group: str, value: Any) -> None:
-    """`student.model=cnn` would silently become the word 'cnn': say how it is spelt."""
+    """A word that names no file of the group would silently stay a word: `student.model=cnnn`."""
     if isinstance(value, DictConfig) or (value is None and group in ("augment", "dataset")):
         return
-    hint, group = f"Set its keys one by one: {path}.<key>=….", "recipe" if group == "train" else group
-    if group in (*GROUPS, "recipe"):
-        there = choices(group)
-        hint = f"To choose a file of configs/{group}/, write {override(f'{group}@{path}', value)}."
-        if value not in there:
-            hint = f"To choose a file of configs/{group}/, write {group}@{path}=<its name>, as {', '.join(there)}."
-    raise must(path, "a mapping", value, hint)
+    group = "recipe" if group == "train" else group
+    there = choices(group)
+    if value in there:  # quoted, or in a YAML
+        hint = f"It names a file as {path}={value} on the command line, and as `/{group}@{path}: {value}` in defaults."
+        raise must(path, "a mapping", value, hint)
+    raise must(path, f"one of {', '.join(there)}", value, did_you_mean(str(value), there))
 
 
 def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:
