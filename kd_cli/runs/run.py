@@ -27,6 +27,7 @@ from kd_cli.device import device_name, find_device, instructions, take_turns
 from kd_cli.errors import ConfigError, must
 from kd_cli.measure.evaluation import Evaluation, evaluate
 from kd_cli.report.run import show
+from kd_cli.runs.result import Result
 from kd_cli.screen import as_utf8, override
 from kd_cli.steps.recipes import starts
 from kd_cli.store import run_folder
@@ -109,7 +110,7 @@ class Run:
         run_folder.update(
             self.folder, {**result, "stages": self.stages, "identities": self.identities, "status": "completed"}
         )
-        show({**result, "stages": self.stages}, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
+        show(Result.of(run_folder.read(self.folder) or {}), in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[Artifact | str | None, bool], None]]:
