@@ -20,9 +20,6 @@ OUT = "größe"
 CLASSES = ("[cat]", "[red]", f"a{ESCAPE}", "=1+1", "für", LATIN)
 
 
-# Names that people and strangers give to folders of images, and everything that prints them.
-
-
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher of classes with odd names, in an output folder whose name no ASCII holds."""

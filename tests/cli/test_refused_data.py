@@ -14,9 +14,6 @@ from kd_cli.datasets import splits
 IDX = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
 
 
-# Data that is damaged.
-
-
 def idx(path: Path, count: int, dimensions: int) -> None:
     shape = (count, 2, 2) if dimensions == 3 else (count,)
     body = bytes(k % 10 for k in range(count * (4 if dimensions == 3 else 1)))

@@ -14,8 +14,6 @@ def test_a_black_icon_of_sixteen_bits_a_channel_is_black_on_white():
     assert (grey(png(8, 8, 16, 6, rows)) == 255 - CLEAR).all()
 
 
-# --- transparency
-
 CLEAR = np.where((RAMP // 8 > 1) & (RAMP % 8 > 1), 255, 0).astype(np.uint8)  # alpha
 
 

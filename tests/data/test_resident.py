@@ -3,8 +3,6 @@ import torch
 from kd_cli.datasets import resident
 from kd_cli.datasets.resident import Resident
 
-# --- images in memory
-
 
 def test_resident_images_have_checksums_and_a_digest_of_their_bytes():
     images = Resident(torch.arange(24, dtype=torch.uint8).view(3, 2, 2, 2))

@@ -17,9 +17,6 @@ from kd_cli.errors import DataError
 CPU = torch.device("cpu")
 
 
-# --- CIFAR
-
-
 def records(count: int, labels: tuple[int, ...], seed: int) -> np.ndarray:
     """Rows of the binary version: `labels` is the number of values of each label byte."""
     rng = np.random.default_rng(seed)

@@ -10,9 +10,6 @@ from kd_cli.errors import ConfigError
 CPU = torch.device("cpu")
 
 
-# --- digits
-
-
 def test_digits_are_scikit_learns(digits):
     theirs = load_digits()
     everything = digits_module.digits()

@@ -14,9 +14,6 @@ from kd_cli.datasets import image_folder as folder_module
 CPU = torch.device("cpu")
 
 
-# Images that do not fit into memory.
-
-
 @pytest.fixture
 def streamed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for k in range(7):

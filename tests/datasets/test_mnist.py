@@ -24,9 +24,6 @@ ORIGINAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
 CPU = torch.device("cpu")
 
 
-# --- IDX
-
-
 def idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 

@@ -14,9 +14,6 @@ from kd_cli.errors import ConfigError
 CPU = torch.device("cpu")
 
 
-# --- the command
-
-
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     folder = tmp_path_factory.mktemp("recipes")

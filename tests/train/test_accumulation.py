@@ -20,9 +20,6 @@ def answers(positions: Tensor, view: int, images: Tensor) -> Tensor:
     return 8 * torch.sin(positions[:, None] * torch.arange(1.0, 11.0) + view)
 
 
-# --- accumulation
-
-
 @pytest.mark.parametrize(
     "changes",
     [{}, {"clip": 0.3}, {"max_norm": 0.4, "clip": 1.0}, {"scheduler": cosine}],

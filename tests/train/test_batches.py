@@ -12,9 +12,6 @@ from kd_cli.types import Split
 CPU = torch.device("cpu")
 
 
-# --- batches
-
-
 @pytest.mark.parametrize(
     ("samples", "size", "lengths"),
     [(41, 8, [8, 8, 8, 8, 9]), (40, 8, [8] * 5), (34, 8, [8] * 4 + [2]), (41, 64, [41]), (1, 8, [1])],

@@ -8,8 +8,6 @@ from kd_cli.errors import ConfigError
 from kd_cli.objectives.cross_entropy import hard_loss
 from kd_cli.types import UNLABELLED, Batch
 
-# --- class weights
-
 
 def test_the_hard_term_is_torchs_weighted_mean() -> None:
     torch.manual_seed(0)

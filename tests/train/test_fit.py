@@ -199,9 +199,6 @@ def test_best_validation_without_a_validation_split_is_refused(small_net, recipe
     )
 
 
-# --- modes and prediction
-
-
 def test_fit_trains_in_train_mode_after_each_validation_and_ends_in_eval_mode(small_net, recipe, few, digits):
     model, modes = small_net().eval(), []
 

@@ -15,9 +15,6 @@ from kd_cli.types import UNLABELLED, Batch
 CPU = torch.device("cpu")
 
 
-# --- means
-
-
 def test_figures_of_an_uneven_last_batch_are_means_over_samples(recipe, few):
     class Constant(nn.Module):
         """Always the same logits; its learning rate is 0 below."""

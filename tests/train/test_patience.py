@@ -24,9 +24,6 @@ from kd_cli.types import Split
 CPU = torch.device("cpu")
 
 
-# --- early stopping and the plateau
-
-
 def flat(accuracies: list[float]) -> list[dict[str, float]]:
     return [{"validation_accuracy": accuracy} for accuracy in accuracies]
 

@@ -12,9 +12,6 @@ from kd_cli.objectives.cross_entropy import CrossEntropy
 CPU = torch.device("cpu")
 
 
-# --- refusals
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

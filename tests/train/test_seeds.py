@@ -26,9 +26,6 @@ class Recorded(CrossEntropy):
         return super().__call__(logits, batch)
 
 
-# --- the seed
-
-
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
 def test_the_same_seed_gives_the_same_bits_whatever_was_drawn_before(small_net, recipe, few, precision):
     trained = []
