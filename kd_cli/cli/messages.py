@@ -34,7 +34,7 @@ from kd_cli.cli.job import ANSWERS
 from kd_cli.cli.refusals import QUOTING
 from kd_cli.cli.schema import QUOTE
 from kd_cli.cli.spelling import spelt
-from kd_cli.cli.typed import Words, first, swept
+from kd_cli.cli.typed import Words, first, is_sweep, swept
 from kd_cli.errors import did_you_mean, first_line, must
 
 RULES = {
@@ -67,7 +67,7 @@ def translate(error: Exception, command: str, words: Sequence[str]) -> str:
                 return f"{mark.name} must be YAML, got {each.problem} in line {mark.line + 1}."
             case OmegaConfBaseException() if each.full_key and not isinstance(each, InterpolationResolutionError):
                 return _at_key(each, typed, composing=each is not error)
-    if not typed.sweeps and any(first(word) != word for word in typed.parts[0]):
+    if not typed.sweeps and any(map(is_sweep, typed.parts[0])):
         return _several(typed)
     if found := GROUP_NEEDED.search(str(error)):
         group, place = found.groups()

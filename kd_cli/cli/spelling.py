@@ -1,4 +1,4 @@
-"""What people type, as Hydra has it. Imports no torch."""
+"""What people type, as Hydra has it. Imports no torch, and Hydra's parser where a word may be one of a group's alone."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -83,6 +83,7 @@ def chosen(word: str, own: Iterable[Path] = ()) -> str:
     there = choices(group, own) if (group := group_of(key)) and value else []
     if not there:
         return ""
+
     try:
         value = OverridesParser.create().parse_override(word)._value
     except Exception:  # Hydra says itself what it cannot read

@@ -130,6 +130,14 @@ def first(word: str) -> str:
     return word
 
 
+def is_sweep(word: str) -> bool:
+    """Whether an override stands for several jobs."""
+    try:
+        return bool(OverridesParser.create().parse_override(word).is_sweep_override())
+    except Exception:
+        return False
+
+
 def swept(word: str) -> list[Any] | None:
     """The values of a simple sweep, `1,2`; None for anything else."""
     try:
