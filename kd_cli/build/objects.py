@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig
@@ -13,7 +14,9 @@ from torch import nn
 from kd_cli.build.identity import plain
 from kd_cli.build.logits import check_no_probabilities
 from kd_cli.build.own_code import found, targets_of
+from kd_cli.data.augment import kind_of
 from kd_cli.data.samples import Dataset
+from kd_cli.data.spec import Spec
 from kd_cli.errors import ConfigError, KdError, first_line, must
 
 
@@ -53,7 +56,7 @@ def build_dataset(node: Any, key: str = "dataset") -> Dataset:
 
 
 def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, key: str = "model") -> nn.Module:
-    """The network that `build` makes, tried on two blank images: one that does not fit is refused before any work, by
+    """The network that `build` makes, tried on two blank samples: one that does not fit is refused before any work, by
     its `key`.
     """
     with owner(name):
@@ -62,7 +65,7 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
             if not isinstance(network, nn.Module):
                 raise TypeError(f"it is no nn.Module but of type {type(network).__name__}")
             with torch.no_grad():
-                blank = network.eval()(torch.zeros(2, *dataset.input_shape))
+                blank = network.eval()(dataset.spec.blank(2))
             if not isinstance(blank, torch.Tensor) or not blank.is_floating_point():
                 kind = getattr(blank, "dtype", type(blank).__name__)
                 raise TypeError(f"its output is no tensor of floating-point numbers but of type {kind}")
@@ -71,16 +74,27 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
             raise
         except Exception as error:  # a network may be anybody's
             raise ConfigError(
-                f"{key} must be a network for images {list(dataset.input_shape)} of dataset={dataset.name}, "
+                f"{key} must be a network for {dataset.spec} of dataset={dataset.name}, "
                 f"got an error: {first_line(error)}."
             ) from error
         if shape != (2, len(dataset.classes)):
             raise ConfigError(
                 f"{key} must be a network with logits for the {len(dataset.classes)} classes of "
-                f"dataset={dataset.name}, got an output of shape {list(shape)} for 2 images."
+                f"dataset={dataset.name}, got an output of shape {list(shape)} for 2 {dataset.spec.noun}."
             )
         check_no_probabilities(blank)
     return network
+
+
+def check_augment(augment: Any, spec: Spec, key: str) -> None:
+    """ConfigError for an augmentation of other samples than those of `spec`, by the name that was typed."""
+    if augment is None or kind_of(augment) == spec.kind:
+        return
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    typed = next((name for group, name in choices.items() if group.partition("@")[2] == key), None)
+    shown = typed or getattr(getattr(augment, "func", augment), "__name__", type(augment).__name__)
+    inputs = "images" if spec.kind == "image" else f"{spec.kind} inputs"
+    raise ConfigError(f"{key} must be one for {inputs}, got {shown} (for {kind_of(augment)}).")
 
 
 @contextmanager

@@ -61,7 +61,8 @@ def main(cfg: DictConfig) -> None:
             note = "The transfer set has no labels: the baseline was trained on the training split."
         elif split.labelled < len(split):
             note = (
-                f"The baseline learnt from the {split.labelled:,} labels of the transfer set's {len(split):,} images."
+                f"The baseline learnt from the {split.labelled:,} labels of the transfer set's {len(split):,} "
+                f"{dataset.spec.noun}."
             )
         baseline = build.model("baseline")
         plans = [builder.baseline(run, transfer) for builder in builders]
@@ -69,7 +70,7 @@ def main(cfg: DictConfig) -> None:
         names["baseline"] = obtain_student(run, "baseline", baseline, plans[0])
         models["baseline"] = baseline
 
-    log.info("evaluating on the %d test images", len(dataset.test))
+    log.info("evaluating on the %d test %s", len(dataset.test), dataset.spec.noun)
     result: dict[str, Any] = {}
     reference: Evaluation | None = None
     for role, model in models.items():

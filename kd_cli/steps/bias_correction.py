@@ -26,7 +26,7 @@ def check_correction(run: Run, student: nn.Module, named: list[int]) -> None:
     rule, dataset = run.cfg.bias_correction, run.dataset
     if rule is None:
         return
-    if output_bias(student, torch.zeros(2, *dataset.input_shape), len(dataset.classes)) is None:
+    if output_bias(student, dataset.spec.blank(2), len(dataset.classes)) is None:
         hint = "Choose a student whose last layer has one."
         raise must("bias_correction", "null for a student without an output bias", rule, hint)
     if rule == "oracle" and len(named) == len(dataset.classes):
@@ -54,7 +54,7 @@ def obtain_corrected(
     about = {"rule": rule, "version": VERSION, "data": fingerprint(split)}
     identity = {**plan.identity, "bias_correction": about | ({"classes": named} if rule == "oracle" else {})}
     corrected = deepcopy(student)
-    blank = torch.zeros(2, *dataset.input_shape, device=run.device)
+    blank = dataset.spec.blank(2, run.device)
     bias = output_bias(corrected, blank, len(dataset.classes))
     if bias is None:  # training has taken it away
         raise must("bias_correction", "null for a student without an output bias", rule)

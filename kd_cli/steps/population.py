@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kd_cli.build.objects import instantiate, owner
+from kd_cli.build.objects import check_augment, instantiate, owner
 from kd_cli.cli import schema
 from kd_cli.cli.job import Sweep
 from kd_cli.data.mixing import Mix
@@ -39,6 +39,7 @@ def refuse(configs: Sequence[DictConfig]) -> None:
             model = builder.model()
             builder.recipe.check(model, builder.dataset.validation)
             augment = instantiate(cfg.transfer.augment, "transfer.augment") if cfg.transfer.augment else None
+            check_augment(augment, builder.dataset.spec, "transfer.augment")
         except KdError:  # its own job will say so
             continue
         if isinstance(augment, Mix):

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kd_cli.build.identity import identity_of, plain
-from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.build.objects import build_network, check_augment, instantiate, owner
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
 from kd_cli.errors import DataError, must
@@ -44,6 +44,7 @@ def check_specialists(run: Run, source: Asked, generalist: nn.Module) -> None:
     if dataset.train.labelled < len(dataset.train):
         raise DataError(f"{dataset.name}: {len(dataset.train) - dataset.train.labelled} training images have no label.")
     source.check(len(dataset.classes))
+    check_augment(source.augment, dataset.spec, "teacher.augment")
     own = torch.arange(source.classes_each)
     seen = _seen_by(dataset, own)
     build, names = _constructor(_node(run, source)), dataset.classes
@@ -158,7 +159,7 @@ def _constructor(node: dict[str, Any]) -> Any:
 
 
 def _untrained(build: Any, generalist: nn.Module, own: Tensor, seen: Dataset, classes: Sequence[str]) -> Specialist:
-    model: Specialist = build(num_classes=len(seen.classes), input_shape=seen.input_shape)
+    model: Specialist = build(num_classes=len(seen.classes), spec=seen.spec)
     model.start_from(generalist, own.tolist(), len(classes))
     return model
 

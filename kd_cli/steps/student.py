@@ -45,7 +45,8 @@ class Builder:
     def model(self, role: str = "student") -> nn.Module:
         """The network before its training: the same weights for the same seed, or those it is to start from."""
         torch.manual_seed(derive(self.seed, "initialisation"))
-        arguments = {"num_classes": len(self.dataset.classes), "input_shape": self.dataset.input_shape}
+        spec = self.dataset.spec
+        arguments = {"num_classes": len(self.dataset.classes), **spec.arguments(self._constructor)}
         network = build_network(lambda: self._constructor(**arguments), "student", self.dataset)
         with owner("student"):
             start(network, self.recipe, role)
@@ -62,7 +63,7 @@ class Builder:
             for split, objective, taught in tried:
                 batches = self._batches(run, transfer, split, None)
                 step = partial(probe, model, batches, objective, self.recipe, classes, taught)
-                shared(["probe", *about, taught, self.dataset.input_shape, len(split)], step)
+                shared(["probe", *about, taught, self.dataset.spec.stored(), len(split)], step)
         if cfg.baseline and self.recipe.start_from is not None:
             self.model("baseline")
 
@@ -165,7 +166,7 @@ def student_identity(
         "train": recipe_identity(cfg.student.train, role),
         "seed": cfg.seed,
         "data": fingerprint(split),
-        "views": {key: value for key, value in transfer.identity.items() if key != "images"},
+        "views": {key: value for key, value in transfer.identity.items() if key != "samples"},
         "classes": list(dataset.classes),
     }
     if recipe.sees_validation and dataset.validation is not None:

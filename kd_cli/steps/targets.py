@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_cli.data.inputs import Inputs
 from kd_cli.data.samples import UNLABELLED
 from kd_cli.device import autocast, chosen_precision
 from kd_cli.errors import ArtifactError, KdError, first_line
@@ -49,7 +50,7 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
     """What answers with the teacher's logits in each step, and its identity."""
     split, temperature = transfer.split, run.cfg.get("temperature") or 1.0
     if teacher.online:
-        flops = work_of(teacher.network, run.dataset.input_shape).of_step(run.cfg.student.train.batch_size)
+        flops = work_of(teacher.network, run.dataset.spec).of_step(run.cfg.student.train.batch_size)
         asked = str(run.cfg.precision)
         network, identity = teacher.network, teacher.identity
         if isinstance(network, Members):
@@ -64,8 +65,8 @@ def obtain_targets(run: Run, teacher: Teacher, transfer: TransferSet) -> tuple[T
         members = [answers for answers, _ in stored]
         identity = {"members": [of for _, of in stored], **combination.identity(temperature)}
 
-        def targets(positions: Tensor, view: int, images: Tensor) -> Tensor:
-            return combination([answers(positions, view, images) for answers in members], temperature)
+        def targets(positions: Tensor, view: int, inputs: Inputs) -> Tensor:
+            return combination([answers(positions, view, inputs) for answers in members], temperature)
     else:
         targets, identity = _stored(run, teacher, transfer, "soft_targets")
     labelled = (split.labels != UNLABELLED).nonzero()[:, 0]
@@ -138,7 +139,7 @@ def _dump(
         return time.perf_counter() - started
 
     if "memory_format" not in how:
-        convolutions = work_of(network, run.dataset.input_shape).convolutions
+        convolutions = work_of(network, run.dataset.spec).convolutions
         how["memory_format"] = chosen_memory_format(teacher.memory_format, convolutions)
     with _laid_out(network, LAYOUTS[how["memory_format"]]), _threads(how["environment"]["threads"]):
         if "batch_size" not in how:
@@ -153,7 +154,7 @@ def _dump(
                             done += len(block)
                             progress.move(view + done / len(split))
                             try:
-                                check_numbers(block, network, "The teacher")
+                                check_numbers(block, network, "The teacher", split.samples.spec.noun)
                                 check_range(block, DTYPES[stored_as.dtype])
                             except KdError:  # nobody can go on from what cannot be stored
                                 checkpoint.unlink(missing_ok=True)
@@ -231,9 +232,9 @@ def _threads(number: int) -> Iterator[None]:
 
 @torch.inference_mode()
 def _ask(
-    network: nn.Module, device: torch.device, precision: str, positions: Tensor, view: int, images: Tensor
+    network: nn.Module, device: torch.device, precision: str, positions: Tensor, view: int, inputs: Inputs
 ) -> Tensor:
     with autocast(device, precision):
-        logits: Tensor = network(images)
+        logits: Tensor = network(inputs)
     check_numbers(logits, network, "The teacher")
     return logits.float().clamp(min=torch.finfo(torch.float32).min)  # as stored: −∞ times 0 would be no number

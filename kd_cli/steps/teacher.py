@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kd_cli.build.identity import identity_of
-from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.build.objects import build_network, check_augment, instantiate, owner
 from kd_cli.cli import schema
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
@@ -106,7 +106,7 @@ def _network(cfg: DictConfig, dataset: Dataset, source: Single, key: str) -> nn.
 
     def loader(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         loaded = load(path, trusted)
-        return loaded.model, {"classes": loaded.classes, "input_shape": loaded.input_shape}
+        return loaded.model, {"classes": loaded.classes, "spec": loaded.spec}
 
     torch.manual_seed(derive(_seed(source) if isinstance(source, Trained) else 0, "initialisation"))
     network = build_network(
@@ -125,6 +125,7 @@ def _tried(run: Run, source: Single, key: str) -> nn.Module:
     network = _network(run.cfg, run.dataset, source, key)
     check_teacher(network, run.dataset.transfer, run.device, key)
     if isinstance(source, Trained):
+        check_augment(source.augment, run.dataset.spec, f"{key}.augment")
         with owner(key):
             start(network, source.train, "teacher")
             batches = _batches(run, source)

@@ -112,7 +112,7 @@ def write_model(
     about = {
         "model": plain(node),
         "classes": list(run.dataset.classes),
-        "input_shape": list(run.dataset.input_shape),
+        "spec": run.dataset.spec.stored(),
         "dataset": run.dataset_node(),
         "identity": identity,
     }

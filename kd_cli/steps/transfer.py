@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from kd_cli.build.identity import identity_of, plain
-from kd_cli.build.objects import instantiate, owner
+from kd_cli.build.objects import check_augment, instantiate, owner
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
@@ -30,7 +30,7 @@ class TransferSet:
     augment: Augment | Mix | None
     seed: int
     views: int | None
-    identity: dict[str, Any]  # of images and views; labels are not the teacher's business
+    identity: dict[str, Any]  # of samples and views; labels are not the teacher's business
     named: list[int]
     environment: dict[str, str]
 
@@ -42,6 +42,7 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
         raise must("transfer.views", "a whole number ≥ 1", views)
     with owner("transfer"):
         augment = instantiate(cfg.augment, "transfer.augment") if cfg.augment is not None else None
+    check_augment(augment, dataset.spec, "transfer.augment")
     if augment is None and views > 1:
         hint = "Choose one: augment@transfer.augment=jitter."
         raise must("transfer.views", "1 where transfer.augment is null", views, hint)
@@ -55,7 +56,7 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
             everything = everything.with_labels(torch.full_like(everything.labels, UNLABELLED))
     split, named = _chosen(cfg, everything, dataset.classes)
     split = with_labels(split, cfg.labels, cfg.seed, dataset.classes)
-    identity: dict[str, Any] = {"images": split.images.digest}
+    identity: dict[str, Any] = {"samples": split.samples.digest}
     if augment is not None:
         identity |= {"augment": identity_of(cfg.augment), "seed": cfg.seed, "views": None if online else views}
     stored = None if online and augment is not None else views
@@ -63,20 +64,23 @@ def transfer_set(cfg: DictConfig, dataset: Dataset, online: bool) -> TransferSet
 
 
 def _foreign(node: DictConfig, dataset: Dataset) -> Dataset:
-    """The data set `transfer.dataset`; ConfigError unless its images have the shape of the data set's."""
+    """The data set `transfer.dataset`; ConfigError unless its samples are such as the data set's."""
     with owner("transfer"):
         foreign = dataset_of(node, "transfer.dataset")
-    if foreign.input_shape != dataset.input_shape:
-        channels, height, width = dataset.input_shape
+    if foreign.spec != dataset.spec and foreign.spec.kind == dataset.spec.kind == "image":
+        channels, height, width = dataset.spec.shape
         fitting = {"channels": channels, "height": height, "width": width, "size": height}
         keys = [f"transfer.dataset.{key}={value}" for key, value in fitting.items() if node.get(key, value) != value]
         raise must(
             "transfer.dataset",
-            f"one with images of {list(dataset.input_shape)}, as dataset={dataset.name} has",
-            list(foreign.input_shape),
+            f"one with images of {list(dataset.spec.shape)}, as dataset={dataset.name} has",
+            list(foreign.spec.shape),
             f"Set {' '.join(keys)}." if keys else "Choose another.",
         )
-    same = foreign.test.images.digest == dataset.test.images.digest
+    if foreign.spec != dataset.spec:
+        rule = f"one with {dataset.spec}, as dataset={dataset.name} has"
+        raise must("transfer.dataset", rule, str(foreign.spec), "Choose another.")
+    same = foreign.test.samples.digest == dataset.test.samples.digest
     if same and dataset.validation is not None and torch.isin(dataset.validation.index, foreign.transfer.index).any():
         hint = "Its images set apart for validation would be learnt from. Set transfer.dataset=null."
         raise must("transfer.dataset", "another data set than dataset", foreign.name, hint)

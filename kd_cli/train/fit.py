@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from kd_cli.data.samples import Batch, Split
+from kd_cli.data.inputs import each
+from kd_cli.data.samples import Answer, Batch, Split
 from kd_cli.device import (
     autocast,
     chosen_precision,
@@ -30,7 +31,7 @@ from kd_cli.train.recipe import Recipe, constrain
 from kd_cli.train.state import State
 from kd_cli.train.stepping import bare_step
 
-Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
+Objective = Callable[[Answer, Batch], dict[str, Tensor]]
 
 
 def fit(
@@ -53,7 +54,7 @@ def fit(
     recipe.check(model, validation)
     device = batches.device
     model.to(device)
-    work = work_of(model, batches.split.images.shape)
+    work = work_of(model, batches.split.samples.spec)
     flops = work.of_step(recipe.batch_size)
     memory_format = chosen_memory_format(recipe.memory_format, work.convolutions)
     layout = LAYOUTS[memory_format]
@@ -68,14 +69,17 @@ def fit(
     parameters = list(model.parameters())
     matrices = [p for p in parameters if p.ndim > 1] if recipe.max_norm else []
 
+    def laid_out(value: Tensor) -> Tensor:
+        return value.contiguous(memory_format=layout) if value.ndim == 4 else value
+
     def learn(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         done = []
         for parameter in parameters:  # as zero_grad, which tells the profiler first
             parameter.grad = None
         for part, share in parts_of(batch, recipe.accumulate):
             with autocast(device, precision):
-                logits = forward(part.images.contiguous(memory_format=layout))
-            terms = objective(logits.float(), part)
+                logits = forward(each(part.inputs, laid_out))
+            terms = objective(Answer(logits.float()), part)
             scaler.scale(terms["loss"] if share == 1 else terms["loss"] * share).backward()
             done.append((logits.detach(), {name: term.detach() for name, term in terms.items()}, share))
         if recipe.clip is not None:

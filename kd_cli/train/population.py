@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from kd_cli.data.samples import UNLABELLED, Batch, Split
+from kd_cli.data.samples import UNLABELLED, Answer, Batch, Split
 from kd_cli.device import autocast, chosen_precision, float32_kernels, threads_for
 from kd_cli.errors import must
 from kd_cli.measure.flops import work_of
@@ -111,13 +111,13 @@ def fit_population(
     optimizer, group_of = build([member.recipe for member in members], stack.parameters)
     scheduler = recipe.scheduler(optimizer, recipe.epochs, len(batches))
     move = bare_step(optimizer)
-    flops = work_of(members[0].model, batches.split.images.shape).of_step(recipe.batch_size)
+    flops = work_of(members[0].model, batches.split.samples.spec).of_step(recipe.batch_size)
     precision = chosen_precision(recipe.precision, device, flops)  # as alone, whatever the stack would gain
 
     def learn(batch: Batch, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
         with autocast(device, precision):
-            logits = stack(batch.images, batches.which, seeds).float()
-        terms = objective(logits, batch)
+            logits = stack(batch.inputs, batches.which, seeds).float()
+        terms = objective(Answer(logits), batch)
         for parameter in stack.parameters:
             parameter.grad = None
         terms["loss"].sum().backward()
@@ -202,21 +202,22 @@ class Together(Batches):
             return parts if self.which is None else parts[self.which]
 
         for batch in super().epoch(epoch, first, last):
-            logits = None if batch.teacher_logits is None else share(batch.teacher_logits)
-            yield Batch(batch.images, share(batch.labels), logits)
+            teacher = None if batch.teacher is None else Answer(share(batch.teacher.logits))
+            yield Batch(batch.inputs, share(batch.labels), teacher)
 
 
-def together(objectives: list[Objective], device: torch.device) -> Callable[[Tensor, Batch], dict[str, Tensor]]:
+def together(objectives: list[Objective], device: torch.device) -> Callable[[Answer, Batch], dict[str, Tensor]]:
     """Each member's own objective, `[S]` for each term, of logits `[S, n, classes]`."""
     hinton = [objective for objective in objectives if isinstance(objective, Hinton)]
     if not hinton:
-        return lambda logits, batch: {"loss": hard_losses(logits, batch.labels)}
+        return lambda answer, batch: {"loss": hard_losses(answer.logits, batch.labels)}
     numbers = [[member.temperature, member.soft_weight, member.hard_weight] for member in hinton]
     temperature, soft_weight, hard_weight = torch.tensor(numbers, dtype=torch.float32, device=device).unbind(1)
 
-    def terms(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        assert batch.teacher_logits is not None
-        student, teacher = (F.log_softmax(v / temperature.view(-1, 1, 1), -1) for v in (logits, batch.teacher_logits))
+    def terms(answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        assert batch.teacher is not None
+        logits, theirs = answer.logits, batch.teacher.logits
+        student, teacher = (F.log_softmax(v / temperature.view(-1, 1, 1), -1) for v in (logits, theirs))
         divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum((1, 2)) / logits.shape[1]
         soft, hard = temperature**2 * divergence, hard_losses(logits, batch.labels)
         return {"loss": soft_weight * soft + hard_weight * hard, "soft": soft, "hard": hard}
