@@ -94,13 +94,19 @@ train:
   epochs: {epochs}
   batch_size: 32
   precision: ${{precision}}
+  accumulate: 1
+  optimizer:
+    lr: 0.02
 """
-TEACHER = ROLE + """
+TEACHER = (
+    ROLE.replace("${{precision}}", "auto")
+    + """
 _target_: kd_cli.teachers.trained.Trained
 augment: null
 seed: 0
 online: false
 """
+)
 
 
 def write(folder: Path) -> tuple[str, ...]:
@@ -114,11 +120,11 @@ def write(folder: Path) -> tuple[str, ...]:
     (own / "dataset" / "rows.yaml").write_text("_target_: my_samples.rows\nkind: features\n")
     (own / "augment" / "shuffled.yaml").write_text("_target_: my_samples.shuffled\n_partial_: true\n")
     for name, constructor, wide, small in (
-        ("bag", "bag", "{width: 16, attention: true}", "width: 4"),
-        ("layers", "layers", "{width: 16}", "width: 4"),
+        ("bag", "bag", "{width: 16, attention: true}", "width: 8"),
+        ("layers", "layers", "{width: 16}", "width: 8"),
     ):
         wide = wide.strip("{}").replace(", ", "\n  ")
         teacher = TEACHER.format(constructor=constructor, keys=wide, epochs=20)
         (own / "teacher" / f"{name}.yaml").write_text(teacher)
-        (own / "student" / f"{name}.yaml").write_text(ROLE.format(constructor=constructor, keys=small, epochs=10))
+        (own / "student" / f"{name}.yaml").write_text(ROLE.format(constructor=constructor, keys=small, epochs=30))
     return "--config-dir", "mine"

@@ -8,7 +8,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kd_cli.build.identity import plain
@@ -84,6 +84,17 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
             )
         check_no_probabilities(blank)
     return network
+
+
+def build_stored(node: dict[str, Any], classes: int, spec: Spec) -> Any:
+    """What a stored config describes, for so many classes and for inputs of `spec`; ConfigError where it cannot be."""
+    constructor = instantiate(OmegaConf.create({**node, "_partial_": True}), "model")
+    try:
+        return constructor(num_classes=classes, **spec.arguments(constructor))
+    except (KdError, MemoryError):
+        raise
+    except Exception as error:  # a network may be anybody's
+        raise ConfigError(f"model cannot be built: {first_line(error)} (at model)") from error
 
 
 def check_augment(augment: Any, spec: Spec, key: str) -> None:

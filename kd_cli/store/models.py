@@ -12,13 +12,12 @@ from typing import Any
 import torch
 import yaml
 from hydra.utils import get_object
-from omegaconf import OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd_cli.build.identity import identity_of
-from kd_cli.build.objects import instantiate
+from kd_cli.build.objects import build_stored
 from kd_cli.build.trust import check_stored
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.spec import Spec
@@ -85,9 +84,7 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
     _say_what_changed(config, node, where)
 
     def build() -> nn.Module:
-        plain = OmegaConf.create({**without_fetching(node), "_partial_": False})
-        shown = spec.arguments(_constructor(node))
-        model: nn.Module = instantiate(plain, "model", num_classes=len(classes), **shown)
+        model: nn.Module = build_stored(without_fetching(node), len(classes), spec)
         if not isinstance(model, nn.Module):
             raise ArtifactError(f"{where} describes no network.")
         return model
@@ -113,14 +110,6 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
     if not known and not _check_logits(model, spec.blank(1), len(classes), where):
         raise ArtifactError(f"{where} describes a network that fails on {spec}.")
     return Loaded(model.eval(), classes, spec, config, artifact.folder)
-
-
-def _constructor(node: dict[str, Any]) -> Any:
-    """What a checked config names; None where building it will say why it cannot be."""
-    try:
-        return get_object(node["_target_"])
-    except Exception:
-        return None
 
 
 def _spec(config: dict[str, Any]) -> Spec:

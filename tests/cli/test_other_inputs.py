@@ -101,7 +101,7 @@ def test_a_view_of_texts_is_replayed_by_an_augmentation_for_texts(tmp_path: Path
             "student.model must be a network for text inputs [8] of dataset=texts, got an error:",
         ),
         (
-            (*KINDS["texts"], "dataset.vocabulary=9"),
+            (*KINDS["texts"], "+dataset.vocabulary=9"),
             "dataset must be one of token ids from 0 to 8, got 11.",
         ),
         ((*KINDS["rows"], "+dataset.spoilt=true"), "dataset must be one of finite numbers, got NaN or infinity in 1"),
