@@ -18,7 +18,7 @@ from kd_cli.errors import must
 class Shown:
     """A batch of a view; the last two are absent where nothing is mixed."""
 
-    inputs: Inputs  # as a network is shown them
+    stored: Inputs  # as the data set holds its samples
     partners: Tensor | None = None  # int64 [n], positions in the split
     share: Tensor | None = None  # float32 [n], of the sample itself in the mixture
 
@@ -35,7 +35,7 @@ def show(
             spec.check(stored)
             if augment is not None:
                 stored = augmented(augment, stored, index[positions.to(device)], seed, view, spec)
-            yield Shown(spec.to_network(stored))
+            yield Shown(stored)
         return
     partners, shares, place = augment.draw(index, seed, view)
     pairs = [torch.cat([own, partners[own]]) for own in (positions.to(device) for positions in batches)]
@@ -46,7 +46,7 @@ def show(
         assert isinstance(pixels, Tensor)  # mixtures are of images
         (own, others), (images, partner_images) = pair.chunk(2), pixels.chunk(2)
         mixed, share = augment.blend(images, partner_images, shares[own], place[:, own])
-        yield Shown(spec.to_network(mixed), others, share)
+        yield Shown(mixed, others, share)
 
 
 def augmented(augment: Augment, stored: Inputs, index: Tensor, seed: int, view: int, spec: Spec) -> Inputs:

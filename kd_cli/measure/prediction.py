@@ -59,7 +59,8 @@ def predictions(
     batches = chosen.split(batch_size)
     try:
         for shown in show(split, batches, device, augment, augment_seed, view):
-            inputs, n = shown.inputs, count(shown.inputs)
+            inputs = spec.to_network(shown.stored)
+            n = count(inputs)
             if n < batch_size and len(chosen) > batch_size:
                 inputs = joined([inputs, spec.blank(batch_size - n, device)])
             yield model(inputs)[:n].float().cpu()

@@ -68,7 +68,7 @@ class Batches:
         view = epoch % self.views if self.views else epoch
         seen = show(self.split, order, self.device, self.augment, self.augment_seed, view)
         for positions, shown in zip(order, seen, strict=True):
-            inputs, mixture = shown.inputs, None
+            inputs, mixture = self.split.samples.spec.to_network(shown.stored), None
             teacher = Answer(self.targets(positions, view, inputs)) if self.targets is not None else None
             if shown.partners is not None and shown.share is not None:
                 mixture = Mixture(self._labels[shown.partners], shown.share)
