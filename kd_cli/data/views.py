@@ -55,5 +55,5 @@ def augmented(augment: Augment, stored: Inputs, index: Tensor, seed: int, view: 
     if found := spec.misfit(made):
         what = "uint8 images [n, channels, height, width]" if spec.kind == "image" else f"{spec}"
         name = getattr(augment, "__name__", type(augment).__name__)
-        raise must("augment", f"one that gives {what}, as it was given", f"{name}: {found}")
+        raise must(".augment", f"one that gives {what}, as it was given", f"{name}: {found}")
     return made

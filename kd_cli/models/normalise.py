@@ -22,9 +22,9 @@ class Normalise(nn.Module):
             numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else None
             if numbers is None or len(numbers) not in (1, channels):
                 rule = f"one number, or one for each of {channels} channel(s)"
-                raise must(f"model.{key}", rule, values if numbers is None else numbers)
+                raise must(f".model.{key}", rule, values if numbers is None else numbers)
         if not all(value > 0 for value in std):
-            raise must("model.std", "> 0", list(std))
+            raise must(".model.std", "> 0", list(std))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, *[1] * (dimensions - 1)))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, *[1] * (dimensions - 1)))
 
@@ -36,7 +36,7 @@ class Normalise(nn.Module):
 def of_images(input_shape: Sequence[int]) -> tuple[int, int, int]:
     """Channels, height and width; ConfigError where inputs are none of images."""
     if len(input_shape) != 3:
-        raise must("model", "a network for inputs of this shape; this one is for images", list(input_shape))
+        raise must(".model", "a network for inputs of this shape; this one is for images", list(input_shape))
     channels, height, width = input_shape
     return channels, height, width
 
