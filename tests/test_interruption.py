@@ -102,12 +102,12 @@ def test_a_signal_to_the_whole_group_does_not_end_a_loaders_workers(number: int,
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_loaders_workers_decode_on_after_a_signal(number: int, images: Path) -> None:
     split = image_folder(str(images), size=8, channels=1, workers=2).train
-    stream = split.images.stream(list(torch.arange(48).split(2)), torch.device("cpu"))
+    stream = split.samples.stream(list(torch.arange(48).split(2)), torch.device("cpu"))
     seen = [next(stream)]
     for worker in multiprocessing.active_children():
         os.kill(worker.pid or 0, number)
     seen += stream
-    assert torch.equal(torch.cat(seen), next(split.images.stream([torch.arange(48)], torch.device("cpu"))))
+    assert torch.equal(torch.cat(seen), next(split.samples.stream([torch.arange(48)], torch.device("cpu"))))
 
 
 @pytest.mark.slow

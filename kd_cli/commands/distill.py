@@ -63,7 +63,7 @@ def main(cfg: DictConfig, session: Session) -> None:
         train_together("baselines", [baseline, *(peer.baseline() for peer in peers)], setting)
         models["baseline"] = _obtained(baseline)
 
-    log.info("evaluating on the %d test images", len(dataset.test))
+    log.info("evaluating on the %d test %s", len(dataset.test), dataset.spec.noun)
     teachers, logits = judge_teacher(teacher, setting)
     figures = {"teacher": teachers}
     for role, step in models.items():
@@ -90,11 +90,11 @@ def _obtained(step: TrainedModel) -> TrainedModel:
 
 def _note(transfer: TransferSet) -> str | None:
     """What is to be known of a baseline that learnt from other labels than the student's samples have."""
-    labelled, samples = transfer.split.labelled, len(transfer.split)
+    labelled, samples, noun = transfer.split.labelled, len(transfer.split), transfer.split.samples.spec.noun
     if not labelled:
         return "The transfer set has no labels: the baseline was trained on the training split."
     if labelled < samples:
-        return f"The baseline learnt from the {labelled:,} labels of the transfer set's {samples:,} images."
+        return f"The baseline learnt from the {labelled:,} labels of the transfer set's {samples:,} {noun}."
     return None
 
 

@@ -20,8 +20,10 @@ from torch import Tensor
 
 from kd_cli.data.decoding import EXTENSIONS, VERSION, Unusable, decode, read
 from kd_cli.data.folder import files_below, is_hidden
+from kd_cli.data.inputs import Inputs
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
+from kd_cli.data.spec import Spec, image_spec
 from kd_cli.data.splits import LARGEST_IMAGE, assemble, same_form
 from kd_cli.errors import DataError, Phrase, must, reading
 from kd_cli.screen import as_utf8, shown
@@ -60,11 +62,11 @@ class ImageFiles:
         return len(self.paths)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Channels, height and width."""
-        return self.channels, self.size, self.size
+    def spec(self) -> Spec:
+        """Images of one size."""
+        return image_spec((self.channels, self.size, self.size))
 
-    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
         """Each batch; DataError where a file is no longer what it was."""
         if self.decoded is not None:
             yield from self.decoded.stream(batches, device)

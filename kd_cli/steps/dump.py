@@ -124,7 +124,7 @@ def _dump(step: Dump, folder: Path) -> dict[str, Any]:
         return time.perf_counter() - started
 
     if "memory_format" not in how:
-        convolutions = work_of(network, setting.dataset.input_shape).convolutions
+        convolutions = work_of(network, setting.dataset.spec).convolutions
         how["memory_format"] = chosen_memory_format(step.teacher.memory_format, convolutions)
     with _laid_out(network, LAYOUTS[how["memory_format"]]), _threads(how["environment"]["threads"]):
         if "batch_size" not in how:
@@ -139,7 +139,7 @@ def _dump(step: Dump, folder: Path) -> dict[str, Any]:
                             done += len(block)
                             progress.move(view + done / len(split))
                             try:
-                                check_numbers(block, network, "The teacher")
+                                check_numbers(block, network, "The teacher", split.samples.spec.noun)
                                 check_range(block, DTYPES[stored_as.dtype])
                             except KdError:  # nobody can go on from what cannot be stored
                                 checkpoint.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from kd_cli.build.objects import check_augment
 from kd_cli.data.mixing import Mix
 from kd_cli.errors import KdError, must, under
 from kd_cli.files.digests import id_of
@@ -41,6 +42,8 @@ def refuse(plans: Iterable[Plan], session: Session) -> None:
             dataset = plan.dataset.load(session)
             model = untrained(student, dataset)
             student.recipe.built.check(model, dataset.validation)
+            if transfer.augment is not None:
+                check_augment(transfer.augment.built, dataset.spec, "transfer.augment")
         except KdError:  # its own job will say so
             continue
         if transfer.augment is not None and isinstance(transfer.augment.built, Mix):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli.build.identity import Described, identity_of
-from kd_cli.build.objects import build_network, instantiate
+from kd_cli.build.objects import build_network, check_augment, instantiate
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
 from kd_cli.errors import DataError, must, under
@@ -43,8 +43,10 @@ def check_specialists(plan: TeacherPlan, setting: Setting, generalist: nn.Module
     """Refuse before any work what would be refused once the generalist is trained."""
     source, dataset = _source(plan), setting.dataset
     if dataset.train.labelled < len(dataset.train):
-        raise DataError(f"{dataset.name}: {len(dataset.train) - dataset.train.labelled} training images have no label.")
+        unlabelled = f"{len(dataset.train) - dataset.train.labelled} training {dataset.spec.noun}"
+        raise DataError(f"{dataset.name}: {unlabelled} have no label.")
     source.check(len(dataset.classes))
+    check_augment(source.augment, dataset.spec, "teacher.augment")
     own = torch.arange(source.classes_each)
     seen = _seen_by(dataset, own)
     build, names = _constructor(_config(plan)), dataset.classes
@@ -88,7 +90,7 @@ def _training(
     for kind, missing in ((", ".join(seen.classes[:-1][:10]), seen.train.labels.min() == len(own)),
                           ("any other class", seen.train.labels.max() < len(own))):  # fmt: skip
         if missing:
-            raise DataError(f"{seen.name}: {stage} has no training images of {kind}.")
+            raise DataError(f"{seen.name}: {stage} has no training {seen.spec.noun} of {kind}.")
     seed = derive(source.seed, "specialist")
     batches = HalfOwn(seen.train, len(own), source.train.batch_size, seed, setting.device, source.augment)
     model = _untrained(_constructor(config), generalist, own, seen, setting.dataset.classes)
@@ -165,7 +167,7 @@ def _constructor(config: dict[str, Any]) -> Any:
 
 
 def _untrained(build: Any, generalist: nn.Module, own: Tensor, seen: Dataset, classes: Sequence[str]) -> Specialist:
-    model: Specialist = build(num_classes=len(seen.classes), input_shape=seen.input_shape)
+    model: Specialist = build(num_classes=len(seen.classes), spec=seen.spec)
     model.start_from(generalist, own.tolist(), len(classes))
     return model
 

@@ -132,7 +132,7 @@ def write_model(
     about = {
         "model": config,
         "classes": list(dataset.classes),
-        "input_shape": list(dataset.input_shape),
+        "spec": dataset.spec.stored(),
         "dataset": dataset_config,
         "identity": identity,
     }

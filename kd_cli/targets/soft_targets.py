@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kd_cli.data.inputs import Inputs
 from kd_cli.data.samples import Split
 from kd_cli.device import fits
 from kd_cli.errors import ArtifactError, ConfigError, must
@@ -103,7 +104,7 @@ def write_targets(
         with whole(shard) as working:
             save_file({name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}, working)
             about(shard.name, working)
-    samples = {"index": split.index, "crc32": split.images.checksums()}
+    samples = {"index": split.index, "crc32": split.samples.checksums()}
     with whole(folder / "samples.safetensors") as working:
         save_file({name: value.contiguous() for name, value in samples.items()}, working)
 
@@ -132,7 +133,7 @@ class SoftTargets:
         if device.type != "cpu" and fits(device, size):
             self.views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
 
-    def __call__(self, positions: Tensor, view: int, images: Tensor) -> Tensor:
+    def __call__(self, positions: Tensor, view: int, inputs: Inputs) -> Tensor:
         """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""
         rows = self._rows(positions, view)
         if self.temperature is None or "rest" not in rows:
@@ -162,7 +163,7 @@ class SoftTargets:
         teacher says now of (view, positions); ArtifactError on a mismatch.
         """
         joined = self.joined
-        if not torch.equal(joined["index"], split.index) or not torch.equal(joined["crc32"], split.images.checksums()):
+        if not torch.equal(joined["index"], split.index) or not torch.equal(joined["crc32"], split.samples.checksums()):
             raise ArtifactError(f"{self.folder} holds the logits of other samples than the transfer set.")
         samples, views = len(joined["index"]), len(self.views)
         generator = torch.Generator().manual_seed(0)

@@ -116,7 +116,7 @@ def test_with_labels_all_and_none():
     bare = with_labels(split, "none", 0)
     assert (bare.labels == UNLABELLED).all()
     assert bare.labelled == 0
-    assert bare.images is split.images
+    assert bare.samples is split.samples
     assert torch.equal(bare.index, split.index)
 
 

@@ -45,7 +45,7 @@ def test_the_binary_version_of_cifar(tmp_path, load, hundred):
     for split, rows in ((dataset.train, np.concatenate(train)), (dataset.test, test)):
         assert split.labels.tolist() == rows[:, label].tolist()
         assert torch.equal(pixels_of(split), torch.from_numpy(rows[:, label + 1 :].reshape(-1, 3, 32, 32)))
-    assert dataset.input_shape == (3, 32, 32)
+    assert dataset.spec.shape == (3, 32, 32)
     assert dataset.classes == (tuple(str(k) for k in range(100)) if hundred else CIFAR10_CLASSES)
 
 

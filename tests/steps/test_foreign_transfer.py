@@ -37,7 +37,7 @@ def chosen(*overrides: str, dataset: Dataset | None = None) -> TransferSet:
 
 
 def pixels_of(split: Split) -> torch.Tensor:
-    return next(split.images.stream([torch.arange(len(split))], torch.device("cpu")))
+    return next(split.samples.stream([torch.arange(len(split))], torch.device("cpu")))
 
 
 def pictures(root: Path, *classes: str) -> None:
@@ -74,7 +74,7 @@ def test_digits_of_28_pixels_are_a_labelled_transfer_set_for_mnist() -> None:
     ours = mnist(str(MNIST), download=False)
     assert digits().classes == ours.classes, "both say 0 to 9"
     found = chosen("dataset@transfer.dataset=digits", "transfer.dataset.size=28", dataset=ours).split
-    assert (found.images.shape, found.labelled) == ((1, 28, 28), 1198)
+    assert (found.samples.spec.shape, found.labelled) == ((1, 28, 28), 1198)
     with pytest.raises(ConfigError) as refusal:
         chosen("dataset@transfer.dataset=digits", dataset=ours)
     assert str(refusal.value) == (
@@ -93,7 +93,7 @@ def test_a_student_learns_from_noise_alone(tmp_path: Path) -> None:
     assert load_file(stored / "logits-00000.safetensors")["logits"].shape == (3000, 10)
     assert torch.equal(
         load_file(stored / "samples.safetensors")["crc32"],
-        noise(samples=3000, height=8, width=8).transfer.images.checksums(),
+        noise(samples=3000, height=8, width=8).transfer.samples.checksums(),
     )
     assert result["student"]["errors"] < 0.6 * 599, "chance makes 90 % errors"
     baseline = inside("distill", *TINY, "student.train.epochs=4", cwd=tmp_path).result["stages"]["baseline"]

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kd_cli.data.spec import image_spec
 from kd_cli.errors import ArtifactError, ConfigError
 from kd_cli.models.mlp import mlp
 from kd_cli.teachers.artifact import Stored
@@ -17,7 +18,7 @@ from kd_cli.teachers.checkpoint import Checkpoint, read_state_dict
 from kd_cli.teachers.trained import Trained
 
 SMALL = partial(mlp, widths=[6])
-DATASET = SimpleNamespace(name="animals", classes=("cat", "dog", "owl"), input_shape=(1, 4, 4))
+DATASET = SimpleNamespace(name="animals", classes=("cat", "dog", "owl"), spec=image_spec((1, 4, 4)))
 IMAGES = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -221,7 +222,7 @@ def test_a_stored_teacher_is_taken_as_it_is(net):
 
     def load(path: Path) -> tuple[nn.Module, dict[str, object]]:
         asked.append(path)
-        return net, {"classes": DATASET.classes, "input_shape": DATASET.input_shape}
+        return net, {"classes": DATASET.classes, "spec": DATASET.spec}
 
     assert Stored(path="outputs/teachers/abc").network(DATASET, load) is net
     assert asked == [Path("outputs/teachers/abc")]
@@ -239,12 +240,15 @@ def test_a_stored_teacher_is_taken_as_it_is(net):
             {"classes": tuple(map(str, range(12)))},
             "the classes of dataset=animals, got 'x', whose classes is [0, 1, 2, ",
         ),
-        ({"input_shape": (3, 4, 4)}, "the input shape of dataset=animals, got 'x', whose input shape is [3, 4, 4] ins"),
+        (
+            {"spec": image_spec((3, 4, 4))},
+            "the input shape of dataset=animals, got 'x', whose input shape is [3, 4, 4] ins",
+        ),
     ],
     ids=["another order", "fewer classes", "other classes", "another shape"],
 )
 def test_a_stored_teacher_for_other_classes_or_images_is_refused(net, about, message):
-    made_for = {"classes": DATASET.classes, "input_shape": DATASET.input_shape} | about
+    made_for = {"classes": DATASET.classes, "spec": DATASET.spec} | about
     with pytest.raises(ArtifactError) as refusal:
         Stored(path="x").network(DATASET, lambda path: (net, made_for))
     assert str(refusal.value).startswith(f"teacher.path must be a model with {message}")

@@ -194,7 +194,7 @@ def test_the_made_up_task_is_the_same_every_time_and_its_groups_are_plain() -> N
     data, again = confusable(), confusable(seed=3)
     assert data.fingerprint == again.fingerprint
     assert (len(data.train), len(data.test), len(data.classes)) == (20_000, 5_000, 100)
-    pixels = [split.images.pixels.flatten(1).double() for split in (data.train, data.test)]  # type: ignore[attr-defined]
+    pixels = [split.samples.values.flatten(1).double() for split in (data.train, data.test)]  # type: ignore[attr-defined]
     means = torch.stack([pixels[0][data.train.labels == k].mean(0) for k in range(100)])
     found = torch.cdist(pixels[1], means).argmin(1)
     assert (found // 10 == data.test.labels // 10).double().mean() > 0.97
