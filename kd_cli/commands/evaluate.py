@@ -71,11 +71,12 @@ def _data(cfg: DictConfig, loaded: Loaded) -> tuple[Any, Any]:
     path = Path(cfg.path)
     run = Result.read(path) if loaded.folder != path else None
     where, stored = loaded.folder / "config.yaml", loaded.config.get("dataset")
-    if run is not None and run.data is not None:
-        where, stored = path / RESULT, run.data
-    fingerprint = _fingerprint(read_artifact(loaded.folder)) if run is None else None
-    if run is not None and run.environment is not None:
-        fingerprint = run.environment.dataset_fingerprint
+    if run is None:
+        fingerprint = _fingerprint(read_artifact(loaded.folder))
+    else:
+        fingerprint = run.environment.dataset_fingerprint if run.environment else None
+        if run.data is not None:
+            where, stored = path / RESULT, run.data
     if "_target_" in cfg.dataset:
         return cfg.dataset, fingerprint
     if not isinstance(stored, dict):
