@@ -12,8 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from table import Table, hardware
+from table import Table
 
+from kd_cli.device import hardware
 from kd_cli.runs.result import Result
 from kd_cli.store.artifacts import open_artifact
 
