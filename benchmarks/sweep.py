@@ -15,7 +15,6 @@ from pathlib import Path
 from table import Table
 
 from kd_cli.device import hardware
-
 from kd_cli.runs.result import Result
 
 TEMPERATURES = "1,2,4,8,16,20"

@@ -13,6 +13,7 @@ from kd_cli.build.objects import build_dataset
 from kd_cli.build.trust import DATASETS, check_stored
 from kd_cli.device import find_device
 from kd_cli.errors import ArtifactError, DataError, must
+from kd_cli.files import typed_json
 from kd_cli.measure.evaluation import evaluate
 from kd_cli.report.models_table import print_figures
 from kd_cli.runs.result import Result
@@ -47,18 +48,18 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         raise DataError(f"split={cfg.split}: {len(split) - split.labelled} of its {len(split)} images have no label.")
     if fingerprint not in (None, dataset.fingerprint):
         say(f"These are not the data of {cfg.path}: images, labels or splits differ.")
-    evaluation = evaluate(loaded.model, split, dataset.classes, device)
-    figures = evaluation.figures
-    judged = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **figures}
+    figures = evaluate(loaded.model, split, dataset.classes, device).measured
+    told = {key: value for key, value in typed_json.to_json(figures).items() if key != "artifact"}  # it is the path
+    judged = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **told}
     judged["dataset_fingerprint"] = dataset.fingerprint
     if cfg.format == "json":
         answer(json.dumps(judged, indent=2))
     elif cfg.format == "csv":
         flat = {k: v for k, v in judged.items() if not isinstance(v, dict)}
-        flat |= {f"latency_ms_{size}": value for size, value in figures["latency_ms"].items()}
+        flat |= {f"latency_ms_{size}": value for size, value in judged["latency_ms"].items()}
         write_csv(sys.stdout, list(flat), [flat])
     else:
-        print_figures(evaluation.measured, str(loaded.folder), dataset.name, cfg.split)
+        print_figures(figures, str(loaded.folder), dataset.name, cfg.split)
     return judged
 
 
