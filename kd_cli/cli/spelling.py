@@ -1,4 +1,4 @@
-"""What people type, as Hydra has it. Imports no torch, and Hydra's parser where a word may be one of a group's alone."""
+"""What people type, as Hydra has it. Imports no torch; Hydra's parser only where a word may name a file of a group."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -3,7 +3,6 @@
 from kd_cli.measure.figures import Figures
 from kd_cli.progress import console, tell
 from kd_cli.report.models_table import ON_TEST, covering_table, table
-from kd_cli.runs.result import ROLES as ROLES
 from kd_cli.runs.result import Result, Stage
 
 
