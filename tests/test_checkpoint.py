@@ -17,6 +17,7 @@ import torch
 from running import KD, Outcome, environment, inside
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from watching import Seen
 
 from kd_cli.data.augment import Shift
 from kd_cli.data.samples import Split
@@ -26,6 +27,7 @@ from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.store.history import HISTORY
 from kd_cli.train import checkpoint as module
 from kd_cli.train import fit as engine
+from kd_cli.train import loop
 from kd_cli.train.batches import Batches
 from kd_cli.train.checkpoint import FILE, Checkpoint, State, _read
 from kd_cli.train.fit import fit
@@ -131,8 +133,7 @@ def train(
             validation,
             compile,
             checkpoint=checkpoint,
-            on_step=on_step,
-            on_epoch=on_epoch,
+            watch=Seen(on_step, on_epoch),
         )
     return model
 
@@ -208,7 +209,7 @@ def test_what_float16_makes_of_its_scale_is_kept(tmp_path, few):
                     raise Stop
 
             (folder / HISTORY).touch()
-            fit(model, Batches(few, 32, 5, CPU), huge, rule, checkpoint=keep(folder), on_step=on_step)
+            fit(model, Batches(few, 32, 5, CPU), huge, rule, checkpoint=keep(folder), watch=Seen(step=on_step))
 
         if stop:
             with pytest.raises(Stop):
@@ -257,7 +258,7 @@ def test_whoever_presses_ctrl_c_twice_does_not_wait_for_the_step(tmp_path, few) 
     (tmp_path / HISTORY).touch()
     rule = Recipe(EPOCHS, 32, sgd, cosine)
     with pytest.raises(KeyboardInterrupt):
-        fit(small(), Batches(few, 32, 5, CPU), CrossEntropy(), rule, checkpoint=keep(tmp_path), on_step=twice)
+        fit(small(), Batches(few, 32, 5, CPU), CrossEntropy(), rule, checkpoint=keep(tmp_path), watch=Seen(step=twice))
     assert not (tmp_path / FILE).exists()
 
 
@@ -278,7 +279,7 @@ def test_a_long_epoch_is_written_down_amid_its_steps(tmp_path, few, monkeypatch)
         CrossEntropy(),
         Recipe(1, 32, sgd, cosine),
         checkpoint=keeping,
-        on_step=minutes,
+        watch=Seen(step=minutes),
     )
     assert saved == [60 * 4 * (step + 1) for step in range(LAST_STEP + 1) if step % 3 == 2]
 
@@ -522,7 +523,7 @@ def test_another_processor_or_other_kernels_begin_anew(tmp_path, few, caplog, mo
         train(tmp_path, few, stop=3, checkpoint=keep(tmp_path, **made))
     with monkeypatch.context() as patch:
         if "kernels" in change:
-            patch.setattr(engine, "float32_kernels", lambda device, flops: nullcontext(change["kernels"]))
+            patch.setattr(loop, "float32_kernels", lambda device, flops: nullcontext(change["kernels"]))
         if "compile" in change:
             patch.setattr(engine, "compiled", lambda model, memory_format: model)
         recipe = {"memory_format": change["memory_format"]} if "memory_format" in change else {}
@@ -542,7 +543,7 @@ def test_nothing_is_written_before_the_time_has_come(tmp_path, few, monkeypatch)
         parameter = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(parameter.parameters(), lr=0.1)
         state = State(parameter, optimizer, cosine(optimizer, 9, 1), torch.amp.GradScaler("cpu"), Meter(), 1)
-        with checkpoint.watch(state) as keep_it:
+        with checkpoint.resumed(state) as keep_it:
             for epoch in range(1, 10):
                 clock[0], state.epoch = 60.0 * epoch, epoch
                 keep_it()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from watching import Seen
 
 from kd_cli import device
 from kd_cli.data.augment import Shift
@@ -187,7 +188,7 @@ def test_figures_of_an_uneven_last_batch_are_means_over_samples(recipe, few):
 
     records: list[dict[str, float]] = []
     split = few.select(torch.arange(101))  # 64 + 37
-    fit(Constant(), Batches(split, 64, 0, CPU), CrossEntropy(), recipe(lr=0.0), on_epoch=records.append)
+    fit(Constant(), Batches(split, 64, 0, CPU), CrossEntropy(), recipe(lr=0.0), watch=Seen(epoch=records.append))
     bias = torch.linspace(0, 2, 10, dtype=torch.float64)
     expected = float((bias.logsumexp(0) - bias[split.labels]).mean())
     assert [record["loss"] for record in records] == pytest.approx([expected] * 2, rel=1e-6)
@@ -224,8 +225,7 @@ def test_each_epoch_is_recorded_with_its_number_rate_terms_and_accuracies(small_
         Hinton(4.0, 0.5, 0.25),
         recipe(lr=0.2, epochs=3, scheduler=lambda *a: multi_step(*a, milestones=[2], gamma=0.5)),
         digits.validation,
-        on_step=lambda epoch, step: steps.append((epoch, step)),
-        on_epoch=records.append,
+        watch=Seen(lambda epoch, step: steps.append((epoch, step)), records.append),
     )
     assert steps == [(epoch, step) for epoch in range(3) for step in range(3)]
     assert [record["epoch"] for record in records] == [1, 2, 3]
@@ -327,7 +327,7 @@ def test_a_loss_that_is_no_number_ends_training_with_epoch_and_rate(small_net, r
             Batches(few, 50, 0, CPU),
             objective,
             recipe(lr=0.25, epochs=4),
-            on_epoch=lambda record: epochs.append(int(record["epoch"])),
+            watch=Seen(epoch=lambda record: epochs.append(int(record["epoch"]))),
         )
     assert str(error.value).startswith(f"The loss turned {shown} in epoch 2 of 4 at learning rate 0.25. Try ")
     assert epochs == [1]
@@ -362,7 +362,7 @@ def test_the_last_epoch_is_kept_unless_asked_otherwise(small_net, recipe, few, d
         CrossEntropy(),
         recipe(epochs=3),
         digits.validation,
-        on_epoch=lambda record: states.append(weights(model)),
+        watch=Seen(epoch=lambda record: states.append(weights(model))),
     )
     assert torch.equal(weights(model), states[-1])
 
@@ -379,7 +379,7 @@ def test_best_validation_keeps_the_earliest_epoch_with_the_fewest_validation_err
         states.append(copy.deepcopy(model.state_dict()))
 
     rule = recipe(lr=0.02, epochs=6, select="best_validation")
-    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, contrary, on_epoch=on_epoch)
+    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, contrary, watch=Seen(epoch=on_epoch))
     accuracies = [record["validation_accuracy"] for record in records]
     best = accuracies.index(max(accuracies))
     assert best < len(accuracies) - 1
@@ -397,7 +397,7 @@ def test_of_epochs_with_equally_many_validation_errors_the_first_is_kept(small_n
         errors.append(record["validation_accuracy"])
 
     rule = recipe(lr=1e-7, epochs=3, select="best_validation")
-    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, digits.validation, on_epoch=on_epoch)
+    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, digits.validation, watch=Seen(epoch=on_epoch))
     assert len(set(errors)) == 1
     assert all(torch.equal(value, states[0][name]) for name, value in model.state_dict().items())
     assert not all(torch.equal(value, states[0][name]) for name, value in states[-1].items())

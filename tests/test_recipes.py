@@ -11,6 +11,7 @@ import torch
 from running import TINY, Outcome, inside
 from torch import Tensor, nn
 from torch.nn import functional as F
+from watching import Seen
 
 from kd_cli.data.augment import Shift
 from kd_cli.data.mixing import Mixup
@@ -49,7 +50,7 @@ def history(
 ) -> list[dict[str, float]]:
     records: list[dict[str, float]] = []
     objective = CrossEntropy() if batches.targets is None else Hinton(4.0, 0.5, 0.5)
-    fit(model, batches, objective, rule, validation, on_epoch=records.append)
+    fit(model, batches, objective, rule, validation, watch=Seen(epoch=records.append))
     for record in records:
         del record["images_per_second"]
     return records
@@ -280,8 +281,8 @@ def test_broken_off_they_end_in_the_same_bits(tmp_path: Path, few, recipe, stop)
         with (folder / HISTORY).open("a", buffering=1) as lines:
             fit(
                 model, Batches(few, 32, 5, CPU, Shift(1), 3), CrossEntropy(), rule, contrary(few),
-                checkpoint=Checkpoint(folder, "student", 20, 1, None, {}), on_step=on_step,
-                on_epoch=lambda record: print(json.dumps(record), file=lines),
+                checkpoint=Checkpoint(folder, "student", 20, 1, None, {}),
+                watch=Seen(on_step, lambda record: print(json.dumps(record), file=lines)),
             )  # fmt: skip
         return model
 
