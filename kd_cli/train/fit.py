@@ -131,8 +131,8 @@ class NetworkTraining:
         if not math.isfinite(figures["loss"]):
             value = "NaN" if math.isnan(figures["loss"]) else "infinite"
             raise TrainingError(
-                f"The loss turned {value} in epoch {number} of {self.epochs} at learning rate {state.lr:g}. "
-                "Try a lower train.optimizer.lr, train.clip=1 or train.precision=32."
+                f"The loss turned {value} in epoch {number} of {self.epochs} at learning rate {state.lr:g}.",
+                *TrainingError.CALMER,
             )
         if self.validation is not None:
             wrong = errors_on(self.model, self.validation, self.batches.device)

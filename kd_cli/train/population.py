@@ -63,21 +63,21 @@ def check(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
     for k, layer in enumerate(layers):
         if type(layer) not in (FIRST[k : k + 1] or THEN):
             rule = "Normalise, Flatten, then Linear, ReLU and Dropout layers in a population"
-            raise must("model", rule, type(layer).__name__, ALONE)
+            raise must(".model", rule, type(layer).__name__, ALONE)
     if len(set(layers)) < len(layers) or not all(p.requires_grad for p in model.parameters()):
-        raise must("model", "without shared or frozen layers in a population", "some", ALONE)
+        raise must(".model", "without shared or frozen layers in a population", "some", ALONE)
     optimizer = recipe.build(model, 1)[0]
-    for key, kinds, value in (("objective", OBJECTIVES, objective), ("train.optimizer", ELEMENTWISE, optimizer)):
+    for key, kinds, value in (("objective", OBJECTIVES, objective), (".train.optimizer", ELEMENTWISE, optimizer)):
         if type(value) not in kinds:
             names = ", ".join(kind.__name__ for kind in kinds)
             raise must(key, f"one of {names} in a population", type(value).__name__, ALONE)
     for key, plain in (("accumulate", 1), ("patience", None), ("class_weights", None), ("start_from", None)):
         if getattr(recipe, key) != plain:
-            raise must(f"train.{key}", f"{plain or 'null'} in a population", getattr(recipe, key), ALONE)
+            raise must(f".train.{key}", f"{plain or 'null'} in a population", getattr(recipe, key), ALONE)
     if isinstance(recipe.build(model, 1)[1], Plateau):
-        raise must("train.scheduler", "one that depends on steps alone in a population", "Plateau", ALONE)
+        raise must(".train.scheduler", "one that depends on steps alone in a population", "Plateau", ALONE)
     if recipe.precision not in PRECISIONS:
-        raise must("train.precision", f"one of {', '.join(PRECISIONS)} in a population", recipe.precision, ALONE)
+        raise must(".train.precision", f"one of {', '.join(PRECISIONS)} in a population", recipe.precision, ALONE)
 
 
 def capacity(model: nn.Module, device: torch.device) -> int | None:
