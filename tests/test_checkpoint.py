@@ -472,7 +472,7 @@ def test_a_checkpoint_of_another_seed_is_not_gone_on_from(tmp_path: Path) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "kd_cli.train.checkpoint.Checkpoint.note", lambda self, record: stop(record) if record["epoch"] == 3 else 0
+            "kd_cli.train.watch.History.epoch", lambda self, record: stop(record) if record["epoch"] == 3 else 0
         )
         assert inside(*words, "teacher.seed=0", cwd=tmp_path).status == 1
     shutil.copytree(partial[0], partial[1])

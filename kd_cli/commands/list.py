@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from rich.filesize import decimal
 
 from kd_cli.screen import answer, write_csv
 from kd_cli.store.inventory import KINDS, Entry, inventory
@@ -40,19 +41,9 @@ def show(entries: list[Entry], root: Path) -> None:
         title = entry.title if entry.state == "complete" else entry.state
         runs = sum(not user.startswith(KINDS) for user in entry.users)
         users = f"{runs} runs, {len(entry.users) - runs} artifacts" if entry.users else "–"
-        rows.append((entry.name, title, size(entry.bytes), _age(entry.created), users))
+        rows.append((entry.name, title, decimal(entry.bytes), _age(entry.created), users))
     headings, words = ("artifact", "what it is", "size", "age", "used by"), ("artifact", "what it is", "used by")
     surface(sys.stdout).print(Sheet(f"{len(entries)} artifacts in {root}", headings, rows, left=words))
-
-
-def size(count: int) -> str:
-    """Bytes as a person reads them: three digits and a unit."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
 
 
 def _age(created: datetime) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
+from rich.filesize import decimal
 from torch import Tensor
 
 from kd_cli.data.samples import no_images
@@ -37,9 +38,8 @@ class Resident:
         if device not in self._placed:
             there = fits(device, self.pixels.nbytes)
             if not there:
-                log.info(
-                    "%.1f GB of images do not fit on the device beside training: streamed", self.pixels.nbytes / 1e9
-                )
+                size = decimal(self.pixels.nbytes)
+                log.info("%s of images do not fit on the device beside training: streamed", size)
             self._placed[device] = self.pixels.to(device) if there else self.pixels
         pixels = self._placed[device]
         for positions in batches:
