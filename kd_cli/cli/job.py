@@ -24,6 +24,7 @@ from kd_cli.cli.sweep_name import sweep_name
 from kd_cli.commands.asked import asked, digest_of_job
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.files.locks import alone, forget
+from kd_cli.runs.result import Result
 from kd_cli.runs.session import Session, current
 from kd_cli.screen import answer_path, say
 from kd_cli.store import run_folder
@@ -152,9 +153,9 @@ def _completed(sweep: Path) -> dict[str, str]:
     found = {}
     for path in sweep.glob(f"*/{run_folder.RESULT}"):
         with suppress(ArtifactError):  # a damaged result is made anew
-            result = run_folder.read(path.parent) or {}
-            if result.get("status") == "completed":
-                found[str(result.get("config"))] = path.parent.name
+            result = Result.read(path.parent)
+            if result is not None and result.status == "completed":
+                found[str(result.config)] = path.parent.name
     return found
 
 
@@ -165,28 +166,29 @@ def _stands(cfg: DictConfig, job: Path, session: Session) -> bool:
     from kd_cli.steps.plan import plan_of  # imports torch
     from kd_cli.steps.teacher import standing
 
-    with suppress(KdError, KeyError, TypeError, AttributeError):
-        plan, then = plan_of(cfg), run_folder.read(job) or {}
-        if any(then["identities"].get(key) != artifact.content for key, artifact in plan.starts().items()):
+    with suppress(KdError):
+        plan, then = plan_of(cfg), Result.read(job)
+        if then is None or then.environment is None:
+            return True
+        if any(then.identities.get(key) != artifact.content for key, artifact in plan.starts().items()):
             return False
         elsewhere = {part.stage for part in plan.teacher.parts.values() if not part.trained}
-        for stage, entry in then["stages"].items():
-            if stage in elsewhere:  # below
+        for name, stage in then.stages.items():
+            if name in elsewhere or not stage.artifact:  # the former: below
                 continue
             with suppress(ArtifactError):  # one that was cleaned away, or is damaged
-                artifact = entry["artifact"]
-                if artifact and read_artifact(Path(cfg.output_dir, artifact)).content != then["identities"][stage]:
+                if read_artifact(Path(cfg.output_dir, stage.artifact)).content != then.identities.get(name):
                     return False
         dataset = plan.dataset.load(session, may_download=False)
-        if dataset.fingerprint != then["environment"]["dataset_fingerprint"]:
+        if dataset.fingerprint != then.environment.dataset_fingerprint:
             return False
         if plan.transfer is not None and plan.transfer.dataset is not None:
             now = plan.transfer.dataset.load(session, may_download=False).fingerprint
-            if now != then["environment"]["transfer_fingerprint"]:
+            if now != then.environment.transfer_fingerprint:
                 return False
         key = ["standing", plan.teacher.config, dataset.fingerprint]
         teacher = session.once(key, lambda: standing(plan.teacher, dataset))
-        return all(then["identities"].get(stage) == identity for stage, identity in teacher.items())
+        return all(then.identities.get(stage) == identity for stage, identity in teacher.items())
     return True
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from kd_cli import __version__, interruption
 from kd_cli.cli.choices import CONFIGS
+from kd_cli.cli.help import page, usage
+from kd_cli.cli.manual import commands
 from kd_cli.cli.spelling import placed, sorted_out, spelt
 from kd_cli.errors import KdError, did_you_mean, reason
 from kd_cli.screen import answer, answer_path, prepare, quoting, say
@@ -28,9 +30,14 @@ def main() -> None:
     prepare()
     interruption.listen()
     try:
-        sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+        sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        sys.exit(_interrupted(stop))
+        status = _interrupted(stop)
+    except BrokenPipeError:  # `kd … | head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    sys.exit(status)
 
 
 def run(words: list[str]) -> int:
@@ -41,8 +48,6 @@ def run(words: list[str]) -> int:
             return run([*rest[:1], "--help"])  # `kd help distill`
         answer(usage())
         return 0
-    if rest[:1] == ["help"] and command in commands():
-        return run([command, "--help"])
     if command in ("--version", "-V", "version"):
         answer(f"kd {__version__}")
         return 0
@@ -57,36 +62,14 @@ def run(words: list[str]) -> int:
         hint = did_you_mean(command, list(commands())) or _command_first(words)
         say(f"The command must be one of {', '.join(commands())}, got {command!r}. {hint or 'See kd --help.'}")
         return 2
+    if {"--help", "-h"} & set(rest) or rest[:1] == ["help"]:
+        try:
+            answer(page(command.replace("-", "_"), [word for word in rest if word != "help"]))
+        except KdError as error:
+            say(str(error))
+            return 1
+        return 0
     return _hydra(command.replace("-", "_"), rest)
-
-
-def commands() -> dict[str, str]:
-    """Every command with its help, the first line of its YAML."""
-    found = {}
-    for path in sorted(CONFIGS.glob("*.yaml")):
-        with path.open(encoding="utf-8") as file:
-            found[path.stem.replace("_", "-")] = file.readline().removeprefix("#").strip()
-    return found
-
-
-def usage() -> str:
-    """What `kd --help` prints."""
-    known = commands()
-    width = max(map(len, known))
-    return "\n".join(
-        [
-            "kd: knowledge distillation from the command line",
-            "",
-            "  kd <command> [key=value …]",
-            "",
-            *(f"  {name:<{width}}  {text}" for name, text in known.items()),
-            "",
-            "  kd distill dataset=mnist teacher=mlp_1200 student=mlp_800 temperature=20",
-            "  kd <command> --help       the keys and choices of a command",
-            "  kd <command> --cfg job    the config as it would run",
-            '  eval "$(kd completion bash)"',
-        ]
-    )
 
 
 def _command_first(words: list[str]) -> str:

@@ -1,19 +1,20 @@
-"""The keys that people type, with their types and ranges: checked before torch is imported."""
+"""The rules for the keys that people type: checked before torch is imported. `keys` has their types and defaults."""
 
 import hashlib
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kd_cli.build.parts import members, owns_its_keys
 from kd_cli.cli import resolvers, rules
 from kd_cli.cli.choices import choices
+from kd_cli.cli.keys import SCHEMAS as SCHEMAS
+from kd_cli.cli.keys import keys as keys
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 from kd_cli.screen import override
 
@@ -29,136 +30,6 @@ BIAS_CORRECTIONS = ("prior", "oracle")
 FORMATS = {"evaluate": ("table", "json", "csv"), "predict": ("csv", "json"), "list": ("table", "json", "csv")}
 GROUPS = ("dataset", "teacher", "model", "augment", "optimizer", "scheduler")  # fill a mapping inside another
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
-
-
-@dataclass
-class Checkpoint:
-    """How often a training is written down: at the end of each n-th epoch, or once so much time has passed."""
-
-    every_epochs: int | None = None
-    every_minutes: float | None = 10.0  # less than 1 % of the time with a ResNet-50 under AdamW, 307 MB
-
-
-@dataclass
-class Normalisation:
-    """The mean and standard deviation of the data set's pixels, of all or of each channel, for the models that ask."""
-
-    mean: list[float] = field(default_factory=lambda: [0.0])
-    std: list[float] = field(default_factory=lambda: [1.0])
-
-
-@dataclass
-class TrainTeacher:
-    """Keys of `kd train-teacher`."""
-
-    dataset: dict[str, Any] = field(default_factory=dict)
-    normalisation: Normalisation = field(default_factory=Normalisation)
-    teacher: dict[str, Any] = field(default_factory=dict)
-    device: str = "auto"
-    compile: bool = False
-    output_dir: str = "outputs"
-    rebuild: bool = False  # what is damaged is moved aside and made anew
-    trusted_modules: list[str] = field(default_factory=list)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    sweep: dict[str, Any] = field(default_factory=lambda: {"name": None})
-    resume: bool = True
-
-
-@dataclass
-class Targets:
-    """How soft targets are stored."""
-
-    dtype: str = "float16"
-    top_k: int | None = None
-    temperatures: list[float] | None = None
-
-
-@dataclass
-class DumpTargets(TrainTeacher):
-    """Keys of `kd dump-targets`."""
-
-    transfer: dict[str, Any] = field(default_factory=dict)
-    targets: Targets = field(default_factory=Targets)
-    precision: str = "auto"
-
-
-@dataclass
-class Distill(DumpTargets):
-    """Keys of `kd distill` and `kd sweep`."""
-
-    student: dict[str, Any] = field(default_factory=dict)
-    objective: dict[str, Any] = field(default_factory=dict)
-    temperature: float = 4.0
-    soft_weight: float = 0.9
-    hard_weight: float = 0.1
-    seed: int = 0
-    baseline: bool = True
-    bias_correction: str | None = None
-    budget: str = "full"  # of an experiment, which says what it makes of it: ${budget:<short>,<full>}
-
-
-@dataclass
-class Evaluate:
-    """Keys of `kd evaluate`."""
-
-    path: str = MISSING
-    split: str = "test"
-    dataset: dict[str, Any] = field(default_factory=dict)  # what is not given is that of the run, else of the model
-    device: str = "auto"
-    format: str = "table"
-    trusted_modules: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Predict:
-    """Keys of `kd predict`."""
-
-    path: str = MISSING
-    images: str = MISSING
-    device: str = "auto"
-    format: str = "csv"
-    trusted_modules: list[str] = field(default_factory=list)
-
-
-@dataclass
-class List:
-    """Keys of `kd list`."""
-
-    output_dir: str = "outputs"
-    format: str = "table"
-
-
-@dataclass
-class Clean:
-    """Keys of `kd clean`."""
-
-    output_dir: str = "outputs"
-    yes: bool = False
-    force: bool = False  # also what a run elsewhere uses, or one that cannot be read may use
-
-
-@dataclass
-class Summarize:
-    """Keys of `kd summarize`."""
-
-    sweep: str = MISSING
-
-
-SCHEMAS = {
-    "train_teacher": TrainTeacher,
-    "dump_targets": DumpTargets,
-    "distill": Distill,
-    "evaluate": Evaluate,
-    "predict": Predict,
-    "list": List,
-    "clean": Clean,
-    "summarize": Summarize,
-}
-
-
-def keys(command: str) -> tuple[str, ...]:
-    """The keys of a command at the top level."""
-    return tuple(each.name for each in fields(SCHEMAS["distill" if command == "sweep" else command]))
 
 
 def register() -> None:

@@ -1,5 +1,6 @@
 """`kd distill`, and every job of `kd sweep`: teacher, soft targets, student and baseline, compared."""
 
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
@@ -7,6 +8,7 @@ from omegaconf import DictConfig
 from kd_cli.commands.begin import accept, begin, in_sweep
 from kd_cli.commands.judge import judge, judge_teacher
 from kd_cli.errors import under
+from kd_cli.measure.figures import Figures
 from kd_cli.measure.gap import gap_recovered
 from kd_cli.progress import log
 from kd_cli.report.run import show
@@ -62,22 +64,21 @@ def main(cfg: DictConfig, session: Session) -> None:
         models["baseline"] = _obtained(baseline)
 
     log.info("evaluating on the %d test images", len(dataset.test))
-    figures, logits = judge_teacher(teacher, setting)
-    result: dict[str, Any] = {"teacher": figures}
+    teachers, logits = judge_teacher(teacher, setting)
+    figures = {"teacher": teachers}
     for role, step in models.items():
         artifact = name_of(step)
-        its = judge(step.network, artifact, setting, logits if role == "student" else None).figures
-        accuracy = train_accuracy(run.root / artifact, recipe)
-        result[role] = {**its, "artifact": artifact, "train_accuracy": accuracy}
-        if role == "student" and corrected is not None:
-            model, artifact, about = corrected
-            result["corrected"] = {**judge(model, artifact, setting, logits).figures, "artifact": artifact, **about}
-    result |= recovered(result)
-    if transfer.named:
-        result["named_classes"] = [dataset.classes[k] for k in transfer.named]
-    environment = setting.circumstances.environment(run.precision["student"]) | transfer.environment
-    note = _note(transfer) if plan.student.baseline else None
-    show(run.finish(result | {"note": note, "environment": environment}), in_sweep())
+        its = judge(step.network, artifact, setting, logits if role == "student" else None).measured
+        figures[role] = replace(its, artifact=artifact, train_accuracy=train_accuracy(run.root / artifact, recipe))
+    if corrected is not None:
+        model, artifact, about = corrected
+        figures["corrected"] = replace(judge(model, artifact, setting, logits).measured, artifact=artifact, **about)
+    found = {
+        "named_classes": [dataset.classes[k] for k in transfer.named],
+        "note": _note(transfer) if plan.student.baseline else None,
+        "environment": setting.circumstances.environment(run.precision["student"]) | transfer.environment,
+    }
+    show(run.finish(**figures, **recovered(figures), **found), in_sweep())
 
 
 def _obtained(step: TrainedModel) -> TrainedModel:
@@ -97,11 +98,11 @@ def _note(transfer: TransferSet) -> str | None:
     return None
 
 
-def recovered(result: dict[str, Any]) -> dict[str, Any]:
-    """Return `gap_recovered`, and where it is null the reason."""
-    if "baseline" not in result:
+def recovered(figures: dict[str, Figures]) -> dict[str, Any]:
+    """Return `gap_recovered`, and where it is None the reason."""
+    if "baseline" not in figures:
         return {"gap_recovered": None, "gap_reason": "no baseline was trained"}
-    teacher, student, baseline = (result[role]["errors"] for role in ("teacher", "student", "baseline"))
+    teacher, student, baseline = (figures[role].errors for role in ("teacher", "student", "baseline"))
     gap = gap_recovered([teacher], [student], [baseline])
     return {
         "gap_recovered": gap,

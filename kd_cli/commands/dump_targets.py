@@ -23,4 +23,4 @@ def main(cfg: DictConfig, session: Session) -> None:
     accept(cfg, plan, setting)
     obtain_targets(plan.targets, obtain_teacher(plan.teacher, networks, setting), transfer, setting)
     environment = setting.circumstances.environment("32") | transfer.environment
-    show(setting.run.finish({"environment": environment}), in_sweep())
+    show(setting.run.finish(environment=environment), in_sweep())

@@ -1,15 +1,15 @@
 """The figures on the test split, which is looked at once, at the end."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from kd_cli.measure.evaluation import Evaluation, evaluate
+from kd_cli.measure.figures import Figures, Member
 from kd_cli.steps.setting import Setting
 from kd_cli.steps.specialists import specialists_figures
 from kd_cli.steps.teacher import Teacher
-
-OF_A_MEMBER = ("errors", "n", "accuracy", "nll", "ece")
 
 
 def judge(model: nn.Module, identity: Any, setting: Setting, teacher: Tensor | None = None) -> Evaluation:
@@ -24,15 +24,13 @@ def judge(model: nn.Module, identity: Any, setting: Setting, teacher: Tensor | N
     return setting.session.once(["evaluation", identity, dataset.fingerprint], figures)
 
 
-def judge_teacher(teacher: Teacher, setting: Setting) -> tuple[dict[str, Any], Tensor]:
+def judge_teacher(teacher: Teacher, setting: Setting) -> tuple[Figures, Tensor]:
     """Return the teacher's figures, with those of its members or of its generalist, and its logits."""
     evaluation = judge(teacher.network, teacher.identity, setting)
-    figures = {**evaluation.figures, "artifact": teacher.name}
     members = []
     for member in teacher.members.values():
-        its = judge(member.network, member.identity, setting).figures
-        members.append({"artifact": member.name, **{key: its[key] for key in OF_A_MEMBER}})
-    if members:
-        figures["members"] = members
+        its = judge(member.network, member.identity, setting).measured
+        shared = {key: getattr(its, key) for key in ("errors", "n", "accuracy", "nll", "ece")}
+        members.append(Member(**shared, artifact=member.name))
     more = specialists_figures(teacher.network, evaluation.logits, setting.dataset, setting.device)
-    return figures | more, evaluation.logits
+    return replace(evaluation.measured, artifact=teacher.name, members=members or None, **more), evaluation.logits

@@ -20,4 +20,4 @@ def main(cfg: DictConfig, session: Session) -> None:
     figures, _ = judge_teacher(teacher, setting)
     precisions = dict.fromkeys(setting.run.precision.values())
     environment = setting.circumstances.environment(", ".join(precisions) or "32")
-    show(setting.run.finish({"teacher": figures, "environment": environment}), in_sweep())
+    show(setting.run.finish(teacher=figures, environment=environment), in_sweep())

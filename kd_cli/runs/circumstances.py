@@ -31,7 +31,7 @@ class Circumstances:
             "instructions": instructions(self.device),
             "precision": precision,
             "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "kd": kd_cli.__version__,
             "python": platform.python_version(),
             "dataset_fingerprint": self.fingerprint,

@@ -4,11 +4,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kd_cli.errors import ConfigError, must
+from kd_cli.files import typed_json
 from kd_cli.progress import log
+from kd_cli.runs.result import Result, Stage
 from kd_cli.screen import as_utf8
 from kd_cli.store import run_folder
 from kd_cli.store.artifacts import Artifact, Store, expect_format
@@ -27,7 +30,7 @@ class Run:
         expect_format(self.root)
         self.store = Store(self.root, rebuild, self.uses)
         self.used: list[str] = []
-        self.stages: dict[str, dict[str, Any]] = {}
+        self.stages: dict[str, Stage] = {}
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.identities: dict[str, str] = {}  # of what each stage gave or was given
 
@@ -43,10 +46,11 @@ class Run:
             self.uses(artifact.folder)
             self.identities[key] = artifact.content
 
-    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The run has done all that was asked; return what its result.json adds to what was asked."""
-        result = {**result, "stages": self.stages, "identities": self.identities, "status": "completed"}
-        run_folder.update(self.folder, result)
+    def finish(self, **found: Any) -> Result:
+        """The run has done all that was asked, and this is what it found; return its whole result."""
+        about = {"stages": self.stages, "identities": self.identities, "status": "completed"}
+        result = Result.of((run_folder.read(self.folder) or {}) | typed_json.to_json(found | about))
+        run_folder.update(self.folder, result.to_json())
         return result
 
     @contextmanager
@@ -55,26 +59,26 @@ class Run:
         that was there already.
         """
         started = time.perf_counter()
-        entry: dict[str, Any] = {"seconds": 0.0, "cached": False, "artifact": None}
-        self.stages[name] = entry
+        self.stages[name] = Stage(seconds=0.0, cached=False, artifact=None)
 
         def done(artifact: Artifact | str | None, cached: bool) -> None:
             if not isinstance(artifact, Artifact):
-                entry.update(cached=cached, artifact=artifact)
+                self.stages[name] = Stage(seconds=0.0, cached=cached, artifact=artifact)
                 return
-            entry.update(cached=cached, artifact=self.name(artifact.folder))
+            about = artifact.manifest.get("batch_statistics") or None
+            where = self.name(artifact.folder)
+            self.stages[name] = Stage(seconds=0.0, cached=cached, artifact=where, batch_statistics=about)
             self.identities[name] = artifact.content
-            if about := artifact.manifest.get("batch_statistics"):
-                entry["batch_statistics"] = about
             self.precision[name] = precision_of(artifact)
 
         yield done
-        entry["seconds"] = round(time.perf_counter() - started, 3)
-        run_folder.update(self.folder, {"stages": self.stages})
-        if entry["artifact"]:
-            how = "found in" if entry["cached"] else f"done in {entry['seconds']:.1f} s:"
-            inside = self.root / entry["artifact"]
-            where = os.path.relpath(inside) if inside.exists() else entry["artifact"]
+        stage = replace(self.stages[name], seconds=round(time.perf_counter() - started, 3))
+        self.stages[name] = stage
+        run_folder.update(self.folder, {"stages": typed_json.to_json(self.stages)})
+        if stage.artifact:
+            how = "found in" if stage.cached else f"done in {stage.seconds:.1f} s:"
+            inside = self.root / stage.artifact
+            where = os.path.relpath(inside) if inside.exists() else stage.artifact
             log.info("%s: %s %s", name.replace("_", " "), how, where)
 
     def uses(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
 from kd_cli.errors import DataError, must, under
 from kd_cli.measure import metrics
+from kd_cli.measure.figures import Conditional, Covering, Scores
 from kd_cli.measure.prediction import predict
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.progress import log
@@ -121,9 +122,9 @@ def specialists_figures(network: nn.Module, logits: Tensor, dataset: Dataset, de
     alone = predict(network.generalist, test, device)
     wrong, n = metrics.errors(alone, test.labels), len(test)
     return {
-        "generalist": {"errors": wrong, "n": n, "accuracy": 1 - wrong / n, "nll": metrics.nll(alone, test.labels)},
-        "covering": covering(alone, logits, test.labels, sets),
-        "conditional": conditional(alone, logits, test.labels, sets),
+        "generalist": Scores(errors=wrong, n=n, accuracy=1 - wrong / n, nll=metrics.nll(alone, test.labels)),
+        "covering": [Covering(**row) for row in covering(alone, logits, test.labels, sets)],
+        "conditional": Conditional(**conditional(alone, logits, test.labels, sets)),
         "sets": [[dataset.classes[k] for k in own] for own in sets.tolist()],
     }
 

@@ -98,7 +98,7 @@ def inventory(root: Path) -> Inventory:
             doubts.append(found)
             continue
         try:
-            content = run_folder.read(found) or {}
+            content = run_folder.content(found) or {}  # whichever kd wrote it
             named[found.relative_to(root).as_posix()] = list(_artifacts_in(content))
         except (ArtifactError, RecursionError) as error:
             doubts.append(first_line(error))
