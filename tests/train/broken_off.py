@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from watching import Seen
 import pytest
 import torch
 from torch import nn
+from watching import Seen
 
 from kd_cli.data.augment import Shift
 from kd_cli.data.samples import Split

@@ -1,8 +1,8 @@
 """Trainings short enough to compare bit by bit."""
 
-from watching import Seen
 import torch
 from torch import nn
+from watching import Seen
 
 from kd_cli.data.samples import Split
 from kd_cli.models.mlp import mlp

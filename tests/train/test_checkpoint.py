@@ -6,11 +6,11 @@ import os
 import signal
 from pathlib import Path
 
-from watching import Seen
 import pytest
 import torch
 from broken_off import CPU, EPOCHS, Stop, adamw, keep, said, same, sgd, small, train
 from torch import Tensor, nn
+from watching import Seen
 
 from kd_cli.models.resnet import resnet
 from kd_cli.objectives.cross_entropy import CrossEntropy

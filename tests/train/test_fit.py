@@ -4,10 +4,10 @@ import copy
 import math
 from collections.abc import Iterator
 
-from watching import Seen
 import pytest
 import torch
 from torch import Tensor, nn
+from watching import Seen
 from weights import weights
 
 from kd_cli import device

@@ -1,9 +1,9 @@
 """The figures of an epoch."""
 
-from watching import Seen
 import pytest
 import torch
 from torch import Tensor, nn
+from watching import Seen
 
 from kd_cli.data.samples import UNLABELLED, Batch
 from kd_cli.objectives.cross_entropy import CrossEntropy

@@ -5,11 +5,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from watching import Seen
 import pytest
 import torch
 from small_trainings import history, net
 from torch import nn
+from watching import Seen
 
 from kd_cli.data.augment import Shift
 from kd_cli.data.samples import Split
