@@ -32,7 +32,7 @@ def one_process(environment: Mapping[str, str]) -> None:
             raise must(name, "1", int(count), ONE_PROCESS)
 
 
-def whole(key: str, value: Any, least: int, hint: str = "") -> None:
+def whole_number(key: str, value: Any, least: int, hint: str = "") -> None:
     """Refuses what is no whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise must(key, f"a whole number ≥ {least}", value, hint)
@@ -42,14 +42,14 @@ def recipe(key: str, train: Mapping[Any, Any]) -> None:
     """Refuses what no recipe may hold; `key` is where it stands."""
     for name in ("epochs", "batch_size"):
         if name in train:
-            whole(f"{key}.{name}", train[name], 1)
+            whole_number(f"{key}.{name}", train[name], 1)
     for name in ("max_norm", "clip"):
         bound = train.get(name)
         if bound is not None and (isinstance(bound, bool) or not (isinstance(bound, int | float) and bound > 0)):
             raise must(f"{key}.{name}", "> 0 or null", bound)
     if train.get("patience") is not None:
-        whole(f"{key}.patience", train["patience"], 1)
-    whole(f"{key}.accumulate", train.get("accumulate", 1), 1)
+        whole_number(f"{key}.patience", train["patience"], 1)
+    whole_number(f"{key}.accumulate", train.get("accumulate", 1), 1)
     for name, words in CHOICES.items():
         if str(train.get(name, words[0])) not in words:
             rule = " or ".join(words) if len(words) == 2 else f"one of {', '.join(words)}"

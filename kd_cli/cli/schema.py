@@ -34,7 +34,7 @@ QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${se
 
 def register() -> None:
     """Makes schemas and resolvers known to Hydra; a command's YAML starts from `<command>_schema`."""
-    resolvers.register()
+    resolvers.register_resolvers()
     store = ConfigStore.instance()
     for name, node in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=node)
@@ -93,13 +93,13 @@ def check(command: str, cfg: DictConfig) -> None:
     if values.get("soft_weight") == values.get("hard_weight") == 0:
         raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
     if "transfer" in values and OmegaConf.select(cfg, "transfer.views") is not None:
-        rules.whole("transfer.views", cfg.transfer.views, 1)
+        rules.whole_number("transfer.views", cfg.transfer.views, 1)
     if "seed" in values:
-        rules.whole("seed", cfg.seed, 0, QUOTE)
+        rules.whole_number("seed", cfg.seed, 0, QUOTE)
     for top in ("teacher", "teacher.generalist", "transfer", "dataset"):
         node = OmegaConf.select(cfg, top)
         if isinstance(node, DictConfig) and "seed" in node and not owns_its_keys(top, node):
-            rules.whole(f"{top}.seed", node.seed, 0, QUOTE)
+            rules.whole_number(f"{top}.seed", node.seed, 0, QUOTE)
     for path, group in _mappings(values):
         node = OmegaConf.select(cfg, path)
         if group == "train" and node.get("_target_") == "kd_cli.train.recipe.Recipe":

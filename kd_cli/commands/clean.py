@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.filesize import decimal
 
-from kd_cli.commands.list import show
+from kd_cli.commands.list import show_entries
 from kd_cli.errors import ArtifactError, first_line
 from kd_cli.screen import override, say, shown
 from kd_cli.store.artifacts import Store
@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     found = inventory(root)
     going, doubtful = _going(found, cfg.force), found.doubtful()
     if going:
-        show(going, root)
+        show_entries(going, root)
     else:
         say(f"Nothing to remove in {root}.")
     if doubtful:

@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     elif cfg.format == "csv":
         write_csv(sys.stdout, COLUMNS, ({**each, "users": " ".join(each["users"])} for each in rows))
     else:
-        show(entries, Path(cfg.output_dir))
+        show_entries(entries, Path(cfg.output_dir))
 
 
 def row(entry: Entry) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def row(entry: Entry) -> dict[str, Any]:
     return dict(zip(COLUMNS, (entry.name, entry.state, entry.title, entry.bytes, created, entry.users), strict=True))
 
 
-def show(entries: list[Entry], root: Path) -> None:
+def show_entries(entries: list[Entry], root: Path) -> None:
     """The table, on standard output."""
     rows = []
     for entry in entries:

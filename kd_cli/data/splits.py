@@ -26,7 +26,7 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def whole(images: Images, labels: Tensor) -> Split:
+def whole_split(images: Images, labels: Tensor) -> Split:
     """A split of all these samples, each named by its position."""
     return Split(images, labels.to(torch.int64), torch.arange(len(labels)))
 

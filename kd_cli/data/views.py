@@ -28,23 +28,23 @@ def show(
     index = split.index.to(device)
     if not isinstance(augment, Mix):
         for positions, pixels in zip(batches, split.images.stream(batches, device), strict=True):
-            check(pixels)
+            check_images(pixels)
             if augment is not None:
-                pixels = check(augment(pixels, index[positions.to(device)], seed, view), augment)
+                pixels = check_images(augment(pixels, index[positions.to(device)], seed, view), augment)
             yield Shown(pixels)
         return
     partners, shares, place = augment.draw(index, seed, view)
     pairs = [torch.cat([own, partners[own]]) for own in (positions.to(device) for positions in batches)]
     for pair, pixels in zip(pairs, split.images.stream(pairs, device), strict=True):
-        check(pixels)
+        check_images(pixels)
         if augment.inner is not None:
-            pixels = check(augment.inner(pixels, index[pair], seed, view), augment.inner)
+            pixels = check_images(augment.inner(pixels, index[pair], seed, view), augment.inner)
         (own, others), (images, partner_images) = pair.chunk(2), pixels.chunk(2)
         mixed, share = augment.blend(images, partner_images, shares[own], place[:, own])
         yield Shown(mixed, others, share)
 
 
-def check(images: Tensor, augment: Augment | None = None) -> Tensor:
+def check_images(images: Tensor, augment: Augment | None = None) -> Tensor:
     """The images, as a data set or an augmentation gave them; a refusal by its name unless they are bytes."""
     if images.dtype == torch.uint8 and images.ndim == 4:
         return images

@@ -25,7 +25,7 @@ from kd_cli.data.samples import Split
 from kd_cli.device import fits
 from kd_cli.errors import ArtifactError, ConfigError, must
 from kd_cli.files.disk import FULL
-from kd_cli.store.artifacts import Artifact, whole
+from kd_cli.store.artifacts import Artifact, whole_file
 from kd_cli.store.tensor_header import header_of
 from kd_cli.targets.top_k import compress, rebuild
 
@@ -100,11 +100,11 @@ def write_targets(
         if shard.exists():
             continue
         blocks = [storage.pack(block) for block in rows_of_view(view)]
-        with whole(shard) as working:
+        with whole_file(shard) as working:
             save_file({name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}, working)
             about(shard.name, working)
     samples = {"index": split.index, "crc32": split.images.checksums()}
-    with whole(folder / "samples.safetensors") as working:
+    with whole_file(folder / "samples.safetensors") as working:
         save_file({name: value.contiguous() for name, value in samples.items()}, working)
 
 
