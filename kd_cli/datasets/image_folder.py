@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kd_cli import ranges
-from kd_cli.data.decoding import EXTENSIONS, VERSION, Unusable, decode, read
+from kd_cli.data.decoding import EXTENSIONS, VERSION, Unusable, decode, read_image
 from kd_cli.data.folder import files_below, is_hidden
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.resident import Resident
@@ -88,7 +88,7 @@ class ImageFiles:
     def _decoded(self, position: int) -> Tensor:
         path = self.paths[position]
         try:
-            content = read(path)
+            content = read_image(path)
             if zlib.crc32(content) != int(self.crc[position]):
                 raise Unusable("changed")
             return decode(content, (self.size, self.size), self.channels)
@@ -236,7 +236,7 @@ def _scan(paths: list[str], size: int, channels: int, workers: int, keep: bool, 
 
     def scan(position: int) -> str | None:
         try:
-            content = read(paths[position])
+            content = read_image(paths[position])
             image = decode(content, (size, size), channels)
         except Unusable as why:
             return shown(f"{paths[position]}: {why}")
