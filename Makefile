@@ -37,7 +37,7 @@ teachers: $(VENV)/.installed ## the five strong teachers on MNIST that the exper
 	$(BIN)/kd train-teacher --multirun experiment=teachers_mnist dataset.root=$(MNIST) output_dir=$(OUTPUT)
 
 reproduce: $(VENV)/.installed-paper ## all experiments into docs/paper.md; MNIST=<folder> BUDGET=short|full ARGS="--only …"
-	$(BIN)/python benchmarks/paper.py --mnist $(MNIST) --output $(OUTPUT) --budget $(BUDGET) $(ARGS)
+	$(BIN)/python reproduce/paper.py --mnist $(MNIST) --output $(OUTPUT) --budget $(BUDGET) $(ARGS)
 
 bench: $(VENV)/.installed ## what is claimed to be fast or small, measured; MNIST=<folder>; writes benchmarks/RESULTS.md
 	@set -o pipefail; { printf '# Measured\n\n`make bench MNIST=<folder>`, %s\n' "$$(date +%F)"; for words in $(BENCHMARKS); do \
@@ -59,10 +59,11 @@ mutants: $(VENV)/.installed-dev ## plausible mistakes, one at a time: tests/muta
 	@set -o pipefail; { printf '# Mutants\n\n`make mutants`, %s\n\n' "$$(date -I)"; \
 		$(BIN)/python tests/mutants/run.py $(ARGS); } | tee tests/mutants/RESULTS.md
 
-check: $(VENV)/.installed-dev ## ruff, format check and mypy; never writes
+check: $(VENV)/.installed-dev ## ruff, format check, mypy and the direction of imports; never writes
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check --no-cache .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 docs: $(VENV)/.installed-docs docs/figures/distill.svg ## the pages, into build/site; nothing is fetched
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

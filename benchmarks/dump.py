@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from table import Table, hardware
+from table import Table
 from torch import nn
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
 from kd_cli.data.splits import whole
+from kd_cli.device import hardware
 from kd_cli.measure.flops import work_of
 from kd_cli.measure.prediction import EVALUATION_BATCH, predictions
 from kd_cli.models.cnn import cnn

@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from table import Table, hardware, own_memory
+from table import Table, own_memory
 from torch import Tensor
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.splits import whole
+from kd_cli.device import hardware
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.store.artifacts import Store

@@ -5,19 +5,20 @@ student's stage calls it, against the same steps in a bare loop.
 """
 
 import argparse
-import io
-import json
 import statistics
 import time
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
-from table import Table, hardware
+from table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
 from kd_cli.data.samples import Split
 from kd_cli.datasets.digits import digits
+from kd_cli.device import hardware
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.progress import task
@@ -25,6 +26,7 @@ from kd_cli.train.batches import Batches
 from kd_cli.train.fit import fit
 from kd_cli.train.recipe import Recipe
 from kd_cli.train.schedules import cosine
+from kd_cli.train.watch import Bar, History, Watches
 
 CPU, BATCH, TEMPERATURE = torch.device("cpu"), 64, 4.0
 SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
@@ -55,25 +57,12 @@ def bare(split: Split, images: Tensor, logits: Tensor, epochs: int) -> float:
 
 def ours(split: Split, logits: Tensor, epochs: int) -> float:
     """Seconds an epoch of `fit`, everything that it does once included."""
-    history, recipe = io.StringIO(), Recipe(epochs, BATCH, SGD, cosine)
+    recipe = Recipe(epochs, BATCH, SGD, cosine)
     started = time.perf_counter()
-    with task("student", "epoch", epochs) as progress:
-
-        def on_epoch(record: dict[str, float]) -> None:
-            history.write(json.dumps(record) + "\n")
-
-        def on_step(epoch: int, step: int) -> None:
-            progress.move(epoch + step / 19)
-
+    with TemporaryDirectory() as folder, task("student", "epoch", epochs) as progress:
         batches = Batches(split, BATCH, 0, CPU, targets=lambda positions, view, images: logits[positions])
-        fit(
-            mlp(10, (1, 8, 8), (32,)),
-            batches,
-            Hinton(TEMPERATURE, 0.9, 0.1),
-            recipe,
-            on_step=on_step,
-            on_epoch=on_epoch,
-        )
+        watch = Watches(History(Path(folder)), Bar(progress, len(batches)))
+        fit(mlp(10, (1, 8, 8), (32,)), batches, Hinton(TEMPERATURE, 0.9, 0.1), recipe, watch=watch)
     return (time.perf_counter() - started) / epochs
 
 

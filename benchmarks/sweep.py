@@ -13,7 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from table import Table, hardware
+from table import Table
+
+from kd_cli.device import hardware
 
 TEMPERATURES = "1,2,4,8,16,20"
 

@@ -1,13 +1,6 @@
-"""What all benchmarks share: a table in Markdown, and the machine that it was measured on."""
+"""What all benchmarks share: a table in Markdown, and how much memory a process takes."""
 
-import platform
 from pathlib import Path
-
-import torch
-
-from kd_cli.device import device_name, instructions, native_bf16
-
-CPU = torch.device("cpu")
 
 
 class Table:
@@ -22,13 +15,6 @@ class Table:
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
-
-
-def hardware(threads: int) -> str:
-    """Processor, what its kernels may use, threads and versions in one line."""
-    used = f"{instructions(CPU)}, {'bf16' if native_bf16(CPU) else 'no bf16'}"
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    return f"{device_name(CPU)} ({used}), {threads} thread(s), {versions}"
 
 
 def own_memory() -> float:

@@ -20,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from PIL import Image
-from table import Table, hardware
+from table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -31,7 +31,7 @@ from torchvision.models.resnet import BasicBlock
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
 from kd_cli.data.splits import whole
-from kd_cli.device import SMALL_STEP, float32_kernels, native_bf16
+from kd_cli.device import SMALL_STEP, float32_kernels, hardware, native_bf16
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton

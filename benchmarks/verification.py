@@ -13,8 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from table import Table, hardware
+from table import Table
 
+from kd_cli.device import hardware
 from kd_cli.store.artifacts import open_artifact
 
 EPOCHS = {"teacher": 120, "student": 40, "baseline": 40}

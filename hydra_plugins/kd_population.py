@@ -4,6 +4,7 @@ Hydra takes launchers from the namespace package `hydra_plugins` alone, and impo
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -12,8 +13,9 @@ from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kd_cli.build import own_code
-from kd_cli.cli.job import Sweep
-from kd_cli.errors import ConfigError, must
+from kd_cli.cli import schema
+from kd_cli.cli.job import Job
+from kd_cli.errors import ConfigError, KdError, must
 
 OPTIMIZER = tuple(f"student.train.optimizer.{key}" for key in ("lr", "weight_decay", "momentum"))
 MAY_DIFFER = ("temperature", "soft_weight", "hard_weight", "seed", "teacher.seed", *OPTIMIZER)
@@ -36,12 +38,25 @@ class PopulationLauncher(BasicLauncher):
         own_code.admit_named(True, configs)
         from kd_cli.steps.population import refuse  # imports torch
 
-        refuse(configs)
-        Sweep.population = configs
+        assert isinstance(self.task_function, Job)
+        session = self.task_function.session
+        plans = list(_plans(configs))
+        refuse(plans, session)
+        session.population = plans
         try:
             return super().launch(job_overrides, initial_job_idx)  # type: ignore[no-any-return]
         finally:
-            Sweep.population = ()
+            session.population = []
+
+
+def _plans(configs: Sequence[DictConfig]) -> Iterator[Any]:
+    """The plans of the jobs; one that will be refused is left to say so itself."""
+    from kd_cli.steps.plan import plan_of  # imports torch
+
+    for cfg in configs:
+        with suppress(KdError):
+            schema.check("distill", cfg)
+            yield plan_of(cfg)
 
 
 def _task_config(config: DictConfig) -> DictConfig:

@@ -107,6 +107,14 @@ def instructions(device: torch.device) -> str:
     return " ".join([torch.backends.cpu.get_cpu_capability(), *extensions, *limits])
 
 
+def hardware(threads: int) -> str:
+    """Return what a figure was measured on, in one line: processor, its instructions, threads and versions."""
+    cpu = torch.device("cpu")
+    used = f"{instructions(cpu)}, {'bf16' if native_bf16(cpu) else 'no bf16'}"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{device_name(cpu)} ({used}), {threads} thread(s), {versions}"
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Where the forward pass computes in half precision; weights, loss and softmax stay float32."""
     dtype = PRECISIONS[precision]

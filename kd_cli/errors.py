@@ -14,15 +14,54 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 
 class KdError(Exception):
-    """Root of every error that a person can mend."""
+    """Root of every error that a person can mend: what is `said`, or that `key` must be `rule` and is `value`, with a
+    `remedy`. `keys` stand at the `{}` of what is said, and of the remedy.
+
+    A key that starts with a dot is relative, as in `${.epochs}`: who knows where it stands completes it by `under`.
+    """
+
+    key = rule = ""
+    value: Any = None
+
+    def __init__(self, said: str = "", remedy: str = "", *keys: str) -> None:
+        super().__init__(said, remedy, *keys)
+        self.said, self.remedy = said, remedy
+        self.keys: Sequence[str] = keys
+
+    @classmethod
+    def must(cls, key: str, rule: str, value: Any, remedy: str = "", *keys: str) -> Self:
+        """The house form of a refusal: `<key> must be <rule>, got <value>. <remedy>`."""
+        error = cls("", remedy, *keys)
+        error.key, error.rule, error.value = key, rule, value
+        return error
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what to do."""
+        if not self.rule:
+            return self._filled(self.said)
+        return f"{self.key.lstrip('.') or 'It'} must be {self.rule}, got {_shown(self.value)}."
+
+    def __str__(self) -> str:
+        if self.rule:
+            return f"{self.problem} {self._filled(self.remedy)}".rstrip(" ")
+        return self._filled(f"{self.said} {self.remedy}").rstrip(" ")
+
+    def _filled(self, text: str) -> str:
+        for key in self.keys:  # not `format`: there are braces in paths, and in what was typed
+            text = text.replace("{}", key.lstrip("."), 1)
+        return text
 
 
 class ConfigError(KdError):
     """A value that was typed is outside its rule."""
+
+
+must = ConfigError.must
 
 
 class DataError(KdError):
@@ -40,15 +79,34 @@ class UnreadableError(ArtifactError):
 class TrainingError(KdError):
     """Training itself went wrong."""
 
+    CALMER = ("Try a lower {}, {}=1 or {}=32.", ".train.optimizer.lr", ".train.clip", ".train.precision")
+
 
 class ForeignError(KdError):
     """A file, a service or a device failed in somebody else's code."""
 
 
-def must(key: str, rule: str, value: Any, hint: str = "") -> ConfigError:
-    """The house form of a refusal: `<key> must be <rule>, got <value>`, then what to do."""
-    shown = value if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
-    return ConfigError(f"{key} must be {rule}, got {shown}." + (f" {hint}" if hint else ""))
+class Phrase(str):
+    """A value that is told in words, and not quoted: `an error: …`."""
+
+
+@contextmanager
+def under(place: str) -> Iterator[None]:
+    """Within it, what refusals say of `.train.epochs` is said of `<place>.train.epochs`."""
+    try:
+        yield
+    except KdError as error:
+        error.key, *error.keys = (_below(place, key) for key in (error.key, *error.keys))
+        raise
+
+
+def _below(place: str, key: str) -> str:
+    return f"{place}{key}".rstrip(".") if key.startswith(".") else key
+
+
+def _shown(value: Any) -> object:
+    plain = isinstance(value, Phrase) or (isinstance(value, int | float) and not isinstance(value, bool))
+    return str(value) if plain else repr(value)
 
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:

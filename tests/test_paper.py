@@ -12,8 +12,8 @@ import pytest
 from running import environment, inside
 from scipy.stats import ttest_1samp
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+REPRODUCE = Path(__file__).parents[1] / "reproduce"
+sys.path.insert(0, str(REPRODUCE))
 
 from experiments import EXPERIMENTS  # noqa: E402
 from experiments.claims import agrees, alike, averaged, smaller  # noqa: E402
@@ -24,7 +24,7 @@ SHORT = ("teacher.train.epochs=2", "student.train.epochs=2")
 
 
 def paper(*words: str, script: str = "paper.py") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCHMARKS / script), *words]
+    command = [sys.executable, str(REPRODUCE / script), *words]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, encoding="utf-8")
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from kd_cli.errors import ConfigError, must
+from kd_cli.errors import Phrase, must
 
 
 def check_logits(logits: object, n: int, classes: int) -> None:
@@ -10,10 +10,10 @@ def check_logits(logits: object, n: int, classes: int) -> None:
     rule = "a network that gives logits alone, also while it is trained"
     hint = "Leave out its auxiliary outputs (for torchvision's own: aux_logits=false), or wrap it."
     if not isinstance(logits, Tensor):
-        raise must("model", rule, type(logits).__name__, hint)
+        raise must(".model", rule, type(logits).__name__, hint)
     if tuple(logits.shape) != (n, classes) or not logits.is_floating_point():
         got = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for {n} images"
-        raise ConfigError(f"model must be {rule}, [{n}, {classes}] here, got {got}. {hint}")
+        raise must(".model", f"{rule}, [{n}, {classes}] here", Phrase(got), hint)
     check_no_probabilities(logits)
 
 
@@ -21,7 +21,6 @@ def check_no_probabilities(outputs: Tensor) -> None:
     """ConfigError for outputs that can only be those of a softmax: they would be softened a second time."""
     rows = outputs.detach().float()
     if rows.shape[1] > 1 and bool((rows >= 0).all()) and bool(((rows.sum(1) - 1).abs() < 1e-3).all()):
-        raise ConfigError(
-            "model must be a network that gives logits, got outputs that are ≥ 0 and sum to 1, as after a softmax. "
-            "Leave its last layer out, or return the logarithm of what it gives: kd applies the softmax itself."
-        )
+        got = Phrase("outputs that are ≥ 0 and sum to 1, as after a softmax")
+        hint = "Leave its last layer out, or return the logarithm of what it gives: kd applies the softmax itself."
+        raise must(".model", "a network that gives logits", got, hint)

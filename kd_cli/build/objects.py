@@ -1,7 +1,6 @@
 """From config to objects, and from config to identity: the one place that instantiates."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,15 +13,13 @@ from kd_cli.build.identity import plain
 from kd_cli.build.logits import check_no_probabilities
 from kd_cli.build.own_code import found, targets_of
 from kd_cli.data.samples import Dataset
-from kd_cli.errors import ConfigError, KdError, first_line, must
+from kd_cli.errors import ConfigError, KdError, Phrase, first_line, must, under
 
 
 def instantiate(node: Any, key: str, **arguments: Any) -> Any:
     """The object that a config node describes. A refusal by its constructor comes through as it is."""
-    if isinstance(node, DictConfig) and "_target_" not in node:
-        raise ConfigError(
-            f"{key} must be a mapping with a _target_, got one with {', '.join(map(str, node)) or 'nothing'}."
-        )
+    if isinstance(node, DictConfig | dict) and "_target_" not in node:
+        raise must(key, "a mapping with a _target_", Phrase(f"one with {', '.join(map(str, node)) or 'nothing'}"))
     try:
         return hydra_instantiate(node, **arguments, _convert_="all")
     except InstantiationException as error:
@@ -52,11 +49,11 @@ def build_dataset(node: Any, key: str = "dataset") -> Dataset:
     return made
 
 
-def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, key: str = "model") -> nn.Module:
+def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, key: str = ".model") -> nn.Module:
     """The network that `build` makes, tried on two blank images: one that does not fit is refused before any work, by
     its `key`.
     """
-    with owner(name):
+    with under(name):
         try:
             network = build()
             if not isinstance(network, nn.Module):
@@ -70,31 +67,13 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
         except (KdError, OSError):  # a file or a service that fails is no misfit
             raise
         except Exception as error:  # a network may be anybody's
-            raise ConfigError(
-                f"{key} must be a network for images {list(dataset.input_shape)} of dataset={dataset.name}, "
-                f"got an error: {first_line(error)}."
-            ) from error
+            rule = f"a network for images {list(dataset.input_shape)} of dataset={dataset.name}"
+            raise must(key, rule, Phrase(f"an error: {first_line(error)}")) from error
         if shape != (2, len(dataset.classes)):
-            raise ConfigError(
-                f"{key} must be a network with logits for the {len(dataset.classes)} classes of "
-                f"dataset={dataset.name}, got an output of shape {list(shape)} for 2 images."
-            )
+            rule = f"a network with logits for the {len(dataset.classes)} classes of dataset={dataset.name}"
+            raise must(key, rule, Phrase(f"an output of shape {list(shape)} for 2 images"))
         check_no_probabilities(blank)
     return network
-
-
-@contextmanager
-def owner(name: str) -> Iterator[None]:
-    """Completes the key in a refusal: a recipe says `train.epochs`, the person typed `student.train.epochs`."""
-    try:
-        yield
-    except KdError as error:
-        if str(error).startswith(("train.", "model", "augment.", "dataset.", "path ")):
-            raise type(error)(f"{name}.{error}") from error
-        said = str(error).startswith(("teacher.", "teacher must "))
-        if name.startswith("teacher.") and said and not str(error).startswith(name):
-            raise type(error)(name + str(error).removeprefix("teacher")) from error  # a member's source says teacher
-        raise
 
 
 def _where(error: InstantiationException, key: str) -> str:

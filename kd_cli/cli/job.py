@@ -1,15 +1,11 @@
-"""One job, as Hydra runs it: alone, or among the others of a sweep, maybe in a process of its own.
-
-Importing this module makes schemas and resolvers known, also in a launcher's worker; it does not import torch.
-"""
+"""One job, as Hydra runs it: alone or in a sweep, maybe in a process of its own. Never imports torch."""
 
 import importlib
-import json
 import os
 import signal
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,72 +13,91 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import kd_cli
 from kd_cli import interruption
 from kd_cli.build import own_code
 from kd_cli.cli import rules, schema
 from kd_cli.cli.foreign import told
+from kd_cli.cli.sweep_name import sweep_name
+from kd_cli.commands.asked import asked, digest_of_job
 from kd_cli.errors import ArtifactError, KdError, first_line
-from kd_cli.files.digests import id_of
 from kd_cli.files.locks import alone, forget
-from kd_cli.runs.sweep_name import EXECUTION, sweep_name
+from kd_cli.runs.result import Result
+from kd_cli.runs.session import Session, current
 from kd_cli.screen import answer_path, say
 from kd_cli.store import run_folder
 from kd_cli.store.artifacts import read_artifact
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
-FIXED = "KD_SWEEP_FIXED"  # environment: the overrides that all jobs of the sweep have in common, for the workers too
-
-schema.register()
 
 
-def task(cfg: DictConfig) -> None:
-    """Runs the stage that the primary config names. In a sweep a failing job is reported at once, the others go on."""
-    context = HydraConfig.get()
-    name, folder = str(context.job.config_name), Path(context.runtime.output_dir)
-    in_sweep, before = context.mode == RunMode.MULTIRUN, run_folder.stamp(folder)
-    os.chdir(context.runtime.cwd)  # whatever hydra.job.chdir says: paths are those of the folder where kd was started
-    launched = in_sweep and Sweep.shared is None  # by a launcher, in a process of its own
-    if launched and interruption.Process.struck is not None:
-        if before is None:
-            run_folder.forget(folder, Path(cfg.output_dir))
-        return
-    try:
-        with interruption.job(launched):
-            if name not in ANSWERS:
-                rules.one_process(os.environ)  # in a launcher's worker too
-            schema.check(name, cfg)
-            own_code.admit_named(name not in ANSWERS, [cfg])
-            if in_sweep and _is_done(cfg, folder):
-                return
-            importlib.import_module(f"kd_cli.commands.{'distill' if name == 'sweep' else name}").main(cfg)
-    except BaseException as error:
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # kd's own are told where it writes
-            foreign = told(error, _modules(cfg))
-            foreign.__cause__ = error
-            error = foreign
-        if name not in ANSWERS:
-            _leave_word(cfg, folder, run_folder.stamp(folder) != before, before is not None, error)
-        if launched and isinstance(error, KeyboardInterrupt):
-            return  # raised, it would have the launcher kill the others amid what they write down
-        if not isinstance(error, Exception):
-            raise error
-        if not in_sweep:
-            Outcome.error = error
+class Job:
+    """What Hydra calls for each job of a session, in this process or, pickled, in a launcher's worker."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        schema.register()
+        OmegaConf.register_new_resolver("kd_job", self._name, replace=True)
+
+    def __reduce__(self) -> tuple[type["Job"], tuple[Session]]:
+        return Job, (self.session,)
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Run the command that the primary config names. In a sweep a failing job is reported at once, the others go
+        on.
+        """
+        session, context = self.session, HydraConfig.get()
+        name, folder = str(context.job.config_name), Path(context.runtime.output_dir)
+        in_sweep, before = context.mode == RunMode.MULTIRUN, run_folder.stamp(folder)
+        os.chdir(context.runtime.cwd)  # whatever hydra.job.chdir says: paths are those of where kd was started
+        launched = in_sweep and not session.shares  # by a launcher, in a process of its own
+        if launched and interruption.Process.struck is not None:
+            if before is None:
+                run_folder.forget(folder, Path(cfg.output_dir))
             return
-        if os.environ.get("KD_TRACEBACK") or not isinstance(error, KdError):
-            say(traceback.format_exc().rstrip())
-        varied = " ".join(_varied(context.overrides.task))
-        job = f"Job {folder.name} ({varied})" if varied else f"Job {folder.name}"
-        say(f"{job} failed: {first_line(error)} Its log: {folder / 'kd.log'}")
-        return
-    if name in ANSWERS:
-        own_code.say()
-    elif not in_sweep:
-        answer_path(folder)
+        try:
+            with interruption.job(launched):
+                if name not in ANSWERS:
+                    rules.one_process(os.environ)  # in a launcher's worker too
+                schema.check(name, cfg)
+                own_code.admit_named(name not in ANSWERS, [cfg])
+                if in_sweep and _is_done(cfg, folder, session):
+                    return
+                command = importlib.import_module(f"kd_cli.commands.{'distill' if name == 'sweep' else name}")
+                command.main(*([cfg] if name in ANSWERS else [cfg, session]))
+        except BaseException as error:
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # kd's are told where it writes
+                foreign = told(error, _modules(cfg))
+                foreign.__cause__ = error
+                error = foreign
+            if name not in ANSWERS:
+                _leave_word(cfg, folder, run_folder.stamp(folder) != before, before is not None, error)
+            if launched and isinstance(error, KeyboardInterrupt):
+                return  # raised, it would have the launcher kill the others amid what they write down
+            if not isinstance(error, Exception):
+                raise error
+            if not in_sweep:
+                session.error = error
+                return
+            if os.environ.get("KD_TRACEBACK") or not isinstance(error, KdError):
+                say(traceback.format_exc().rstrip())
+            varied = " ".join(self._varied(context.overrides.task))
+            job = f"Job {folder.name} ({varied})" if varied else f"Job {folder.name}"
+            say(f"{job} failed: {first_line(error)} Its log: {folder / 'kd.log'}")
+            return
+        if name in ANSWERS:
+            own_code.say()
+        elif not in_sweep:
+            answer_path(folder)
+
+    def _varied(self, overrides: Sequence[str]) -> list[str]:
+        return [word for word in overrides if word not in self.session.fixed and not word.startswith("sweep.")]
+
+    def _name(self, overrides: Sequence[str]) -> str:
+        """`temperature-4_seed-0`: what this job does not share with the others, in the order in which it was typed."""
+        return schema.slug("_".join(word.lstrip("+").replace("=", "-", 1) for word in self._varied(overrides)))
 
 
 def _modules(cfg: DictConfig) -> dict[str, str]:
@@ -113,49 +128,13 @@ def _leave_word(cfg: DictConfig, folder: Path, accepted: bool, had_result: bool,
         run_folder.forget(folder, Path(cfg.output_dir))
 
 
-def asked(cfg: DictConfig) -> dict[str, Any]:
-    """What result.json says of the input."""
-    context = HydraConfig.get()
-    return {
-        "command": context.job.config_name.replace("_", "-"),
-        "overrides": [word for word in context.overrides.task if not word.startswith(("sweep.", "resume="))],
-        "dataset": context.runtime.choices.get("dataset"),
-        **{key: _value(cfg, key) for key in ("seed", "temperature", "soft_weight", "hard_weight")},
-        "config": _digest(cfg),
-    }
-
-
-def _value(cfg: DictConfig, key: str) -> Any:
-    """A value, or None where it refers to what is not there: the refusal says so."""
-    try:
-        return cfg.get(key)
-    except OmegaConfBaseException:
-        return None
-
-
-def _digest(cfg: DictConfig) -> str | None:
-    """What determines the job but for the data's content: its config, equal for `temperature=4` and `temperature=4.0`,
-    the sources of other people's `_target_`, and the versions of kd and its stages. None where that cannot be told.
-    """
-    from kd_cli.build.identity import identity_of
-    from kd_cli.steps import bias_correction, specialists, student, targets, teacher  # import torch
-
-    try:
-        values: Any = OmegaConf.to_container(cfg, resolve=True)
-        known = identity_of({key: value for key, value in values.items() if key not in EXECUTION})
-    except (OmegaConfBaseException, KdError):
-        return None
-    stages = (teacher, specialists, targets, student, bias_correction)
-    return id_of({"kd": kd_cli.__version__, "stages": [stage.VERSION for stage in stages], **known})
-
-
-def _is_done(cfg: DictConfig, folder: Path) -> bool:
+def _is_done(cfg: DictConfig, folder: Path, session: Session) -> bool:
     """Whether this job of a sweep, or one equal to it, is complete or has had its turn; says so in one line."""
-    digest, name = str(_digest(cfg)), folder.name
-    if Sweep.jobs is None:
-        Sweep.jobs = _completed(folder.parent) if cfg.resume else {}
-    twin = Sweep.jobs.get(digest)
-    if twin is not None and not _stands(cfg, folder.with_name(twin)):
+    digest, name = str(digest_of_job(cfg)), folder.name
+    if session.jobs is None:
+        session.jobs = _completed(folder.parent) if cfg.resume else {}
+    twin = session.jobs.get(digest)
+    if twin is not None and not _stands(cfg, folder.with_name(twin), session):
         twin = None
     if twin == name:
         say(f"Job {name} is complete, and not run again (resume=false would).")
@@ -165,7 +144,7 @@ def _is_done(cfg: DictConfig, folder: Path) -> bool:
         say(f"Job {name} is equal to {twin}, and not run.")
         run_folder.forget(folder, Path(cfg.output_dir))
         return True
-    Sweep.jobs[digest] = name
+    session.jobs[digest] = name
     return False
 
 
@@ -174,43 +153,42 @@ def _completed(sweep: Path) -> dict[str, str]:
     found = {}
     for path in sweep.glob(f"*/{run_folder.RESULT}"):
         with suppress(ArtifactError):  # a damaged result is made anew
-            result = run_folder.read(path.parent) or {}
-            if result.get("status") == "completed":
-                found[str(result.get("config"))] = path.parent.name
+            result = Result.read(path.parent)
+            if result is not None and result.status == "completed":
+                found[str(result.config)] = path.parent.name
     return found
 
 
-def _stands(cfg: DictConfig, job: Path) -> bool:
+def _stands(cfg: DictConfig, job: Path, session: Session) -> bool:
     """Whether a job's data, its teacher and all that it made are what they were; also where nobody can tell, for it
     could not be run anew either.
     """
-    from kd_cli.runs.run import dataset_of, shared
-    from kd_cli.steps.recipes import starts  # import torch
-    from kd_cli.steps.teacher import given, standing
+    from kd_cli.steps.plan import plan_of  # imports torch
+    from kd_cli.steps.teacher import standing
 
-    with suppress(KdError, KeyError, TypeError, AttributeError):
-        then = run_folder.read(job) or {}
-        if any(then["identities"].get(key) != begun_from.content for key, begun_from in starts(cfg).items()):
+    with suppress(KdError):
+        plan, then = plan_of(cfg), Result.read(job)
+        if then is None or then.environment is None:
+            return True
+        if any(then.identities.get(key) != artifact.content for key, artifact in plan.starts().items()):
             return False
-        elsewhere = given(cfg)
-        for stage, entry in then["stages"].items():
-            if stage in elsewhere:  # below
+        elsewhere = {part.stage for part in plan.teacher.parts.values() if not part.trained}
+        for name, stage in then.stages.items():
+            if name in elsewhere or not stage.artifact:  # the former: below
                 continue
             with suppress(ArtifactError):  # one that was cleaned away, or is damaged
-                artifact = entry["artifact"]
-                if artifact and read_artifact(Path(cfg.output_dir, artifact)).content != then["identities"][stage]:
+                if read_artifact(Path(cfg.output_dir, stage.artifact)).content != then.identities.get(name):
                     return False
-        dataset = dataset_of(cfg.dataset, may_download=False)
-        if dataset.fingerprint != then["environment"]["dataset_fingerprint"]:
+        dataset = plan.dataset.load(session, may_download=False)
+        if dataset.fingerprint != then.environment.dataset_fingerprint:
             return False
-        foreign = OmegaConf.select(cfg, "transfer.dataset")
-        if foreign is not None:
-            now = dataset_of(foreign, "transfer.dataset", may_download=False).fingerprint
-            if now != then["environment"]["transfer_fingerprint"]:
+        if plan.transfer is not None and plan.transfer.dataset is not None:
+            now = plan.transfer.dataset.load(session, may_download=False).fingerprint
+            if now != then.environment.transfer_fingerprint:
                 return False
-        values: Any = OmegaConf.to_container(cfg.teacher, resolve=True)
-        teacher = shared(["standing", values, dataset.fingerprint], lambda: standing(cfg, dataset))
-        return all(then["identities"].get(stage) == identity for stage, identity in teacher.items())
+        key = ["standing", plan.teacher.config, dataset.fingerprint]
+        teacher = session.once(key, lambda: standing(plan.teacher, dataset))
+        return all(then.identities.get(stage) == identity for stage, identity in teacher.items())
     return True
 
 
@@ -225,45 +203,32 @@ def _failure(error: BaseException) -> dict[str, str]:
     }
 
 
-class Outcome:
-    """Why a single job, or a sweep before its first one, failed. Raised by `cli` once Hydra is done: Hydra would print
-    a line of its own before it.
-    """
-
-    error: Exception | None = None
-
-
 class Sweep(Callback):
-    """The sweep that this process started: its folder, for the table at its end, and what its jobs share.
-
-    `population`: the configs of the jobs whose students are still to be trained together.
-    """
-
-    folder: Path | None = None
-    shared: dict[str, Any] | None = None  # none outside a sweep, and none in a launcher's workers
-    population: Sequence[DictConfig] = ()
-    jobs: dict[str, str] | None = None  # those that are complete or have had their turn, by the digest of their config
-    turn = ExitStack()  # while it is open, an equal sweep waits
+    """What Hydra calls around a sweep; it builds this itself, from the config."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called by Hydra before anything is written. It would make a warning of an error."""
+        """Name the sweep's folder and wait for an equal sweep, before anything is written. Hydra would make a warning
+        of an error.
+        """
+        session = current()
         try:
             given, config.sweep.name = config.sweep.name, sweep_name(config)
             if given is None:
                 config.hydra.overrides.task.append(f"sweep.name={config.sweep.name}")  # for the jobs, wherever they run
             root, folder = Path(config.output_dir), Path(config.hydra.sweep.dir)
-            Sweep.turn.enter_context(alone(root, _turn(folder)))
-            Sweep.turn.callback(_forget_turn, root, folder)
+            session.turn.enter_context(alone(root, _turn(folder)))
+            session.turn.callback(_forget_turn, root, folder)
         except OmegaConfBaseException:  # Hydra says so itself
             return
         except KdError as error:
-            Outcome.error = error
+            session.error = error
             raise SystemExit(1) from error
-        Sweep.folder, Sweep.shared, Sweep.jobs = folder, {}, None
+        session.folder, session.jobs = folder, None
+        session.share(True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called by Hydra after the last job."""
-        Sweep.shared = None
+        """Forget what the jobs shared."""
+        current().share(False)
 
 
 def _turn(sweep: Path) -> str:
@@ -276,27 +241,14 @@ def _forget_turn(root: Path, sweep: Path) -> None:
         forget(root, _turn(sweep))
 
 
-def fix(words: list[str]) -> None:
-    """Notes which of the typed overrides are the same in all jobs."""
-    parser, fixed = OverridesParser.create(), []
+def fixed(words: Sequence[str]) -> tuple[str, ...]:
+    """Return which of the typed overrides are the same in all jobs, also as the jobs get them."""
+    parser, found = OverridesParser.create(), []
     for word in words:
         try:
             override = parser.parse_override(word)
             if not override.is_sweep_override():
-                fixed += [word, f"{override.get_key_element()}={override.get_value_element_as_str()}"]  # as jobs get it
+                found += [word, f"{override.get_key_element()}={override.get_value_element_as_str()}"]
         except Exception:  # Hydra will say itself, and better, what it cannot read
             continue
-    os.environ[FIXED] = json.dumps(fixed)
-
-
-def _varied(overrides: ListConfig) -> list[str]:
-    fixed = json.loads(os.environ.get(FIXED, "[]"))
-    return [word for word in overrides if word not in fixed and not word.startswith("sweep.")]
-
-
-def _job_name(overrides: ListConfig) -> str:
-    """`temperature-4_seed-0`: what this job does not share with the others, in the order in which it was typed."""
-    return schema.slug("_".join(word.lstrip("+").replace("=", "-", 1) for word in _varied(overrides)))
-
-
-OmegaConf.register_new_resolver("kd_job", _job_name, replace=True)
+    return tuple(found)

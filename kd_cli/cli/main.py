@@ -16,7 +16,7 @@ from kd_cli.cli.choices import CONFIGS
 from kd_cli.cli.help import page, usage
 from kd_cli.cli.manual import commands
 from kd_cli.cli.spelling import placed, sorted_out, spelt
-from kd_cli.errors import KdError, did_you_mean
+from kd_cli.errors import KdError, did_you_mean, reason
 from kd_cli.screen import answer, answer_path, prepare, quoting, say
 
 HYDRAS_VALUE_ERRORS = ("Config group override", "Only one of --run", "The --resolve flag")
@@ -74,10 +74,11 @@ def run(words: list[str]) -> int:
 
 def _command_first(words: list[str]) -> str:
     """The line for a command line whose command stands elsewhere, or is left out."""
-    from kd_cli.cli import job  # noqa: F401  registers the schemas
+    from kd_cli.cli import schema
     from kd_cli.cli.hints import suggestion
     from kd_cli.cli.typed import Words
 
+    schema.register()
     name = next((word for word in words if word in commands()), "distill")
     rest = [word for word in words if word != name]
     return suggestion(Words(name.replace("-", "_"), tuple(rest))) if words[0][:1] == "-" or "=" in words[0] else ""
@@ -94,11 +95,13 @@ def _hydra(name: str, words: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from kd_cli.cli import job
+    from kd_cli.cli.job import Job, fixed
     from kd_cli.cli.messages import translate
     from kd_cli.cli.refusals import refused
+    from kd_cli.runs.session import Session, opened
 
-    job.Outcome.error, job.Sweep.folder = None, None
+    session = Session()
+    task = Job(session)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
     typed = words
     if refusal := refused(name, typed):
@@ -108,22 +111,22 @@ def _hydra(name: str, words: list[str]) -> int:
     overrides = placed(name, [new for word in overrides for new in spelt(word)])
     words = [*overrides, *flags]  # Hydra refuses them the other way round
     if name == "sweep" or {"--multirun", "-m"} & set(flags):
-        job.fix(overrides)
+        session.fixed = fixed(overrides)
         if not {word.partition("=")[0] for word in words} & SHOWS:
             words.append("--multirun")  # said aloud, Hydra names what is wrong with a sweep's config
     sys.argv = ["kd", *words, "--config-name", name]
     status = 0
     try:
-        with quoting() if SHOWS_ALONE & set(words) or "-sc" in words else nullcontext():
-            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job.task)()
+        with opened(session), quoting() if SHOWS_ALONE & set(words) or "-sc" in words else nullcontext():
+            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(task)()
         if interruption.Process.struck is not None:  # a launcher's workers have come to rest
             raise KeyboardInterrupt(interruption.Process.struck)
-        if job.Outcome.error is not None:
-            raise job.Outcome.error
+        if session.error is not None:
+            raise session.error
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
-        if job.Outcome.error is not None:
-            say(str(job.Outcome.error))
+        if session.error is not None:
+            say(str(session.error))
     except KeyboardInterrupt as stop:
         status = _interrupted(stop)
     except BrokenPipeError:  # `kd … | head`: nobody reads any more
@@ -143,14 +146,13 @@ def _hydra(name: str, words: list[str]) -> int:
             say(_of_disk(error))
         else:
             say(traceback.format_exc().rstrip())
-    job.Sweep.shared = None  # also of a sweep that broke off
-    with job.Sweep.turn:
-        return status if job.Sweep.folder is None else _close_sweep(job.Sweep.folder, status)
+    session.share(False)  # also of a sweep that broke off
+    with session.turn:
+        return status if session.folder is None else _close_sweep(session.folder, status)
 
 
 def _of_disk(error: OSError) -> str:
     """What to tell of an error outside a job: Hydra makes a run's folder itself."""
-    from kd_cli.errors import reason
     from kd_cli.files.disk import refusal
 
     modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)}

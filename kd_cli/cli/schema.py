@@ -3,13 +3,14 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kd_cli.build.parts import members, owns_its_keys
 from kd_cli.cli import resolvers, rules
 from kd_cli.cli.choices import choices
 from kd_cli.cli.keys import SCHEMAS as SCHEMAS
@@ -126,22 +127,6 @@ def _refuse_word(path: str, group: str, value: Any) -> None:
 def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:
     if value is not None and value not in choices:
         raise must(key, f"one of {', '.join(choices)}", value)
-
-
-def members(teacher: Mapping[Any, Any]) -> list[str]:
-    """The keys below `teacher` of the teachers that it is made of."""
-    if owns_its_keys("teacher", teacher):
-        return []
-    several = teacher.get("members") or {}
-    if not isinstance(several, Mapping) or not all(isinstance(name, str) and name for name in several):
-        hint = "Write 'teacher.members=[mlp_1200,cnn]', or /teacher@members.<name>: <choice> in the defaults of a YAML."
-        raise must("teacher.members", "a mapping of names to teachers", several, hint)
-    return [f"members.{name}" for name in several] or [key for key in ("member", "generalist") if key in teacher]
-
-
-def owns_its_keys(path: str, node: Mapping[Any, Any]) -> bool:
-    """Whether it is a teacher of somebody else's, whose keys mean what he says: `model`, `seed`, `members` are his."""
-    return path.startswith("teacher") and not str(node.get("_target_", "kd_cli.")).startswith("kd_cli.")
 
 
 def _mappings(values: dict[Any, Any]) -> Iterator[tuple[str, str]]:

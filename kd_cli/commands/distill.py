@@ -1,97 +1,108 @@
-"""Stage 3 and 4: the student and its baseline, trained alike, and all three models evaluated on the test split."""
+"""`kd distill`, and every job of `kd sweep`: teacher, soft targets, student and baseline, compared."""
 
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
 
-from kd_cli.build.objects import owner
-from kd_cli.errors import must
-from kd_cli.measure.evaluation import Evaluation
+from kd_cli.commands.begin import accept, begin, in_sweep
+from kd_cli.commands.judge import judge, judge_teacher
+from kd_cli.errors import under
+from kd_cli.measure.figures import Figures
 from kd_cli.measure.gap import gap_recovered
 from kd_cli.progress import log
-from kd_cli.report.run import ROLES
-from kd_cli.runs.run import Run
+from kd_cli.report.run import show
+from kd_cli.runs.session import Session
 from kd_cli.steps.bias_correction import check_correction, obtain_corrected
+from kd_cli.steps.plan import plan_of
 from kd_cli.steps.population import peers_of, train_together
-from kd_cli.steps.recipes import check_recipes
-from kd_cli.steps.specialists import specialists_figures
-from kd_cli.steps.student import Builder, begins_as, obtain_student, train_accuracy
-from kd_cli.steps.targets import obtain_targets, room
-from kd_cli.steps.teacher import obtain, of_members, prepare
-from kd_cli.steps.transfer import transfer_set
+from kd_cli.steps.student import Pair, begins_as, train_accuracy, untrained
+from kd_cli.steps.targets import asked_online, obtain_targets, room
+from kd_cli.steps.teacher import obtain_teacher, prepare
+from kd_cli.steps.trained_model import TrainedModel
+from kd_cli.steps.transfer import TransferSet, transfer_set
+from kd_cli.store.step import name_of, obtain
 
 
-def main(cfg: DictConfig) -> None:
-    """`kd distill`, and every job of `kd sweep`."""
-    check_recipes(cfg)
-    run = Run(cfg)
-    dataset = run.dataset
-    build = Builder(cfg, dataset)
-    with owner("student"):
-        student = build.model()
-        build.recipe.check(student, dataset.validation)
-    source, teacher_network = prepare(run)
-    transfer = transfer_set(cfg.transfer, dataset, source.online)
-    build.check(transfer)
-    check_correction(run, student, transfer.named)
-    build.try_out(run, student, transfer)
-    if not source.online:
-        room(run, transfer)
-    elif cfg.targets.top_k is not None:
-        raise must("targets.top_k", "null with teacher.online=true, which stores no targets", cfg.targets.top_k)
-    run.accept()
+def main(cfg: DictConfig, session: Session) -> None:
+    """Train what the store does not hold, and compare the models on the test split."""
+    plan = plan_of(cfg)
+    assert plan.transfer is not None
+    assert plan.targets is not None
+    assert plan.student is not None
+    setting = begin(plan, session)
+    dataset, run, recipe = setting.dataset, setting.run, plan.student.recipe.built
+    network = untrained(plan.student, dataset)
+    with under("student"):
+        recipe.check(network, dataset.validation)
+    networks = prepare(plan.teacher, setting)
+    transfer = transfer_set(plan.transfer, dataset, plan.teacher.online, session)
+    pair = Pair(plan.student, transfer, setting)
+    pair.check()
+    check_correction(plan.student.bias_correction, dataset, network, transfer.named)
+    pair.try_out(network)
+    if not plan.teacher.online:
+        room(plan.targets, transfer, setting)
+    accept(cfg, plan, setting)
 
-    teacher = obtain(run, source, teacher_network)
-    targets, targets_identity = obtain_targets(run, teacher, transfer)
-    builders = [build, *peers_of(run, transfer)]
-    plans = [builder.student(run, transfer, targets, targets_identity) for builder in builders]
-    if begins_as(run.root / (teacher.name or ""), plans[0].identity):
+    teacher = obtain_teacher(plan.teacher, networks, setting)
+    if plan.teacher.online:
+        taught = asked_online(plan.targets, teacher, recipe.batch_size, setting)
+    else:
+        taught = obtain_targets(plan.targets, teacher, transfer, setting)
+    student, peers = pair.student(taught, network), peers_of(plan, transfer, setting)
+    if begins_as(run.root / (teacher.name or ""), student.identity):
         log.info("the teacher was a student of this network and seed, and began from the same weights: change seed")
-    train_together(run, "students", plans)
-    names: dict[str, Any] = {"teacher": teacher.name, "student": obtain_student(run, "student", student, plans[0])}
-    models = {"teacher": teacher.network, "student": student}
-    about: dict[str, Any] = {role: {} for role in ROLES}
-    if cfg.bias_correction is not None:
-        corrected = obtain_corrected(run, student, plans[0], transfer.named)
-        models["corrected"], names["corrected"], about["corrected"] = corrected
-    note = None
-    if cfg.baseline:
-        split = transfer.split
-        if not split.labelled:
-            note = "The transfer set has no labels: the baseline was trained on the training split."
-        elif split.labelled < len(split):
-            note = (
-                f"The baseline learnt from the {split.labelled:,} labels of the transfer set's {len(split):,} images."
-            )
-        baseline = build.model("baseline")
-        plans = [builder.baseline(run, transfer) for builder in builders]
-        train_together(run, "baselines", plans)
-        names["baseline"] = obtain_student(run, "baseline", baseline, plans[0])
-        models["baseline"] = baseline
+    train_together("students", [student, *(peer.student(taught) for peer in peers)], setting)
+    models: dict[str, TrainedModel] = {"student": _obtained(student)}
+    corrected = None
+    if plan.student.bias_correction is not None:
+        corrected = obtain_corrected(plan.student.bias_correction, student, network, transfer.named, setting)
+    if plan.student.baseline:
+        baseline = pair.baseline()
+        train_together("baselines", [baseline, *(peer.baseline() for peer in peers)], setting)
+        models["baseline"] = _obtained(baseline)
 
     log.info("evaluating on the %d test images", len(dataset.test))
-    result: dict[str, Any] = {}
-    reference: Evaluation | None = None
-    for role, model in models.items():
-        determined_by = teacher.identity if role == "teacher" else names[role]
-        evaluation = run.evaluate(model, determined_by, reference if role in ("student", "corrected") else None)
-        result[role] = {**evaluation.figures, "artifact": names[role], **about[role]}
-        if role == "teacher":
-            reference = evaluation
-            result[role] |= of_members(run, teacher) | specialists_figures(run, model, evaluation.logits)
-        if role in ("student", "baseline"):
-            result[role]["train_accuracy"] = train_accuracy(run.root / names[role], build.recipe)
-    result |= recovered(result)
-    if transfer.named:
-        result["named_classes"] = [dataset.classes[k] for k in transfer.named]
-    run.finish(result | {"note": note, "environment": run.environment(run.precision["student"]) | transfer.environment})
+    teachers, logits = judge_teacher(teacher, setting)
+    figures = {"teacher": teachers}
+    for role, step in models.items():
+        artifact = name_of(step)
+        its = judge(step.network, artifact, setting, logits if role == "student" else None).measured
+        figures[role] = replace(its, artifact=artifact, train_accuracy=train_accuracy(run.root / artifact, recipe))
+    if corrected is not None:
+        model, artifact, about = corrected
+        figures["corrected"] = replace(judge(model, artifact, setting, logits).measured, artifact=artifact, **about)
+    found = {
+        "named_classes": [dataset.classes[k] for k in transfer.named],
+        "note": _note(transfer) if plan.student.baseline else None,
+        "environment": setting.circumstances.environment(run.precision["student"]) | transfer.environment,
+    }
+    show(run.finish(**figures, **recovered(figures), **found), in_sweep())
 
 
-def recovered(result: dict[str, Any]) -> dict[str, Any]:
-    """`gap_recovered`, and where it is null the reason."""
-    if "baseline" not in result:
+def _obtained(step: TrainedModel) -> TrainedModel:
+    """The step, its network trained or filled, and ready to be asked."""
+    obtain(step, step.setting.store, step.setting.run)
+    step.network.to(step.setting.device).eval()
+    return step
+
+
+def _note(transfer: TransferSet) -> str | None:
+    """What is to be known of a baseline that learnt from other labels than the student's samples have."""
+    labelled, samples = transfer.split.labelled, len(transfer.split)
+    if not labelled:
+        return "The transfer set has no labels: the baseline was trained on the training split."
+    if labelled < samples:
+        return f"The baseline learnt from the {labelled:,} labels of the transfer set's {samples:,} images."
+    return None
+
+
+def recovered(figures: dict[str, Figures]) -> dict[str, Any]:
+    """Return `gap_recovered`, and where it is None the reason."""
+    if "baseline" not in figures:
         return {"gap_recovered": None, "gap_reason": "no baseline was trained"}
-    teacher, student, baseline = (result[role]["errors"] for role in ("teacher", "student", "baseline"))
+    teacher, student, baseline = (figures[role].errors for role in ("teacher", "student", "baseline"))
     gap = gap_recovered([teacher], [student], [baseline])
     return {
         "gap_recovered": gap,

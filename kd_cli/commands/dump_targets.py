@@ -2,23 +2,25 @@
 
 from omegaconf import DictConfig
 
-from kd_cli.errors import must
-from kd_cli.runs.run import Run
-from kd_cli.steps.recipes import check_recipes
+from kd_cli.commands.begin import accept, begin, in_sweep
+from kd_cli.report.run import show
+from kd_cli.runs.session import Session
+from kd_cli.steps.plan import plan_of
 from kd_cli.steps.targets import obtain_targets, room
-from kd_cli.steps.teacher import obtain, prepare
+from kd_cli.steps.teacher import obtain_teacher, prepare
 from kd_cli.steps.transfer import transfer_set
 
 
-def main(cfg: DictConfig) -> None:
-    """`kd dump-targets`."""
-    check_recipes(cfg)
-    run = Run(cfg)
-    source, network = prepare(run)
-    if source.online:
-        raise must("teacher.online", "false for kd dump-targets", True, "An online teacher has nothing to dump.")
-    transfer = transfer_set(cfg.transfer, run.dataset, online=False)
-    room(run, transfer)
-    run.accept()
-    obtain_targets(run, obtain(run, source, network), transfer)
-    run.finish({"environment": run.environment("32") | transfer.environment})
+def main(cfg: DictConfig, session: Session) -> None:
+    """Store the teacher's logits over the transfer set."""
+    plan = plan_of(cfg)
+    assert plan.transfer is not None
+    assert plan.targets is not None
+    setting = begin(plan, session)
+    networks = prepare(plan.teacher, setting)
+    transfer = transfer_set(plan.transfer, setting.dataset, False, session)
+    room(plan.targets, transfer, setting)
+    accept(cfg, plan, setting)
+    obtain_targets(plan.targets, obtain_teacher(plan.teacher, networks, setting), transfer, setting)
+    environment = setting.circumstances.environment("32") | transfer.environment
+    show(setting.run.finish(environment=environment), in_sweep())

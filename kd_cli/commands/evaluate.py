@@ -14,11 +14,12 @@ from kd_cli.build.trust import DATASETS, check_stored
 from kd_cli.device import find_device
 from kd_cli.errors import ArtifactError, DataError, must
 from kd_cli.measure.evaluation import evaluate
-from kd_cli.report.run import print_figures
+from kd_cli.report.models_table import print_figures
+from kd_cli.runs.result import Result
 from kd_cli.screen import answer, override, say, write_csv
-from kd_cli.store import run_folder
-from kd_cli.store.artifacts import read_artifact
+from kd_cli.store.artifacts import Artifact, read_artifact
 from kd_cli.store.models import Loaded, load
+from kd_cli.store.run_folder import RESULT
 
 
 def main(cfg: DictConfig) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         raise DataError(f"split={cfg.split}: {len(split) - split.labelled} of its {len(split)} images have no label.")
     if fingerprint not in (None, dataset.fingerprint):
         say(f"These are not the data of {cfg.path}: images, labels or splits differ.")
-    figures = evaluate(loaded.model, split, dataset.classes, device).figures
+    evaluation = evaluate(loaded.model, split, dataset.classes, device)
+    figures = evaluation.figures
     judged = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **figures}
     judged["dataset_fingerprint"] = dataset.fingerprint
     if cfg.format == "json":
@@ -56,7 +58,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         flat |= {f"latency_ms_{size}": value for size, value in figures["latency_ms"].items()}
         write_csv(sys.stdout, list(flat), [flat])
     else:
-        print_figures(judged)
+        print_figures(evaluation.measured, str(loaded.folder), dataset.name, cfg.split)
     return judged
 
 
@@ -67,11 +69,13 @@ def _data(cfg: DictConfig, loaded: Loaded) -> tuple[Any, Any]:
     Models are shared by runs whose test splits differ, so that a run says which data it judged on.
     """
     path = Path(cfg.path)
-    run = (run_folder.read(path) or {}) if loaded.folder != path else {}
-    where = path / run_folder.RESULT if "data" in run else loaded.folder / "config.yaml"
-    stored = run.get("data", loaded.config.get("dataset"))
-    environment = (run or read_artifact(loaded.folder).manifest).get("environment")
-    fingerprint = environment.get("dataset_fingerprint") if isinstance(environment, dict) else None
+    run = Result.read(path) if loaded.folder != path else None
+    where, stored = loaded.folder / "config.yaml", loaded.config.get("dataset")
+    if run is not None and run.data is not None:
+        where, stored = path / RESULT, run.data
+    fingerprint = _fingerprint(read_artifact(loaded.folder)) if run is None else None
+    if run is not None and run.environment is not None:
+        fingerprint = run.environment.dataset_fingerprint
     if "_target_" in cfg.dataset:
         return cfg.dataset, fingerprint
     if not isinstance(stored, dict):
@@ -83,3 +87,8 @@ def _data(cfg: DictConfig, loaded: Loaded) -> tuple[Any, Any]:
         return OmegaConf.merge({**stored, **({"download": False} if downloads else {})}, cfg.dataset), fingerprint
     except RecursionError:
         raise ArtifactError(f"{where} describes no data set: it is nested too deeply.") from None
+
+
+def _fingerprint(artifact: Artifact) -> str | None:
+    environment = artifact.manifest.get("environment")
+    return environment.get("dataset_fingerprint") if isinstance(environment, dict) else None

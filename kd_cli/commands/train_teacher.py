@@ -2,25 +2,22 @@
 
 from omegaconf import DictConfig
 
-from kd_cli.runs.run import Run
-from kd_cli.steps.recipes import check_recipes
-from kd_cli.steps.specialists import specialists_figures
-from kd_cli.steps.teacher import obtain, of_members, prepare
+from kd_cli.commands.begin import accept, begin, in_sweep
+from kd_cli.commands.judge import judge_teacher
+from kd_cli.report.run import show
+from kd_cli.runs.session import Session
+from kd_cli.steps.plan import plan_of
+from kd_cli.steps.teacher import obtain_teacher, prepare
 
 
-def main(cfg: DictConfig) -> None:
-    """`kd train-teacher`."""
-    check_recipes(cfg)
-    run = Run(cfg)
-    source, network = prepare(run)
-    run.accept()
-    teacher = obtain(run, source, network)
-    evaluation = run.evaluate(teacher.network, teacher.identity)
-    more = of_members(run, teacher) | specialists_figures(run, teacher.network, evaluation.logits)
-    precisions = dict.fromkeys(run.precision.values())
-    run.finish(
-        {
-            "teacher": {**evaluation.figures, **more, "artifact": teacher.name},
-            "environment": run.environment(", ".join(precisions) or "32"),
-        }
-    )
+def main(cfg: DictConfig, session: Session) -> None:
+    """Train the teacher, or find it, and evaluate it on the test split."""
+    plan = plan_of(cfg)
+    setting = begin(plan, session)
+    networks = prepare(plan.teacher, setting)
+    accept(cfg, plan, setting)
+    teacher = obtain_teacher(plan.teacher, networks, setting)
+    figures, _ = judge_teacher(teacher, setting)
+    precisions = dict.fromkeys(setting.run.precision.values())
+    environment = setting.circumstances.environment(", ".join(precisions) or "32")
+    show(setting.run.finish(teacher=figures, environment=environment), in_sweep())

@@ -76,7 +76,7 @@ class Shift:
 
     def __init__(self, pixels: int, flip: bool = False, triangular: bool = False) -> None:
         if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 0:
-            raise must("augment.pixels", "a whole number ≥ 0", pixels)
+            raise must(".augment.pixels", "a whole number ≥ 0", pixels)
         self.pixels, self.flip = pixels, flip
         self.reaches = (pixels - pixels // 2, pixels // 2) if triangular else (pixels, 0)
 
@@ -107,7 +107,7 @@ class ResizedCrop:
 
     def __init__(self, scale: tuple[float, float] = (0.08, 1.0), flip: bool = True) -> None:
         if not _is_range(scale) or scale[1] > 1:
-            raise must("augment.scale", "two shares of the area, 0 < low ≤ high ≤ 1", scale)
+            raise must(".augment.scale", "two shares of the area, 0 < low ≤ high ≤ 1", scale)
         self.scale, self.flip = tuple(scale), flip
 
     def __call__(self, images: Tensor, index: Tensor, seed: int, view: int) -> Tensor:
@@ -137,13 +137,13 @@ class Affine:
         flip: bool = False,
     ) -> None:
         if not (is_number(degrees) and 0 <= degrees <= 180):
-            raise must("augment.degrees", "between 0 and 180", degrees)
+            raise must(".augment.degrees", "between 0 and 180", degrees)
         if not (is_number(translate) and 0 <= translate <= 1):
-            raise must("augment.translate", "a share of the side, between 0 and 1", translate)
+            raise must(".augment.translate", "a share of the side, between 0 and 1", translate)
         if not _is_range(scale):
-            raise must("augment.scale", "two factors, 0 < low ≤ high", scale)
+            raise must(".augment.scale", "two factors, 0 < low ≤ high", scale)
         if not (is_number(shear) and 0 <= shear < 90):
-            raise must("augment.shear", "degrees ≥ 0 and < 90", shear)
+            raise must(".augment.shear", "degrees ≥ 0 and < 90", shear)
         self.degrees, self.translate, self.scale, self.shear, self.flip = degrees, translate, scale, shear, flip
 
     def __call__(self, images: Tensor, index: Tensor, seed: int, view: int) -> Tensor:

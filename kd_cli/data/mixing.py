@@ -25,10 +25,10 @@ class Mix(ABC):
 
     def __init__(self, concentration: float = 1.0, inner: Augment | None = None) -> None:
         if not (is_number(concentration) and concentration > 0):
-            raise must("augment.concentration", "a number > 0", concentration)
+            raise must(".augment.concentration", "a number > 0", concentration)
         if isinstance(inner, Mix):
             hint = "A mixture is of two images."
-            raise must("augment.inner", "null or an augmentation of single images", type(inner).__name__, hint)
+            raise must(".augment.inner", "null or an augmentation of single images", type(inner).__name__, hint)
         from scipy.special import betaincinv  # here, for it takes 0.15 s to import
 
         self.inner = inner

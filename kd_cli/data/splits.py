@@ -57,7 +57,7 @@ def carve(split: Split, validation: float, seed: int, classes: Sequence[str] = (
     """The rest and a stratified validation split: a fraction below 1, a count from 1 on, none for 0. Every class keeps
     a sample in the rest; `classes` names them where one would not.
     """
-    key = "dataset.validation"
+    key = ".dataset.validation"
     rule = f"a fraction below 1, a count below {len(split)} (the size of the training split), or 0"
     if isinstance(validation, bool) or not isinstance(validation, int | float) or not math.isfinite(validation):
         raise must(key, rule, validation)
@@ -148,7 +148,7 @@ def assemble(
 ) -> Dataset:
     """The data set of these parts; without a transfer set of its own, the training split serves as one."""
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise must("dataset.seed", "a whole number ≥ 0", seed)
+        raise must(".dataset.seed", "a whole number ≥ 0", seed)
     for part, split in (("training", train), ("test", test)):
         if len(split) == 0:
             raise DataError(f"{name} has no {part} images.")

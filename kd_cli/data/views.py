@@ -52,4 +52,4 @@ def check(images: Tensor, augment: Augment | None = None) -> Tensor:
     if augment is None:
         raise no_images(found)
     rule = "one that gives uint8 images [n, channels, height, width], as it was given"
-    raise must("augment", rule, f"{getattr(augment, '__name__', type(augment).__name__)}: {found}")
+    raise must(".augment", rule, f"{getattr(augment, '__name__', type(augment).__name__)}: {found}")

@@ -9,7 +9,7 @@ import torch
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Dataset, Split
 from kd_cli.data.splits import assemble, whole
-from kd_cli.errors import DataError, first_line, reading
+from kd_cli.errors import DataError, Phrase, first_line, reading
 
 CIFAR10_CLASSES: tuple[str, ...] = (
     "airplane",
@@ -98,11 +98,10 @@ def _read_python(name: str, root: str, download: bool) -> tuple[Split, Split, tu
             except (OSError, RuntimeError) as error:
                 failed = f" ({first_line(error)})"
         if missing:
-            raise DataError(
-                f"dataset.root must be a folder that holds {name}, got {root!r}, where there is no "
-                f"{kind.base_folder}/{missing[0]}, and it was not downloaded{failed}. Unpack {kind.filename} (or the "
-                f"binary version) into {root}, or give another dataset.root=<folder>."
-            )
+            lacks = f"where there is no {kind.base_folder}/{missing[0]}, and it was not downloaded{failed}"
+            into = f"Unpack {kind.filename} (or the binary version) into {root}, or give another {{}}=<folder>."
+            got = Phrase(f"{root!r}, {lacks}")
+            raise DataError.must(".dataset.root", f"a folder that holds {name}", got, into, ".dataset.root")
     parts = [kind(root, train=train) for train in (True, False)]
     train, test = (
         whole(Resident(torch.from_numpy(part.data).permute(0, 3, 1, 2)), torch.tensor(part.targets)) for part in parts

@@ -24,9 +24,9 @@ def confusable(groups: int = 10, classes_each: int = 10, validation: float = 0, 
     """Grey images of 12 × 12. They are the same for every `seed`, which governs the validation split alone."""
     for key, value in (("groups", groups), ("classes_each", classes_each)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-            raise must(f"dataset.{key}", "a whole number ≥ 2", value)
+            raise must(f".dataset.{key}", "a whole number ≥ 2", value)
     if groups * classes_each > MOST_CLASSES:
-        raise must("dataset.groups × dataset.classes_each", f"at most {MOST_CLASSES:,}", groups * classes_each)
+        raise must(".dataset.groups × dataset.classes_each", f"at most {MOST_CLASSES:,}", groups * classes_each)
     draw = torch.Generator().manual_seed(0)
     pixels = SIDE * SIDE
     templates = GROUP * torch.randn(groups, 1, pixels, generator=draw)

@@ -23,7 +23,7 @@ def digits(validation: float = 0, seed: int = 0, size: int = 8) -> Dataset:
     Another `size` than 8 resizes the images bilinearly, in whole numbers, so that they are the same everywhere.
     """
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:
-        raise must("dataset.size", f"a whole number from 1 to {LARGEST_SIZE}", size)
+        raise must(".dataset.size", f"a whole number from 1 to {LARGEST_SIZE}", size)
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise DataError("dataset=digits needs scikit-learn: pip install scikit-learn.")

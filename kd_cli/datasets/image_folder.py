@@ -23,7 +23,7 @@ from kd_cli.data.folder import files_below, is_hidden
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
 from kd_cli.data.splits import LARGEST_IMAGE, assemble, same_form
-from kd_cli.errors import DataError, must, reading
+from kd_cli.errors import DataError, Phrase, must, reading
 from kd_cli.screen import as_utf8, shown
 
 KEPT = 1 << 30  # bytes of pixels that stay in memory: 7,000 images of 224 × 224 in colour
@@ -126,13 +126,13 @@ def image_folder(
 ) -> Dataset:
     """The data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
     if channels not in (1, 3):
-        raise must("dataset.channels", "1 (grey) or 3 (colour)", channels)
+        raise must(".dataset.channels", "1 (grey) or 3 (colour)", channels)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise must("dataset.size", "a whole number of pixels ≥ 1", size)
+        raise must(".dataset.size", "a whole number of pixels ≥ 1", size)
     if size > (largest := math.isqrt(LARGEST_IMAGE // channels)):
-        raise must("dataset.size", f"at most {largest} with dataset.channels={channels}", size)
+        raise must(".dataset.size", f"at most {largest} with dataset.channels={channels}", size)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
-        raise must("dataset.workers", "a whole number ≥ 0", workers)
+        raise must(".dataset.workers", "a whole number ≥ 0", workers)
     with reading(root):
         classes, listed = _listing(root)
     keep = sum(map(len, listed.values())) * channels * size * size <= KEPT
@@ -165,10 +165,9 @@ def _listing(root: str) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
     base = Path(root)
     for part in ("train", "test"):
         if not (base / part).is_dir():
-            raise DataError(
-                f"dataset.root must be a folder with train/ and test/, got {root!r}, where there is no {part}/. "
-                "Lay it out as train/<class>/<image>, or give another dataset.root=<folder>."
-            )
+            got = Phrase(f"{root!r}, where there is no {part}/")
+            hint = "Lay it out as train/<class>/<image>, or give another {}=<folder>."
+            raise DataError.must(".dataset.root", "a folder with train/ and test/", got, hint, ".dataset.root")
     classes = _classes(base / "train")
     others: list[Path] = []
     listed = {part: _list(base / part, classes, others) for part in ("train", "validation", "transfer", "test")}

@@ -15,7 +15,7 @@ from torch import Tensor
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import LARGEST_IMAGE, MOST_SAMPLES, assemble, whole
-from kd_cli.errors import DataError, first_line, reading
+from kd_cli.errors import DataError, Phrase, first_line, reading
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 # SHA-256 of the original, unpacked MNIST files: a changed pixel is as bad as a cut-off file, and harder to see.
@@ -80,12 +80,11 @@ def _check_origin(name: str, path: Path, file: str, values: Tensor, verify: bool
         return
     original = _sha256(values) == MNIST_SHA256[file]
     if original and name != "mnist":
-        raise DataError(f"{path} is a file of MNIST, not of {name}. Choose dataset=mnist, or another dataset.root=….")
+        hint = "Choose {}=mnist, or another {}.root=…."
+        raise DataError(f"{path} is a file of MNIST, not of {name}.", hint, ".dataset", ".dataset")
     if not original and name == "mnist":
-        raise DataError(
-            f"{path} is altered: it differs from the original MNIST file. Fetch it again, or set "
-            "dataset.verify=false for data of your own in this format."
-        )
+        hint = "Fetch it again, or set {}=false for data of your own in this format."
+        raise DataError(f"{path} is altered: it differs from the original MNIST file.", hint, ".dataset.verify")
 
 
 def _load(
@@ -104,7 +103,7 @@ def _load(
             failed = _download(folder, Path(root))
             paths = _find(Path(root), folder)
     if missing := [file for file in FILES if file not in paths]:
-        raise DataError(_where(name, folder, root, missing, failed))
+        raise _nothing(name, folder, root, missing, failed)
     parts = [read_idx(paths[file], 3 if "images" in file else 1) for file in FILES]
     for file, values in zip(FILES, parts, strict=True):
         _check_origin(name, paths[file], file, values, verify)
@@ -146,9 +145,8 @@ def _download(folder: str, root: Path) -> str:
     return ""
 
 
-def _where(name: str, folder: str, root: str, missing: list[str], failed: str) -> str:
-    return (
-        f"dataset.root must be a folder that holds {name}, got {root!r}, where there is no {', '.join(missing)} "
-        f"(.gz or unpacked), and it was not downloaded{failed}. Put the four files {', '.join(FILES)} "
-        f"into {root} or {root}/{folder}/raw, or give another dataset.root=<folder>."
-    )
+def _nothing(name: str, folder: str, root: str, missing: list[str], failed: str) -> DataError:
+    key, files = ".dataset.root", f"{', '.join(missing)} (.gz or unpacked)"
+    got = Phrase(f"{root!r}, where there is no {files}, and it was not downloaded{failed}")
+    into = f"Put the four files {', '.join(FILES)} into {root} or {root}/{folder}/raw, or give another {{}}=<folder>."
+    return DataError.must(key, f"a folder that holds {name}", got, into, key)

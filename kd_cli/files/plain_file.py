@@ -48,7 +48,7 @@ def expect(path: Path, wanted: str, rebuild: bool) -> None:
     """Nothing, or a `file` or `folder` as wanted: else it is moved aside with `rebuild`; ArtifactError without."""
     if found := odd(path, wanted):
         if not rebuild:
-            raise ArtifactError(f"{path} must be a {wanted} of kd, and is {found}. {ASIDE}")
+            raise ArtifactError(f"{path} must be a {wanted} of kd, and is {found}.", ASIDE)
         aside(path)
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from kd_cli.data.samples import Split
 from kd_cli.device import threads_for
+from kd_cli.files import typed_json
 from kd_cli.measure import metrics
+from kd_cli.measure.figures import Count, Figures
 from kd_cli.measure.flops import work_on
 from kd_cli.measure.prediction import predict
 
@@ -23,38 +25,46 @@ WARM_UP, MIN_REPEATS, MAX_REPEATS = 2, 3, 200
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's logits over a split, and its figures as result.json holds them."""
+    """A model's logits over a split, and what was `measured` of it, which belongs to no artifact yet."""
 
     logits: Tensor
-    figures: dict[str, Any]
+    measured: Figures
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """`measured` as result.json has it."""
+        content: dict[str, Any] = typed_json.to_json(self.measured)
+        del content["artifact"]
+        return content
 
 
 def evaluate(
     model: nn.Module, split: Split, classes: tuple[str, ...], device: torch.device, teacher: Tensor | None = None
 ) -> Evaluation:
-    """Figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree."""
+    """Return the figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree."""
     training = model.training
     logits = predict(model, split, device)
     wrong, n = metrics.errors(logits, split.labels), len(split)
     image = next(split.images.stream([torch.tensor([0])], device)).float() / 255
     flops = work_on(model, image).flops
-    figures: dict[str, Any] = {
-        "errors": wrong,
-        "n": n,
-        "accuracy": 1 - wrong / n,
-        "nll": metrics.nll(logits, split.labels),
-        "ece": metrics.ece(logits, split.labels),
-        "params": sum(p.numel() for p in model.parameters()),
-        "flops": int(flops) if math.isfinite(flops) else None,
-        "bytes": sum(t.numel() * t.element_size() for t in model.state_dict().values()),
-        "latency_ms": {str(size): latency_ms(model, image, size, flops) for size in LATENCY_BATCHES},
-        "per_class": metrics.per_class(logits, split.labels, classes),
-    }
-    if teacher is not None:
-        figures["agreement"] = metrics.agreement(logits, teacher)
-        figures["kl_to_teacher"] = metrics.kl_to_teacher(logits, teacher)
+    counts = metrics.per_class(logits, split.labels, classes)
+    measured = Figures(
+        errors=wrong,
+        n=n,
+        accuracy=1 - wrong / n,
+        nll=metrics.nll(logits, split.labels),
+        ece=metrics.ece(logits, split.labels),
+        params=sum(p.numel() for p in model.parameters()),
+        flops=int(flops) if math.isfinite(flops) else None,
+        bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+        latency_ms={str(size): latency_ms(model, image, size, flops) for size in LATENCY_BATCHES},
+        per_class={name: Count(**count) for name, count in counts.items()},
+        artifact=None,
+        agreement=None if teacher is None else metrics.agreement(logits, teacher),
+        kl_to_teacher=None if teacher is None else metrics.kl_to_teacher(logits, teacher),
+    )
     model.train(training)
-    return Evaluation(logits, figures)
+    return Evaluation(logits, measured)
 
 
 @torch.inference_mode()

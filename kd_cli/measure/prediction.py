@@ -34,6 +34,11 @@ def predict(
     return torch.cat(list(predictions(model, split, device, augment, augment_seed, view, positions, batch_size)))
 
 
+def errors_on(model: nn.Module, split: Split, device: torch.device) -> int:
+    """Return how many samples of a labelled split the network classifies wrongly."""
+    return int((predict(model, split, device).argmax(1) != split.labels).sum())
+
+
 @torch.inference_mode()
 def predictions(
     model: nn.Module,

@@ -20,14 +20,14 @@ def cnn(
 ) -> nn.Module:
     """Logits `[N, num_classes]` of images `[N, *input_shape]`."""
     previous, height, width = input_shape
-    share("model.dropout", dropout)
+    share(".model.dropout", dropout)
     layers: list[nn.Module] = [Normalise(mean, std, previous)]
-    for filters in widths_of("model.channels", channels):
+    for filters in widths_of(".model.channels", channels):
         layers += [nn.Conv2d(previous, filters, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]  # the order costs a quarter
         previous, height, width = filters, height // 2, width // 2
     if height < 1 or width < 1:
         raise must(
-            "model.channels", f"at most as long as {input_shape[1]}×{input_shape[2]} can be halved", list(channels)
+            ".model.channels", f"at most as long as {input_shape[1]}×{input_shape[2]} can be halved", list(channels)
         )
     layers.append(nn.Flatten())
     return nn.Sequential(*layers, *dense(previous * height * width, widths, num_classes, dropout))

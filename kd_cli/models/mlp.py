@@ -19,7 +19,7 @@ def mlp(
 ) -> nn.Module:
     """Logits `[N, num_classes]` of images `[N, *input_shape]` through hidden layers of these widths."""
     channels, height, width = input_shape
-    share("model.dropout", dropout), share("model.input_dropout", input_dropout)
+    share(".model.dropout", dropout), share(".model.input_dropout", input_dropout)
     layers: list[nn.Module] = [Normalise(mean, std, channels), nn.Flatten(), Dropout(input_dropout)]
     return nn.Sequential(*layers, *dense(channels * height * width, widths, num_classes, dropout))
 
@@ -27,7 +27,7 @@ def mlp(
 def dense(inputs: int, widths: Sequence[int], num_classes: int, dropout: float) -> list[nn.Module]:
     """ReLU layers of these widths, each with its dropout, and the linear layer that gives the logits."""
     layers: list[nn.Module] = []
-    for units in widths_of("model.widths", widths):
+    for units in widths_of(".model.widths", widths):
         layers += [nn.Linear(inputs, units), nn.ReLU(), Dropout(dropout)]  # also at rate 0: weights keep their names
         inputs = units
     return [*layers, nn.Linear(inputs, num_classes)]

@@ -20,9 +20,9 @@ class Normalise(nn.Module):
             numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else None
             if numbers is None or len(numbers) not in (1, channels):
                 rule = f"one number, or one for each of {channels} channel(s)"
-                raise must(f"model.{key}", rule, values if numbers is None else numbers)
+                raise must(f".model.{key}", rule, values if numbers is None else numbers)
         if not all(value > 0 for value in std):
-            raise must("model.std", "> 0", list(std))
+            raise must(".model.std", "> 0", list(std))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
 

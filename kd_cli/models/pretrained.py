@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd_cli.errors import ConfigError, DataError, did_you_mean, must
+from kd_cli.errors import DataError, did_you_mean, must
 from kd_cli.models.normalise import Normalise
 
 
@@ -47,16 +47,14 @@ def torchvision(
 
     known = models.list_models(module=models)
     if name not in known:
-        raise ConfigError(
-            f"model.name must be a classification model of torchvision, got {name!r}. {did_you_mean(str(name), known)} "
-            f"Choices: {', '.join(known)}."
-        )
+        hint = f"{did_you_mean(str(name), known)} Choices: {', '.join(known)}.".lstrip()
+        raise must(".model.name", "a classification model of torchvision", name, hint)
     chosen = None
     if weights is not None:
         choices: Any = models.get_model_weights(name)
         names = [entry.name for entry in choices]  # without the alias DEFAULT
         if weights not in ("DEFAULT", *names):
-            raise must("model.weights", f"null, DEFAULT or one of {', '.join(names)}", weights)
+            raise must(".model.weights", f"null, DEFAULT or one of {', '.join(names)}", weights)
         chosen = choices[weights] if weights != "DEFAULT" else choices.DEFAULT
     if chosen is not None:
         recipe = chosen.transforms()
@@ -70,9 +68,9 @@ def torchvision(
         try:
             network = models.get_model(name, weights=chosen)
         except (OSError, RuntimeError) as error:
+            hint = f"Put the file from {chosen.url} into {_hub_folder()}, or set {{}}=null."
             raise DataError(
-                f"model.weights={weights} of {name} could not be downloaded ({error}). "
-                f"Put the file from {chosen.url} into {_hub_folder()}, or set model.weights=null."
+                f"{{}}={weights} of {name} could not be downloaded ({error}).", hint, *[".model.weights"] * 2
             ) from error
         _replace_heads(network, num_classes)
     return _Fitted(network, Normalise(mean or (0.0,), std or (1.0,), 3), size)

@@ -40,9 +40,9 @@ def resnet(
     CIFAR-100 tables have depth 8 and 32 and widths (32, 64, 128, 256).
     """
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 8 or (depth - 2) % 6:
-        raise must("model.depth", "6n + 2, that is 8, 14, 20, 32, 44, 56, 110 …", depth)
-    if len(widths_of("model.widths", widths)) != 4:
-        raise must("model.widths", "four widths, the stem's and the three stages'", list(widths))
+        raise must(".model.depth", "6n + 2, that is 8, 14, 20, 32, 44, 56, 110 …", depth)
+    if len(widths_of(".model.widths", widths)) != 4:
+        raise must(".model.widths", "four widths, the stem's and the three stages'", list(widths))
     stem, *stages = widths
     layers: list[nn.Module] = [
         Normalise(mean, std, input_shape[0]),

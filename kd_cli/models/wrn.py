@@ -38,10 +38,10 @@ def wrn(
 ) -> nn.Module:
     """Logits `[N, num_classes]` of WRN-`depth`-`width`."""
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 10 or (depth - 4) % 6:
-        raise must("model.depth", "6n + 4, that is 10, 16, 22, 28, 40 …", depth)
+        raise must(".model.depth", "6n + 4, that is 10, 16, 22, 28, 40 …", depth)
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-        raise must("model.width", "a whole number ≥ 1", width)
-    share("model.dropout", dropout)
+        raise must(".model.width", "a whole number ≥ 1", width)
+    share(".model.dropout", dropout)
     layers: list[nn.Module] = [
         Normalise(mean, std, input_shape[0]),
         nn.Conv2d(input_shape[0], 16, 3, 1, 1, bias=False),

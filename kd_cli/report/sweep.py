@@ -16,26 +16,23 @@ from kd_cli.errors import ArtifactError
 from kd_cli.files import plain_file
 from kd_cli.measure.gap import gap_interval, gap_recovered
 from kd_cli.progress import console
-from kd_cli.report.run import ROLES, show_sweep
+from kd_cli.report.sweep_table import show_sweep
+from kd_cli.runs.result import ROLES, Result
 from kd_cli.screen import write_csv
-from kd_cli.store import run_folder
+from kd_cli.store.run_folder import RESULT, OtherFormatError
 
 FIGURES = ("errors", "accuracy", "train_accuracy", "nll", "ece", "agreement", "artifact", "selected_on")
-WORDS = ("artifact", "selected_on")
-MOST_ERRORS = 1 << 53  # beyond it, whole numbers are not exact any more
 COMPARED = ("teacher", "student", "baseline")  # in the gap
 
 
 def jobs_of(folder: Path) -> list[Path]:
-    """The folders of a sweep's jobs, `seed-10` after `seed-9`."""
-    return sorted(
-        {path.parent for file in (run_folder.RESULT, ".hydra") for path in folder.glob(f"*/{file}")}, key=_natural
-    )
+    """Return the folders of a sweep's jobs, `seed-10` after `seed-9`."""
+    return sorted({path.parent for file in (RESULT, ".hydra") for path in folder.glob(f"*/{file}")}, key=_natural)
 
 
 def summarize(folder: Path, where: Console = console) -> bool:
-    """Shows the summary of a sweep's folder, and writes it there; False if any job did not complete. Raises ConfigError
-    where it cannot be written.
+    """Show the summary of a sweep's folder, and write it there; return False if any job did not complete. Raises
+    ConfigError where it cannot be written, ArtifactError where another kd wrote a result in a format of its own.
     """
     jobs = [_job(path) for path in jobs_of(folder)]
     jobs = _distinct(jobs)
@@ -60,14 +57,16 @@ def _job(folder: Path) -> dict[str, Any]:
     """One row: the job's folder, what it varied, and its figures; or that its result is missing or damaged."""
     name = _writable(folder.name)
     try:
-        result = run_folder.read(folder)
+        result = Result.read(folder)
         if result is None:
-            return {"job": name, "status": "missing", "error": f"it has no {run_folder.RESULT}"}
+            return {"job": name, "status": "missing", "error": f"it has no {RESULT}"}
         return _row(name, result)
+    except OtherFormatError:  # no table can hold both
+        raise
     except ArtifactError as error:
         return {"job": name, "status": "damaged", "error": _writable(str(error))}
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-        what = f"{folder / run_folder.RESULT} is no result of kd ({type(error).__name__}: {error})."
+    except UnicodeError as error:
+        what = f"{folder / RESULT} is no result of kd ({error})."
         return {"job": name, "status": "damaged", "error": _writable(what)}
 
 
@@ -76,37 +75,24 @@ def _writable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _row(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"job": name, "status": str(result["status"])}
-    row = dict(word.lstrip("+").partition("=")[::2] for word in result["overrides"]) | row
-    row = {key: row[key] for key in ("job", "status", *row)}
-    for key in ("dataset", "temperature", "soft_weight", "hard_weight", "seed"):
-        row[key] = result.get(key)
-    for role in ROLES:
-        for figure in FIGURES:
-            if figure in result.get(role, {}):
-                value = result[role][figure]
-                row[f"{role}_{figure}"] = value if figure in WORDS or value is None else float(value)
-        if f"{role}_errors" in row:
-            row[f"{role}_errors"] = _count(row[f"{role}_errors"])
-    if members := result.get("teacher", {}).get("members"):
-        row["member_errors"] = statistics.mean(float(member["errors"]) for member in members)
-    row["gap_recovered"] = None if result.get("gap_recovered") is None else float(result["gap_recovered"])
-    row["config"] = result.get("config")
-    row["dataset_fingerprint"] = result.get("environment", {}).get("dataset_fingerprint")
-    if "error" in result:
-        row["error"] = (str(result["error"]).splitlines() or [""])[0][:500]
+def _row(name: str, result: Result) -> dict[str, Any]:
+    """The cells of a job, by the column. Raises UnicodeError for text that cannot be written."""
+    first, content = {"job": name, "status": result.status}, result.to_json()
+    row: dict[str, Any] = first | dict(word.lstrip("+").partition("=")[::2] for word in result.overrides) | first
+    row |= {key: content[key] for key in ("dataset", "temperature", "soft_weight", "hard_weight", "seed")}
+    for role in result.figures:
+        known = content[role]
+        row |= {f"{role}_{figure}": known[figure] for figure in FIGURES if figure in known}
+    if result.teacher is not None and result.teacher.members:
+        row["member_errors"] = statistics.mean(float(member.errors) for member in result.teacher.members)
+    row["gap_recovered"] = result.gap_recovered
+    row["config"] = result.config
+    row["dataset_fingerprint"] = result.environment.dataset_fingerprint if result.environment else None
+    if result.error is not None:
+        row["error"] = (result.error.splitlines() or [""])[0][:500]
     for key, value in row.items():
-        if not isinstance(value, str | int | float | None):
-            raise TypeError(f"its {key} is no plain value")
-        f"{key} {value}".encode()  # a lone surrogate cannot be written
+        f"{key} {value}".encode()
     return row
-
-
-def _count(value: float) -> int:
-    if not 0 <= value < MOST_ERRORS or value != int(value):
-        raise ValueError(f"{value} is no number of errors")
-    return int(value)
 
 
 def _distinct(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,29 +1,32 @@
 """The student with another output bias: an artifact of its own, made from the student's and from one split."""
 
+from contextlib import ExitStack
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from kd_cli.data.samples import Dataset, Split
 from kd_cli.data.splits import fingerprint
 from kd_cli.errors import must
 from kd_cli.measure.bias_correction import best_shift, output_bias, prior_shift
 from kd_cli.measure.prediction import predict
 from kd_cli.progress import log
-from kd_cli.runs.run import Run
-from kd_cli.steps.student import Plan
-from kd_cli.steps.trained_model import write_model
-from kd_cli.store.models import use_of
+from kd_cli.steps.setting import Setting
+from kd_cli.steps.trained_model import TrainedModel, write_model
+from kd_cli.store.artifacts import Artifact
+from kd_cli.store.models import largest_of, load_weights, precision_of
+from kd_cli.store.step import name_of, obtain
 
 VERSION = 1  # raised whenever kd finds another bias for the same student
 SPLIT = {"prior": "train", "oracle": "test"}  # what a rule looks at
 
 
-def check_correction(run: Run, student: nn.Module, named: list[int]) -> None:
-    """ConfigError where `bias_correction` asks for what this student, data set or transfer set cannot have."""
-    rule, dataset = run.cfg.bias_correction, run.dataset
+def check_correction(rule: str | None, dataset: Dataset, student: nn.Module, named: list[int]) -> None:
+    """Raise ConfigError where `bias_correction` asks for what this student, data set or transfer set cannot have."""
     if rule is None:
         return
     if output_bias(student, torch.zeros(2, *dataset.input_shape), len(dataset.classes)) is None:
@@ -37,10 +40,9 @@ def check_correction(run: Run, student: nn.Module, named: list[int]) -> None:
         raise must("bias_correction", "null where a class has no training images", rule, f"There are none of {empty}.")
 
 
-def obtain_corrected(
-    run: Run, student: nn.Module, plan: Plan, named: list[int]
-) -> tuple[nn.Module, str, dict[str, Any]]:
-    """The corrected student, its artifact's name, and what result.json says of the rule and of each class's shift.
+@dataclass(frozen=True)
+class Correction:
+    """The step that shifts the output bias of `student`, which `trained` gave, in a copy of it, `network`.
 
     `prior` shifts every class, `oracle` those that are `named`, all alike. On 10,000 validation images of MNIST, with a
     teacher and students of 15 epochs (2 × 800; the transfer set without 3, without 8, of 7 and 8 alone, of 0 to 4
@@ -48,39 +50,83 @@ def obtain_corrected(
     cases, as many in one and 2 more in one: 721 and 708 instead of 784 and 784 with 7 and 8 alone, 253 and 275 instead
     of 298 and 308 with 0 to 4 alone.
     """
-    rule, dataset = str(run.cfg.bias_correction), run.dataset
-    selected_on = SPLIT[rule]
-    split = dataset.train if selected_on == "train" else dataset.test
-    about = {"rule": rule, "version": VERSION, "data": fingerprint(split)}
-    identity = {**plan.identity, "bias_correction": about | ({"classes": named} if rule == "oracle" else {})}
-    corrected = deepcopy(student)
-    blank = torch.zeros(2, *dataset.input_shape, device=run.device)
+
+    rule: str
+    named: list[int]
+    trained: TrainedModel
+    student: nn.Module
+    network: nn.Module
+    bias: Tensor  # of `network`
+    precision: str  # that the student was trained in
+    setting: Setting
+    kind: str = "students"
+    stage: str = "bias_correction"
+
+    @property
+    def split(self) -> Split:
+        """What the rule looks at."""
+        return self.setting.dataset.train if SPLIT[self.rule] == "train" else self.setting.dataset.test
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The student's, the rule, and what it looks at."""
+        about = {"rule": self.rule, "version": VERSION, "data": fingerprint(self.split)}
+        named = {"classes": self.named} if self.rule == "oracle" else {}
+        return {**self.trained.identity, "bias_correction": about | named}
+
+    @property
+    def deps(self) -> tuple[str, ...]:
+        """The student that it corrects."""
+        return (name_of(self.trained),)
+
+    @property
+    def title(self) -> str:
+        """The student and the rule."""
+        return f"{self.trained.title}, bias by {self.rule}"
+
+    @property
+    def largest(self) -> int:
+        """See `Step`."""
+        return largest_of(self.network)
+
+    def make(self, folder: Path, ends: ExitStack) -> dict[str, Any]:
+        """Shift the bias by what the rule finds, and write the model."""
+        dataset, split = self.setting.dataset, self.split
+        logits = predict(self.student, split, self.setting.device)
+        if self.rule == "prior":
+            counts = split.labels.bincount(minlength=len(dataset.classes))
+            shift = prior_shift(logits, counts.double() / len(split))
+        else:
+            shift = best_shift(logits, split.labels, self.named)
+        with torch.no_grad():
+            self.bias.add_(shift.to(self.bias))
+        config, its = self.trained.config, self.setting.dataset_config
+        write_model(folder, self.identity, self.network, config, dataset, its)
+        return {"environment": self.setting.circumstances.environment(self.precision)}
+
+    def load(self, artifact: Artifact) -> None:
+        """Fill the network with stored weights."""
+        precision_of(artifact)
+        load_weights(self.network, artifact)
+
+
+def obtain_corrected(
+    rule: str, trained: TrainedModel, student: nn.Module, named: list[int], setting: Setting
+) -> tuple[nn.Module, str, dict[str, Any]]:
+    """Return the corrected student, its artifact's name, and what result.json says of the rule and of the shifts."""
+    dataset, corrected = setting.dataset, deepcopy(student)
+    blank = torch.zeros(2, *dataset.input_shape, device=setting.device)
     bias = output_bias(corrected, blank, len(dataset.classes))
     if bias is None:  # training has taken it away
         raise must("bias_correction", "null for a student without an output bias", rule)
     before = bias.detach().double().clone()
-
-    def fill(folder: Path) -> dict[str, Any]:
-        logits = predict(student, split, run.device)
-        if rule == "prior":
-            counts = split.labels.bincount(minlength=len(dataset.classes))
-            shift = prior_shift(logits, counts.double() / len(split))
-        else:
-            shift = best_shift(logits, split.labels, named)
-        with torch.no_grad():
-            bias.add_(shift.to(bias))
-        node = plan.builder.cfg.student.model
-        return write_model(run, folder, identity, corrected, node, run.precision["student"])
-
-    with run.stage("bias_correction") as done:
-        use = use_of(corrected, trained=False)
-        found = run.store.find("students", identity, use)
-        artifact = found or run.store.write("students", identity, fill, use)
-        corrected.to(run.device).eval()
-        done(artifact, found is not None)
+    precision = setting.run.precision["student"]
+    step = Correction(rule, named, trained, student, corrected, bias, precision, setting)
+    obtain(step, setting.store, setting.run)
+    corrected.to(setting.device).eval()
     moved = (bias.detach().double() - before).tolist()
     shifts = {name: round(value, 6) for name, value in zip(dataset.classes, moved, strict=True)}
     shown = ", ".join(f"{name} {value:+.2f}" for name, value in list(shifts.items())[:10])
-    warning = " Chosen on the test set." if selected_on == "test" else ""
+    warning = " Chosen on the test set." if SPLIT[rule] == "test" else ""
     log.info("output bias shifted by %s%s.%s", shown, ", …" if len(shifts) > 10 else "", warning)
-    return corrected, run.name(artifact.folder), {"rule": rule, "selected_on": selected_on, "shift": shifts}
+    return corrected, name_of(step), {"rule": rule, "selected_on": SPLIT[rule], "shift": shifts}

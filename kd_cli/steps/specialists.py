@@ -1,28 +1,29 @@
 """The specialists of a generalist: which classes each has, and the one way in which they are trained or found."""
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from kd_cli.build.identity import identity_of, plain
-from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.build.identity import Described, identity_of
+from kd_cli.build.objects import build_network, instantiate
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
-from kd_cli.errors import DataError, must
+from kd_cli.errors import DataError, must, under
 from kd_cli.measure import metrics
+from kd_cli.measure.figures import Conditional, Covering, Scores
 from kd_cli.measure.prediction import predict
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.progress import log
-from kd_cli.runs.run import Run
+from kd_cli.steps.plan import TeacherPlan
 from kd_cli.steps.recipes import recipe_identity
-from kd_cli.steps.trained_model import train_and_store
-from kd_cli.store.models import stored_node, use_of
+from kd_cli.steps.setting import Setting
+from kd_cli.steps.trained_model import TrainedModel
+from kd_cli.store.models import stored_node
+from kd_cli.store.step import obtain
 from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.checkpoint import Checkpoint
 from kd_cli.teachers.specialists.clustering import confusable_sets
@@ -38,92 +39,93 @@ VERSION = 2  # raised whenever kd trains other specialists from the same config,
 DUSTBIN = "dustbin"
 
 
-def check_specialists(run: Run, source: Asked, generalist: nn.Module) -> None:
-    """Refuses before any work what would be refused once the generalist is trained."""
-    dataset = run.dataset
+def check_specialists(plan: TeacherPlan, setting: Setting, generalist: nn.Module) -> None:
+    """Refuse before any work what would be refused once the generalist is trained."""
+    source, dataset = _source(plan), setting.dataset
     if dataset.train.labelled < len(dataset.train):
         raise DataError(f"{dataset.name}: {len(dataset.train) - dataset.train.labelled} training images have no label.")
     source.check(len(dataset.classes))
     own = torch.arange(source.classes_each)
     seen = _seen_by(dataset, own)
-    build, names = _constructor(_node(run, source)), dataset.classes
+    build, names = _constructor(_config(plan)), dataset.classes
     network = build_network(lambda: _untrained(build, generalist, own, seen, names), "teacher.generalist", seen)
-    with owner("teacher"):
+    with under("teacher"):
         source.train.check(network, seen.validation)
-        batches = Batches(seen.train, source.train.batch_size, source.seed, run.device, source.augment, source.seed)
+        batches = Batches(seen.train, source.train.batch_size, source.seed, setting.device, source.augment, source.seed)
         probe(network, batches, CrossEntropy(), source.train, len(seen.classes), taught=False)
 
 
-def obtain_specialists(run: Run, source: Asked, generalist: nn.Module, identity: dict[str, Any]) -> Specialists:
-    """Generalist and specialists as one network, each specialist trained, if the store does not hold it.
+def obtain_specialists(
+    plan: TeacherPlan, setting: Setting, generalist: nn.Module, identity: dict[str, Any], name: str | None
+) -> Specialists:
+    """Return generalist and specialists as one network, each specialist trained, if the store does not hold it.
 
-    The classes are clustered by what the generalist, which `identity` determines, predicts for the data set's transfer
-    split, whatever the run makes of it.
+    `identity` determines the generalist, `name` is its artifact's. The classes are clustered by what it predicts for
+    the data set's transfer split, whatever the run makes of it.
     """
-    predictions = predict(generalist, run.dataset.transfer, run.device).softmax(1)
+    source, dataset, run = _source(plan), setting.dataset, setting.run
+    predictions = predict(generalist, dataset.transfer, setting.device).softmax(1)
     sets = confusable_sets(predictions, source.specialists, source.classes_each, source.seed)
     if len(sets) < source.specialists:
         log.info("%d clusters have only %d different sets of classes", source.specialists, len(sets))
     specialists = []
     for number, own in enumerate(sets, 1):
-        log.info("specialist %d: %s", number, ", ".join(_named(run.dataset, own)))
-        specialists.append(_obtain(run, source, generalist, identity, own, f"specialist_{number}"))
+        log.info("specialist %d: %s", number, ", ".join(_named(dataset, own)))
+        step = _training(plan, setting, generalist, identity, own, f"specialist_{number}")
+        obtain(replace(step, deps=(name,)) if name is not None else step, setting.store, run)
+        specialists.append(step.network.to(setting.device).eval())
     run.precision["teacher"] = run.precision.get("generalist", "32")
     return Specialists(generalist, specialists, sets, source.top_n)
 
 
-def _obtain(
-    run: Run, source: Asked, generalist: nn.Module, identity: dict[str, Any], own: Tensor, title: str
-) -> nn.Module:
-    """The specialist for the classes `own`. Its identity is theirs, and not its place among the others."""
-    seen, node = _seen_by(run.dataset, own), _node(run, source)
+def _training(
+    plan: TeacherPlan, setting: Setting, generalist: nn.Module, identity: dict[str, Any], own: Tensor, stage: str
+) -> TrainedModel:
+    """The step that trains the specialist for the classes `own`. Its identity is theirs, and not its place among the
+    others.
+    """
+    source, seen, config = _source(plan), _seen_by(setting.dataset, own), _config(plan)
     for kind, missing in ((", ".join(seen.classes[:-1][:10]), seen.train.labels.min() == len(own)),
                           ("any other class", seen.train.labels.max() < len(own))):  # fmt: skip
         if missing:
-            raise DataError(f"{seen.name}: {title} has no training images of {kind}.")
+            raise DataError(f"{seen.name}: {stage} has no training images of {kind}.")
     seed = derive(source.seed, "specialist")
-    batches = HalfOwn(seen.train, len(own), source.train.batch_size, seed, run.device, source.augment)
-    model = _untrained(_constructor(node), generalist, own, seen, run.dataset.classes)
+    batches = HalfOwn(seen.train, len(own), source.train.batch_size, seed, setting.device, source.augment)
+    model = _untrained(_constructor(config), generalist, own, seen, setting.dataset.classes)
     model.correction[-1] = batches.over_sampling
     about = {
         "stage": "specialist",
         "version": VERSION,
-        "model": identity_of(node),
+        "model": identity_of(config),
         "generalist": identity,
-        "train": recipe_identity(run.cfg.teacher.train, "teacher"),
-        "augment": identity_of(run.cfg.teacher.get("augment")),
+        "train": recipe_identity(plan.config["train"], "teacher"),
+        "augment": identity_of(plan.config.get("augment")),
         "seed": source.seed,
         "data": fingerprint(seen.train),
         "classes": list(seen.classes),
     }
     if source.train.sees_validation and seen.validation is not None:
         about["validation"] = fingerprint(seen.validation)
-    its = copy(run)
-    its.dataset = seen
-    with run.stage(title) as done:
-        use = use_of(model)
-        artifact = run.store.find("teachers", about, use)
-        cached = artifact is not None
-        if artifact is None:
-            artifact = train_and_store(
-                its, "teachers", "teacher", about, title, model, node, batches, CrossEntropy(), source.train, use
-            )
-        done(artifact, cached)
-    return model.to(run.device).eval()
+    learns = Described(CrossEntropy(), "cross-entropy")
+    return TrainedModel(
+        "teachers", stage, "teacher", model, config, seen, batches, learns, source.train, about, setting
+    )  # fmt: skip
 
 
-def specialists_figures(run: Run, network: nn.Module, logits: Tensor) -> dict[str, Any]:
-    """What result.json says beside the figures of a combined teacher with these test logits; nothing of another."""
+def specialists_figures(network: nn.Module, logits: Tensor, dataset: Dataset, device: torch.device) -> dict[str, Any]:
+    """Return what result.json says beside the figures of a combined teacher with these test logits; nothing of another
+    teacher.
+    """
     if not isinstance(network, Specialists):
         return {}
-    test, sets = run.dataset.test, network.sets.cpu()
-    alone = predict(network.generalist, test, run.device)
+    test, sets = dataset.test, network.sets.cpu()
+    alone = predict(network.generalist, test, device)
     wrong, n = metrics.errors(alone, test.labels), len(test)
     return {
-        "generalist": {"errors": wrong, "n": n, "accuracy": 1 - wrong / n, "nll": metrics.nll(alone, test.labels)},
-        "covering": covering(alone, logits, test.labels, sets),
-        "conditional": conditional(alone, logits, test.labels, sets),
-        "sets": [[run.dataset.classes[k] for k in own] for own in sets.tolist()],
+        "generalist": Scores(errors=wrong, n=n, accuracy=1 - wrong / n, nll=metrics.nll(alone, test.labels)),
+        "covering": [Covering(**row) for row in covering(alone, logits, test.labels, sets)],
+        "conditional": Conditional(**conditional(alone, logits, test.labels, sets)),
+        "sets": [[dataset.classes[k] for k in own] for own in sets.tolist()],
     }
 
 
@@ -136,13 +138,18 @@ def _seen_by(dataset: Dataset, own: Tensor) -> Dataset:
     return replace(dataset, train=train, validation=validation, classes=(*names, DUSTBIN))
 
 
-def _node(run: Run, source: Asked) -> dict[str, Any]:
+def _source(plan: TeacherPlan) -> Asked:
+    assert isinstance(plan.source, Asked)
+    return plan.source
+
+
+def _config(plan: TeacherPlan) -> dict[str, Any]:
     """The config of a specialist: the generalist's network with other outputs."""
-    generalist = source.generalist
+    generalist = _source(plan).generalist
     if isinstance(generalist, Stored):
         network = stored_node(Path(generalist.path))
     elif isinstance(generalist, Trained | Checkpoint):
-        network = plain(run.cfg.teacher.generalist.model)
+        network = plan.parts["generalist"].config["model"]
     else:
         hint = "Its specialists have its network, with other outputs. To choose one, write teacher.generalist=mlp_1200."
         raise must("teacher.generalist", "one whose network kd can build", type(generalist).__name__, hint)
@@ -153,8 +160,8 @@ def _node(run: Run, source: Asked) -> dict[str, Any]:
     }
 
 
-def _constructor(node: dict[str, Any]) -> Any:
-    return instantiate(OmegaConf.create(node), "teacher.generalist.model")
+def _constructor(config: dict[str, Any]) -> Any:
+    return instantiate(config, "teacher.generalist.model")
 
 
 def _untrained(build: Any, generalist: nn.Module, own: Tensor, seen: Dataset, classes: Sequence[str]) -> Specialist:

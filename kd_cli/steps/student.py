@@ -1,4 +1,4 @@
-"""The student and its baseline: what determines them, and the one way in which both are trained or found."""
+"""The student and its baseline: what determines them, and how both are trained alike."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -6,22 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
-from kd_cli.build.identity import identity_of
-from kd_cli.build.objects import build_network, instantiate, owner
+from kd_cli.build.identity import Described
+from kd_cli.build.objects import build_network
 from kd_cli.data.samples import Dataset, Split
 from kd_cli.data.splits import fingerprint
-from kd_cli.errors import ArtifactError, must
+from kd_cli.errors import ArtifactError, must, under
 from kd_cli.files.digests import as_read
 from kd_cli.objectives.cross_entropy import CrossEntropy
-from kd_cli.runs.run import Run, shared
+from kd_cli.steps.plan import StudentPlan
 from kd_cli.steps.recipes import recipe_identity, start
-from kd_cli.steps.trained_model import train_and_store
+from kd_cli.steps.setting import Setting
+from kd_cli.steps.targets import Taught
+from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.steps.transfer import TransferSet
 from kd_cli.store.artifacts import read_artifact
-from kd_cli.store.models import history_of, use_of
+from kd_cli.store.models import history_of
 from kd_cli.train.batches import Batches, Targets, derive
 from kd_cli.train.class_weights import class_weights
 from kd_cli.train.fit import Objective
@@ -29,112 +30,106 @@ from kd_cli.train.probe import probe
 from kd_cli.train.recipe import Recipe
 
 VERSION = 3  # raised whenever kd trains another student from the same config
+ALONE: Described[Objective] = Described(CrossEntropy(), "cross-entropy")  # what a baseline learns by
 
 
-class Builder:
-    """What the config of a job says of its student, for the student and for the baseline alike."""
+@dataclass(frozen=True)
+class Pair:
+    """A student and its baseline, as they are to be trained on a transfer set."""
 
-    def __init__(self, cfg: DictConfig, dataset: Dataset) -> None:
-        self.cfg, self.dataset = cfg, dataset
-        self.seed = derive(cfg.seed, "student")  # of the baseline too: the two are paired
-        self.objective: Objective = instantiate(cfg.objective, "objective")
-        with owner("student"):
-            self.recipe: Recipe = instantiate(cfg.student.train, "student.train")
-            self._constructor = instantiate(cfg.student.model, "student.model")
+    plan: StudentPlan
+    transfer: TransferSet
+    setting: Setting
 
-    def model(self, role: str = "student") -> nn.Module:
-        """The network before its training: the same weights for the same seed, or those it is to start from."""
-        torch.manual_seed(derive(self.seed, "initialisation"))
-        arguments = {"num_classes": len(self.dataset.classes), "input_shape": self.dataset.input_shape}
-        network = build_network(lambda: self._constructor(**arguments), "student", self.dataset)
-        with owner("student"):
-            start(network, self.recipe, role)
-        return network
+    @property
+    def seed(self) -> int:
+        """What order, dropout and initialisation derive from: the same for both, so that they are paired."""
+        return derive(self.plan.seed, "student")
 
-    def try_out(self, run: Run, model: nn.Module, transfer: TransferSet) -> None:
-        """ConfigError for what would fail only while the student or its baseline is trained."""
-        cfg, learns, classes = self.cfg, self.baseline_split(transfer), len(self.dataset.classes)
-        tried = [(transfer.split, self.objective, True)]
-        if cfg.baseline and learns is not transfer.split:
-            tried.append((learns, CrossEntropy(), False))
-        about = [identity_of(cfg.student.model), identity_of(cfg.student.train), cfg.objective.get("_target_")]
-        with owner("student"):
-            for split, objective, taught in tried:
-                batches = self._batches(run, transfer, split, None)
-                step = partial(probe, model, batches, objective, self.recipe, classes, taught)
-                shared(["probe", *about, taught, self.dataset.input_shape, len(split)], step)
-        if cfg.baseline and self.recipe.start_from is not None:
-            self.model("baseline")
+    def student(self, taught: Taught, network: nn.Module | None = None) -> TrainedModel:
+        """Return the step that trains the student."""
+        identity = {"objective": self.plan.objective.identity, "targets": taught.identity}
+        return self._training("student", network, self.transfer.split, self.plan.objective, identity, taught)
 
-    def baseline_split(self, transfer: TransferSet) -> Split:
+    def baseline(self) -> TrainedModel:
+        """Return the step that trains the baseline: on the transfer set's views, without a teacher."""
+        return self._training("baseline", None, self.baseline_split, ALONE, {"objective": "cross-entropy"}, None)
+
+    @property
+    def baseline_split(self) -> Split:
         """What the baseline learns from: the transfer set, or the training split where that has no labels."""
-        return transfer.split if transfer.split.labelled else self.dataset.train
+        return self.transfer.split if self.transfer.split.labelled else self.setting.dataset.train
 
-    def check(self, transfer: TransferSet) -> None:
-        """ConfigError where the hard term has no labels to learn from."""
-        if self.cfg.hard_weight > 0 and not transfer.split.labelled:
-            if self.cfg.transfer.dataset is not None:
-                found = f"choose a transfer.dataset with labels of the classes of dataset={self.dataset.name}"
-            elif self.cfg.transfer.labels != "all":
+    def check(self) -> None:
+        """Raise ConfigError where the hard term has no labels to learn from."""
+        plan, transfer, dataset = self.plan, self.transfer, self.setting.dataset
+        if plan.hard_weight > 0 and not transfer.split.labelled:
+            if transfer.foreign:
+                found = f"choose a transfer.dataset with labels of the classes of dataset={dataset.name}"
+            elif transfer.labels != "all":
                 found = "set transfer.labels=all"
             else:
                 found = "sort the images into transfer/<class>/"
             hint = f"Set hard_weight=0, or {found}."
-            raise must("hard_weight", "0 for a transfer set without labels", self.cfg.hard_weight, hint)
+            raise must("hard_weight", "0 for a transfer set without labels", plan.hard_weight, hint)
 
-    def student(self, run: Run, transfer: TransferSet, targets: Targets, targets_identity: dict[str, Any]) -> "Plan":
-        """How the student is trained."""
-        identity = {"objective": identity_of(self.cfg.objective), "targets": targets_identity}
-        return self._plan(run, transfer, transfer.split, identity, self.objective, targets)
+    def try_out(self, model: nn.Module) -> None:
+        """Raise ConfigError for what would fail only while the student or its baseline is trained."""
+        plan, setting, learns = self.plan, self.setting, self.baseline_split
+        classes, shape = len(setting.dataset.classes), setting.dataset.input_shape
+        tried = [(self.transfer.split, plan.objective, True)]
+        if plan.baseline and learns is not self.transfer.split:
+            tried.append((learns, ALONE, False))
+        about = [plan.model.identity, plan.recipe.identity, plan.objective.config["_target_"]]
+        with under("student"):
+            for split, objective, taught in tried:
+                batches = self._batches(split, None)
+                step = partial(probe, model, batches, objective.built, plan.recipe.built, classes, taught)
+                setting.session.once(["probe", *about, taught, shape, len(split)], step)
+        if plan.baseline and plan.recipe.built.start_from is not None:
+            untrained(plan, setting.dataset, "baseline")
 
-    def baseline(self, run: Run, transfer: TransferSet) -> "Plan":
-        """How the baseline is trained: on the transfer set's views, without a teacher."""
-        identity = {"objective": "cross-entropy"}
-        return self._plan(run, transfer, self.baseline_split(transfer), identity, CrossEntropy(), None)
+    def _training(
+        self, role: str, network: nn.Module | None, split: Split, objective: Described[Objective],
+        identity: dict[str, Any], taught: Taught | None,
+    ) -> TrainedModel:  # fmt: skip
+        plan, dataset = self.plan, self.setting.dataset
+        identity = {**student_identity(plan, dataset, self.transfer, split, role), **identity}
+        return TrainedModel(
+            kind="students",
+            stage=role,
+            key="student",
+            network=untrained(plan, dataset, role) if network is None else network,
+            config=plan.model.config,
+            dataset=dataset,
+            batches=self._batches(split, taught.targets if taught else None),
+            objective=objective,
+            recipe=plan.recipe.built,
+            identity=identity,
+            setting=self.setting,
+            deps=taught.deps if taught else (),
+        )
 
-    def _plan(
-        self, run: Run, transfer: TransferSet, split: Split, identity: dict[str, Any],
-        objective: Objective, targets: Targets | None,
-    ) -> "Plan":  # fmt: skip
-        role = "student" if objective is self.objective else "baseline"
-        identity = {**student_identity(self.cfg, self.recipe, self.dataset, transfer, split, role), **identity}
-        return Plan(self, identity, self._batches(run, transfer, split, targets), objective)
-
-    def _batches(self, run: Run, transfer: TransferSet, split: Split, targets: Targets | None) -> Batches:
-        with owner("student"):
-            weights = class_weights(self.recipe.class_weights, split, self.dataset.classes)
+    def _batches(self, split: Split, targets: Targets | None) -> Batches:
+        transfer, recipe = self.transfer, self.plan.recipe.built
+        with under("student"):
+            weights = class_weights(recipe.class_weights, split, self.setting.dataset.classes)
         views = (transfer.augment, transfer.seed, transfer.views)
-        return Batches(split, self.recipe.batch_size, self.seed, run.device, *views, targets, weights)
+        return Batches(split, recipe.batch_size, self.seed, self.setting.device, *views, targets, weights)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a student or a baseline is trained, and the identity under which the store keeps it."""
-
-    builder: Builder
-    identity: dict[str, Any]
-    batches: Batches
-    objective: Objective
-
-
-def obtain_student(run: Run, role: str, model: nn.Module, plan: Plan) -> str:
-    """Trains the untrained `model`, or finds its weights; returns its artifact's name."""
-    with run.stage(role) as done:
-        use = use_of(model)
-        artifact = run.store.find("students", plan.identity, use)
-        cached = artifact is not None
-        if artifact is None:
-            node, recipe = plan.builder.cfg.student.model, plan.builder.recipe
-            artifact = train_and_store(
-                run, "students", "student", plan.identity, role, model, node, plan.batches, plan.objective, recipe, use
-            )
-        model.to(run.device).eval()
-        done(artifact, cached)
-    return run.name(artifact.folder)
+def untrained(plan: StudentPlan, dataset: Dataset, role: str = "student") -> nn.Module:
+    """Return the network before its training: the same weights for the same seed, or those it is to start from."""
+    torch.manual_seed(derive(derive(plan.seed, "student"), "initialisation"))
+    arguments = {"num_classes": len(dataset.classes), "input_shape": dataset.input_shape}
+    network = build_network(lambda: plan.model.built(**arguments), "student", dataset)
+    with under("student"):
+        start(network, plan.recipe.built, role)
+    return network
 
 
 def begins_as(teacher: Path, identity: dict[str, Any]) -> bool:
-    """Whether a stored teacher was itself a student of this network and seed."""
+    """Return whether a stored teacher was itself a student of this network and seed."""
     try:
         its = read_artifact(teacher).manifest["identity"]
         return all(its[key] == as_read(identity)[key] for key in ("stage", "model", "seed"))
@@ -143,9 +138,8 @@ def begins_as(teacher: Path, identity: dict[str, Any]) -> bool:
 
 
 def train_accuracy(folder: Path, recipe: Recipe) -> float | None:
-    """The share of labelled samples that the epoch got right whose weights were kept, counted in its steps.
-
-    None where the transfer set has no labels.
+    """Return the share of labelled samples that the epoch got right whose weights were kept, counted in its steps; None
+    where the transfer set has no labels.
     """
     epochs = history_of(read_artifact(folder))
     kept = epochs[-1]
@@ -155,19 +149,19 @@ def train_accuracy(folder: Path, recipe: Recipe) -> float | None:
 
 
 def student_identity(
-    cfg: DictConfig, recipe: Recipe, dataset: Dataset, transfer: TransferSet, split: Split, role: str = "student"
+    plan: StudentPlan, dataset: Dataset, transfer: TransferSet, split: Split, role: str
 ) -> dict[str, Any]:
-    """What determines the weights of student and baseline alike; the objective and its targets come to it."""
+    """Return what determines the weights of student and baseline alike; the objective and its targets come to it."""
     identity = {
         "stage": "student",
         "version": VERSION,
-        "model": identity_of(cfg.student.model),
-        "train": recipe_identity(cfg.student.train, role),
-        "seed": cfg.seed,
+        "model": plan.model.identity,
+        "train": recipe_identity(plan.recipe.config, role),
+        "seed": plan.seed,
         "data": fingerprint(split),
         "views": {key: value for key, value in transfer.identity.items() if key != "images"},
         "classes": list(dataset.classes),
     }
-    if recipe.sees_validation and dataset.validation is not None:
+    if plan.recipe.built.sees_validation and dataset.validation is not None:
         identity["validation"] = fingerprint(dataset.validation)
     return identity

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from kd_cli.files.plain_file import aside
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint."
+FORMAT = 1  # of a manifest, and of what it names
 LARGEST_TEXT = 1 << 26  # bytes of another file without tensors: the history of some 200,000 epochs
 REBUILD = "The command that made it makes it anew with rebuild=true."
 log = logging.getLogger("kd")
@@ -77,11 +79,13 @@ def read_artifact(folder: Path) -> Artifact:
         if not path.exists():
             raise ArtifactError(f"{folder} is not an artifact of kd: it has no {MANIFEST}.")
         manifest = unsealed(path)
+        if manifest.get("format") != FORMAT:
+            raise _of_another_kd(folder, manifest.get("format"))
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
     except OSError as error:
         raise UnreadableError(f"{error.filename or path} cannot be read: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ArtifactError(f"{path} is damaged ({first_line(error)}). {REBUILD}") from error
+        raise ArtifactError(f"{path} is damaged ({first_line(error)}).", REBUILD) from error
     for name, (size, _) in files.items():
         try:
             plain = Path(name).name == name and not (folder / name).is_symlink()
@@ -162,10 +166,10 @@ class Store:
         except UnreadableError:
             raise
         except ArtifactError as error:
-            refusal = str(error).removesuffix(REBUILD).removesuffix(plain_file.ASIDE).strip()
             if not self.rebuild:
-                raise ArtifactError(f"{refusal} {REBUILD}") from error
-            log.info("%s", refusal)
+                error.remedy = REBUILD
+                raise
+            log.info("%s", error.problem)
             return None
         return artifact
 
@@ -254,7 +258,7 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
                 for name, sha256 in digests_of(kept, "checksums").items()
             }
             created = datetime.now(UTC).isoformat(timespec="seconds")
-            manifest = {**about, "files": files, "created": created, **notes}
+            manifest = {"format": FORMAT, **about, "files": files, "created": created, **notes}
             (work / MANIFEST).write_text(sealed(manifest), encoding="utf-8")
             _let_others_read(_mode(work / MANIFEST), *kept)
             for path in (*work.iterdir(), work):
@@ -282,5 +286,23 @@ def _checkpoints(work: Path) -> list[Path]:
     return list(work.glob(f"{CHECKPOINT}*"))
 
 
+def expect_format(root: Path) -> None:
+    """Raise ArtifactError for an output folder whose artifacts another kd wrote, in a format that this one does not
+    read.
+    """
+    for path in islice(root.glob(f"*/*/{MANIFEST}"), 1):
+        with suppress(OSError, ValueError, AttributeError, RecursionError):  # damaged: said when it is read
+            if (found := unsealed(path).get("format")) != FORMAT:
+                raise _of_another_kd(root, found)
+
+
+def _of_another_kd(folder: Path, found: object) -> ArtifactError:
+    which = "an earlier" if found is None else "another"
+    return ArtifactError(
+        f"output_dir must be a folder of format {FORMAT}, got {str(folder)!r}, which {which} kd wrote. "
+        "Give another output_dir=<folder>, or move this one away: everything is made anew."
+    )
+
+
 def _damaged(path: Path) -> ArtifactError:
-    return ArtifactError(f"{path} is damaged: it differs from its manifest. {REBUILD}")
+    return ArtifactError(f"{path} is damaged: it differs from its manifest.", REBUILD)

@@ -19,7 +19,7 @@ from kd_cli.files.digests import id_of
 from kd_cli.files.locks import FOLDER as LOCKS
 from kd_cli.files.locks import alone
 from kd_cli.store import run_folder
-from kd_cli.store.artifacts import Artifact, read_artifact
+from kd_cli.store.artifacts import Artifact, expect_format, read_artifact
 
 KINDS = ("teachers", "soft_targets", "students")
 OURS = re.compile(r"\.?[0-9a-f]{16}(\.partial)?(\.damaged-\d+)?")
@@ -82,20 +82,23 @@ class Inventory:
 
 
 def inventory(root: Path) -> Inventory:
-    """Every folder of the store below `root`, and every user that can be found. No link is followed."""
+    """Return every folder of the store below `root`, and every user that can be found. No link is followed. Raise
+    ArtifactError for an output folder that another kd wrote.
+    """
+    expect_format(root)
     entries, named, elsewhere, doubts = {}, {}, set(), []
     for kind in KINDS:
         for folder in sorted((root / kind).glob("*")) if not (root / kind).is_symlink() else []:
             if _is_ours(folder):
                 entry, artifact = _entry(kind, folder)
                 entries[entry.name] = entry
-                named[entry.name] = _names_of(artifact) if artifact else []
+                named[entry.name] = list(map(str, artifact.manifest["deps"])) if artifact else []
     for found in _runs(root):
         if isinstance(found, str):
             doubts.append(found)
             continue
         try:
-            content = run_folder.read(found) or {}
+            content = run_folder.content(found) or {}  # whichever kd wrote it
             named[found.relative_to(root).as_posix()] = list(_artifacts_in(content))
         except (ArtifactError, RecursionError) as error:
             doubts.append(first_line(error))
@@ -180,35 +183,11 @@ def _entry(kind: str, folder: Path) -> tuple[Entry, Artifact | None]:
     try:
         artifact = read_artifact(folder)
         created = datetime.fromisoformat(str(artifact.manifest["created"]))
-        title = _title(artifact.manifest)[:100]
+        title = str(artifact.manifest["title"])[:100]
+        list(artifact.manifest["deps"])
     except (KdError, ValueError, KeyError, TypeError, AttributeError):
         return Entry(kind, folder, "damaged", "", changed), None
     return Entry(kind, folder, "complete", title, created if created.tzinfo else changed), artifact
-
-
-def _title(manifest: dict[str, Any]) -> str:
-    """The network and the number of its classes, or the form of stored logits."""
-    identity = manifest["identity"]
-    if not isinstance(identity, dict):
-        raise TypeError("an identity is a mapping")
-    if manifest["kind"] == "soft_targets":
-        return f"{manifest['samples']:,} samples × {manifest['views']} views × {manifest['classes']} classes"
-    target = str(identity["model"]["config"]["_target_"]).rpartition(".")[2]
-    objective = identity.get("objective", "cross-entropy")
-    how = objective if isinstance(objective, str) else str(objective["config"]["_target_"]).rpartition(".")[2]
-    corrected = f", bias by {identity['bias_correction']['rule']}" if "bias_correction" in identity else ""
-    return f"{target}, {len(identity['classes'])} classes, {how}{corrected}"
-
-
-def _names_of(artifact: Artifact) -> list[str]:
-    """What an artifact was made from: a student's soft targets, their teacher."""
-    identity = artifact.manifest["identity"]
-    targets = identity.get("targets")
-    whole = targets if isinstance(targets, dict) else {}
-    members = whole.get("members")  # an ensemble's, each with its own
-    several = [whole, *(members if isinstance(members, list) else [])]
-    stored = [each["stored"] for each in several if isinstance(each, dict) and each.get("stored")]
-    return [*(f"soft_targets/{id_of(each)}" for each in stored), str(artifact.manifest.get("teacher", ""))]
 
 
 def _artifacts_in(content: Any) -> Iterator[str]:

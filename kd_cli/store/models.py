@@ -23,10 +23,10 @@ from torch.overrides import TorchFunctionMode
 from kd_cli.build.identity import identity_of
 from kd_cli.build.objects import instantiate
 from kd_cli.build.trust import check_stored
-from kd_cli.errors import ArtifactError, KdError, first_line, reason
+from kd_cli.errors import ArtifactError, KdError, Phrase, first_line, reason
 from kd_cli.models import pretrained
 from kd_cli.store import run_folder
-from kd_cli.store.artifacts import Artifact, Use, read_artifact, verify
+from kd_cli.store.artifacts import Artifact, read_artifact, verify
 from kd_cli.store.history import HISTORY, read_history
 from kd_cli.store.stored_yaml import read_yaml
 from kd_cli.store.tensor_header import LARGEST, Header, header_of
@@ -57,7 +57,8 @@ def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
     try:
         return _load(model_folder(Path(path)), trusted_modules)
     except (OSError, ValueError) as error:  # what cannot be a path, or may not be read
-        raise ArtifactError(f"path must be a folder that can be read, got {str(path)!r}: {reason(error)}.") from error
+        got = Phrase(f"{str(path)!r}: {reason(error)}")
+        raise ArtifactError.must(".path", "a folder that can be read", got) from error
 
 
 def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
@@ -136,16 +137,16 @@ def _memory() -> float:
         return math.inf
 
 
-def use_of(model: nn.Module, trained: bool = True) -> Use:
-    """An artifact of this model, whose weights it is filled with; its history, if it was trained, must be one."""
+def largest_of(model: nn.Module) -> int:
+    """Return the most bytes that a file with this model's weights has."""
+    return int(sum(value.nbytes for value in model.state_dict().values())) + LARGEST
 
-    def read(artifact: Artifact) -> None:
-        precision_of(artifact)
-        if trained:
-            history_of(artifact)
-        load_weights(model, artifact)
 
-    return Use(sum(value.nbytes for value in model.state_dict().values()) + LARGEST, read)
+def load_trained(model: nn.Module, artifact: Artifact) -> None:
+    """Fill a model with the weights of a training; raise ArtifactError also where its history is none."""
+    precision_of(artifact)
+    history_of(artifact)
+    load_weights(model, artifact)
 
 
 def stored_node(path: Path) -> dict[str, Any]:
@@ -282,7 +283,7 @@ def _without_memory(tensors: int, shapes: AbstractContextManager[Any]) -> Iterat
 def model_folder(path: Path) -> Path:
     """The folder that holds the weights: the path itself, or the student (or teacher) that a run names."""
     if not path.is_dir():
-        raise ArtifactError(f"path must be a run folder or a folder of teachers/ or students/, got {str(path)!r}.")
+        raise ArtifactError.must(".path", "a run folder or a folder of teachers/ or students/", str(path))
     content = run_folder.read(path)
     if content is None:
         return path
@@ -291,9 +292,8 @@ def model_folder(path: Path) -> Path:
         if named is None:  # an ensemble is no artifact itself
             raise KeyError("artifact")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, StopIteration) as error:
-        raise ArtifactError(
-            f"path must be a finished run, got {str(path)!r}, whose result.json names no model."
-        ) from error
+        got = Phrase(f"{str(path)!r}, whose result.json names no model")
+        raise ArtifactError.must(".path", "a finished run", got) from error
     if folder := run_folder.artifact_of(path, content, str(named)):
         return folder
-    raise ArtifactError(f"path={path} names {named}, which is not there any more.")
+    raise ArtifactError(f"{{}}={path} names {named}, which is not there any more.", "", ".path")

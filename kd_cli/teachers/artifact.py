@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from kd_cli.data.samples import Dataset
-from kd_cli.errors import ArtifactError
+from kd_cli.errors import ArtifactError, Phrase
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.source import Loader, Single
 
@@ -26,10 +26,8 @@ class Stored(Single):
             ("input shape", tuple(about["input_shape"]), dataset.input_shape),
         ):
             if theirs != ours:
-                raise ArtifactError(
-                    f"teacher.path must be a model with the {key} of dataset={dataset.name}, got {self.path!r}, "
-                    f"whose {key} is {_short(theirs)} instead of {_short(ours)}."
-                )
+                got = Phrase(f"{self.path!r}, whose {key} is {_short(theirs)} instead of {_short(ours)}")
+                raise ArtifactError.must(".path", f"a model with the {key} of dataset={dataset.name}", got)
         return model
 
     def identity(self, network: nn.Module) -> dict[str, str]:

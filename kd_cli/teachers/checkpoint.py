@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import same_form
-from kd_cli.errors import ArtifactError, must
+from kd_cli.errors import ArtifactError, Phrase, must
 from kd_cli.store.tensor_header import header_of
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.memory import little_more
@@ -51,13 +51,13 @@ class Checkpoint(Single):
         names = [same_form(str(name)) for name in (self.classes or dataset.classes)]
         if missing := [name for name in dataset.classes if name not in names]:
             raise must(
-                "teacher.classes",
+                ".classes",
                 f"a list that holds every class of dataset={dataset.name}",
                 names,
                 f"Missing: {missing}.",
             )
         if len(set(names)) != len(names):
-            raise must("teacher.classes", "a list without repetition", names)
+            raise must(".classes", "a list without repetition", names)
         network = self.model(num_classes=len(names), input_shape=dataset.input_shape)
         _fill(network, read_state_dict(Path(self.path)), self.path)
         if names == list(dataset.classes):
@@ -72,24 +72,20 @@ class Checkpoint(Single):
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, by name. A `.pt` file is read with `weights_only=True`: it cannot run code."""
     if not path.is_file():
-        raise ArtifactError(
-            f"teacher.path must be a checkpoint (.safetensors, .pt or .pth), got {str(path)!r}, no file."
-        )
+        got = Phrase(f"{str(path)!r}, no file")
+        raise ArtifactError.must(".path", "a checkpoint (.safetensors, .pt or .pth)", got)
     try:
         with little_more(TIMES * path.stat().st_size + SLACK):
             state: Any = _read(path)
     except Exception as error:  # the unpickler raises whatever the bytes lead it to
-        raise ArtifactError(
-            "teacher.path must be a checkpoint that holds tensors alone (.safetensors, or .pt that loads with "
-            f"weights_only=True), got {str(path)!r}."
-        ) from error
+        rule = "a checkpoint that holds tensors alone (.safetensors, or .pt that loads with weights_only=True)"
+        raise ArtifactError.must(".path", rule, str(path)) from error
     for wrapper in ("state_dict", "model", "model_state_dict"):  # the usual names of a state dict inside a checkpoint
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(_is_plain(value) for value in state.values()):
-        raise ArtifactError(
-            f"teacher.path must be a state dict (names and tensors), got another format in {str(path)!r}."
-        )
+        got = Phrase(f"another format in {str(path)!r}")
+        raise ArtifactError.must(".path", "a state dict (names and tensors)", got)
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
@@ -140,5 +136,6 @@ def _fill(network: nn.Module, state: dict[str, Tensor], path: str) -> None:
         if names
     ]
     if problems:
-        raise ArtifactError(f"teacher.path={path} does not fit teacher.model. Keys " + "; ".join(problems) + ".")
+        keys = f"Keys {'; '.join(problems)}."
+        raise ArtifactError(f"{{}}={path} does not fit {{}}.", keys, ".path", ".model")
     network.load_state_dict(state, strict=False)

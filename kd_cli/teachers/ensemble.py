@@ -30,18 +30,18 @@ class Ensemble(Source):
         super().__post_init__()
         for key, value, least in (("size", self.size, 1), ("seed", self.seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise must(f"teacher.{key}", f"a whole number ≥ {least}", value)
+                raise must(f".{key}", f"a whole number ≥ {least}", value)
         if self.combine not in RULES:
-            raise must("teacher.combine", f"one of {', '.join(RULES)}", self.combine)
+            raise must(".combine", f"one of {', '.join(RULES)}", self.combine)
         for name, member in (self.members or {}).items():
             if not isinstance(member, Single):
-                raise must(f"teacher.members.{name}", "one network", type(member).__name__)
+                raise must(f".members.{name}", "one network", type(member).__name__)
         if not self.members and not isinstance(self.member, Trained):
             hint = "Others are listed: 'teacher.members=[outputs/teachers/<id>,outputs/teachers/<id>]'."
-            raise must("teacher.member", "a teacher that kd trains, from a seed", type(self.member).__name__, hint)
+            raise must(".member", "a teacher that kd trains, from a seed", type(self.member).__name__, hint)
         count = len(self.members or ()) or self.size
         if self.weights is not None and not _fit(self.weights, count):
-            raise must("teacher.weights", f"null or a list of {count} numbers ≥ 0, not all of them 0", self.weights)
+            raise must(".weights", f"null or a list of {count} numbers ≥ 0, not all of them 0", self.weights)
 
     def sources(self) -> dict[str, tuple[str, Single]]:
         """Each member, by its name, and the key of its config."""

@@ -50,7 +50,7 @@ def file_of(path: str | Path) -> dict[str, str]:
             while chunk := file.read(1 << 20):
                 sha.update(chunk)
     except OSError as error:
-        raise must("teacher", f"one whose file can be read ({error.strerror})", str(path)) from error
+        raise must(".", f"one whose file can be read ({error.strerror})", str(path)) from error
     return {"sha256": sha.hexdigest()}
 
 

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from torch import nn
 
-from kd_cli.build.identity import identity_of, plain
+from kd_cli.build.identity import identity_of
 from kd_cli.build.own_code import within
 from kd_cli.errors import KdError, first_line, must
 from kd_cli.store.models import trained_as
@@ -21,15 +20,15 @@ def is_own(source: Single) -> bool:
     return not within(type(source).__module__, ["kd_cli"])
 
 
-def answers_of(source: Single, node: DictConfig, network: nn.Module) -> dict[str, Any]:
-    """What determines the answers of `network`, which the config `node` describes and `source` gave. ConfigError where
-    the teacher does not state it.
+def answers_of(source: Single, config: dict[str, Any], network: nn.Module) -> dict[str, Any]:
+    """Return what determines the answers of `network`, which `config` describes and `source` gave; raise ConfigError
+    where the teacher does not state it.
     """
     stated = _stated(source, network)
     if is_own(source):
-        made_from = {key: value for key, value in plain(node).items() if key != "online"}
+        made_from = {key: value for key, value in config.items() if key != "online"}
         return {"stated": stated, "source": identity_of(made_from)}
-    model = trained_as(Path(source.path)) if isinstance(source, Stored) else node.model
+    model = trained_as(Path(source.path)) if isinstance(source, Stored) else config["model"]
     return stated | {"model": identity_of(model)}
 
 
@@ -42,7 +41,7 @@ def _stated(source: Single, network: nn.Module) -> dict[str, Any]:
             return read
     except Opaque as error:
         raise must(
-            "teacher",
+            ".",
             "one that states what determines its answers",
             name,
             f"Its network holds {error}. Give {name} a method identity(network) that returns it: the digest of a file, "
@@ -51,5 +50,5 @@ def _stated(source: Single, network: nn.Module) -> dict[str, Any]:
     except KdError:
         raise
     except Exception as error:  # a teacher may be anybody's
-        raise must("teacher", "one that can state its identity", name, f"It failed: {first_line(error)}.") from error
-    raise must("teacher", "one whose identity is a mapping with something in it", name, f"It states {stated!r}.")
+        raise must(".", "one that can state its identity", name, f"It failed: {first_line(error)}.") from error
+    raise must(".", "one whose identity is a mapping with something in it", name, f"It states {stated!r}.")

@@ -23,7 +23,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if not isinstance(self.online, bool):
-            raise must("teacher.online", "true or false", self.online)
+            raise must(".online", "true or false", self.online)
 
 
 class Single(Source, ABC):

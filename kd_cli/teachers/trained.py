@@ -26,8 +26,8 @@ class Trained(Single):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            hint = "On a shell, quote a reference: 'teacher.seed=${seed}'."
-            raise must("teacher.seed", "a whole number ≥ 0", self.seed, hint)
+            hint = "On a shell, quote a reference: '{}=${seed}'."
+            raise must(".seed", "a whole number ≥ 0", self.seed, hint, ".seed")
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
         """The network before its training."""

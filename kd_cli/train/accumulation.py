@@ -22,7 +22,7 @@ def check_accumulate(parts: int, batch_size: int) -> None:
     most = max(1, batch_size // LEAST)
     if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= most:
         rule = f"a whole number from 1 to {most} with batches of {batch_size}"
-        raise must("train.accumulate", rule, parts, "It is the number of parts in which a batch is computed.")
+        raise must(".train.accumulate", rule, parts, "It is the number of parts in which a batch is computed.")
 
 
 def parts_of(batch: Batch, number: int) -> list[tuple[Batch, float]]:

@@ -56,8 +56,8 @@ class Checkpoint:
         self._whole = 0  # the state's versions when its last step was done
 
     @contextmanager
-    def watch(self, state: State[Meter], **circumstances: Any) -> Iterator[Callable[[], None]]:
-        """Goes on from where an earlier attempt was, if that was under the same circumstances, and gives what is to be
+    def resumed(self, state: State[Meter], **circumstances: Any) -> Iterator[Callable[[], None]]:
+        """Go on from where an earlier attempt was, if that was under the same circumstances, and give what is to be
         called after each step and each epoch.
 
         An error leaves a checkpoint of the last step that was done, as a signal does, but where the loss is lost.
@@ -105,11 +105,6 @@ class Checkpoint:
                     log.info("%s: going on %s", self.title, self.kept)
         with written(self.folder):
             (self.folder / HISTORY).write_text(history, encoding="utf-8")
-
-    def note(self, record: dict[str, Any]) -> None:
-        """Writes what is to be known of an epoch, as a line of the history."""
-        with written(self.folder), (self.folder / HISTORY).open("a", encoding="utf-8") as history:
-            history.write(json.dumps(record) + "\n")
 
     def _check(self, state: State[Meter], header: Header, plain: dict[str, Any]) -> None:
         """ValueError and the like unless a training of this length can have come so far."""

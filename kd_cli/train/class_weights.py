@@ -10,7 +10,7 @@ from torch import Tensor
 from kd_cli.data.samples import UNLABELLED, Split
 from kd_cli.errors import did_you_mean, must
 
-KEY, BALANCED = "train.class_weights", "balanced"
+KEY, BALANCED = ".train.class_weights", "balanced"
 
 
 def check_class_weights(asked: Any) -> None:
@@ -19,8 +19,8 @@ def check_class_weights(asked: Any) -> None:
         return
     numbers = list(asked.values()) if isinstance(asked, Mapping) else asked
     if isinstance(numbers, str) or not isinstance(numbers, Sequence) or not all(map(_is_weight, numbers)):
-        hint = f"Write '{KEY}=[1,2,1]', or name some of them: '{KEY}={{cat: 2}}'."
-        raise must(KEY, f"null, {BALANCED}, or a number ≥ 0 for each class", asked, hint)
+        hint = "Write '{}=[1,2,1]', or name some of them: '{}={cat: 2}'."
+        raise must(KEY, f"null, {BALANCED}, or a number ≥ 0 for each class", asked, hint, KEY, KEY)
     if not any(numbers):
         raise must(KEY, "> 0 for one class at least", asked)
 

@@ -1,34 +1,29 @@
-"""Training. It exists once: the teacher, the student and the baseline all go through `fit`."""
+"""Training one network: the teacher, the student and the baseline all go through `fit`."""
 
 import copy
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from kd_cli.data.samples import Batch, Split
-from kd_cli.device import (
-    autocast,
-    chosen_precision,
-    float32_kernels,
-    reseed,
-    threads_for,
-)
+from kd_cli.device import autocast, chosen_precision, reseed
 from kd_cli.errors import TrainingError
 from kd_cli.measure.flops import work_of
-from kd_cli.measure.prediction import predict
+from kd_cli.measure.prediction import errors_on
 from kd_cli.progress import log
 from kd_cli.train.accumulation import joined, parts_of
 from kd_cli.train.batches import Batches, derive
 from kd_cli.train.checkpoint import Checkpoint
+from kd_cli.train.loop import train
 from kd_cli.train.memory_format import LAYOUTS, chosen_memory_format, compiled
 from kd_cli.train.meter import Meter
 from kd_cli.train.patience import exhausted
 from kd_cli.train.recipe import Recipe, constrain
 from kd_cli.train.state import State
 from kd_cli.train.stepping import bare_step
+from kd_cli.train.watch import Record, Watch
 
 Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
 
@@ -41,94 +36,108 @@ def fit(
     validation: Split | None = None,
     compile: bool = False,
     checkpoint: Checkpoint | None = None,
-    on_step: Callable[[int, int], None] = lambda epoch, step: None,
-    on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
+    watch: Watch | None = None,
 ) -> str:
-    """Trains `model` in place, and returns the precision that was chosen.
+    """Train `model` in place, and return the precision that was chosen.
 
-    `on_epoch` is given what history.jsonl holds of each epoch: epoch, lr, each loss term, train and validation
-    accuracy, images/s. A `checkpoint` is gone on from, and written when it is due. Raises TrainingError as soon as an
-    epoch's loss is not a number.
+    `watch` is told what history.jsonl holds of each epoch: epoch, lr, each loss term, train and validation accuracy,
+    images/s. A `checkpoint` is gone on from, and written when it is due. Raises TrainingError as soon as an epoch's
+    loss is not a number.
     """
     recipe.check(model, validation)
-    device = batches.device
-    model.to(device)
-    work = work_of(model, batches.split.images.shape)
-    flops = work.of_step(recipe.batch_size)
-    memory_format = chosen_memory_format(recipe.memory_format, work.convolutions)
-    layout = LAYOUTS[memory_format]
-    model.to(memory_format=layout)
-    optimizer, scheduler = recipe.build(model, len(batches))
-    precision = chosen_precision(recipe.precision, device, flops)
-    if precision != recipe.precision:
-        log.info("precision %s, chosen for precision=%s", precision, recipe.precision)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
-    move = bare_step(optimizer)
-    forward = compiled(model, memory_format) if compile else model
-    parameters = list(model.parameters())
-    matrices = [p for p in parameters if p.ndim > 1] if recipe.max_norm else []
-
-    def learn(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        done = []
-        for parameter in parameters:  # as zero_grad, which tells the profiler first
-            parameter.grad = None
-        for part, share in parts_of(batch, recipe.accumulate):
-            with autocast(device, precision):
-                logits = forward(part.images.contiguous(memory_format=layout))
-            terms = objective(logits.float(), part)
-            scaler.scale(terms["loss"] if share == 1 else terms["loss"] * share).backward()
-            done.append((logits.detach(), {name: term.detach() for name, term in terms.items()}, share))
-        if recipe.clip is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters, recipe.clip)
-        if scaler.is_enabled():
-            scaler.step(optimizer)
-            scaler.update()
-        else:
-            move()
-        scheduler.step()
-        if recipe.max_norm is not None:
-            constrain(matrices, recipe.max_norm)
-        return joined(done)
-
-    state = State(model, optimizer, scheduler, scaler, Meter(), len(batches))
-
-    def watch(**kernels: str) -> AbstractContextManager[Callable[[], None]]:
-        how = {"precision": precision, "memory_format": memory_format, "compile": compile, **kernels}
-        return checkpoint.watch(state, **how) if checkpoint is not None else nullcontext(lambda: None)
-
-    with threads_for(flops), float32_kernels(device, flops) as kernels, watch(kernels=kernels) as keep:
-        for epoch in range(state.epoch, recipe.epochs):
-            if exhausted(state.figures, recipe.patience):
-                log.info("stopped after epoch %d: validation brought nothing new for %d", epoch, recipe.patience)
-                break
-            model.train()
-            if state.step == 0:
-                state.lr, state.meter = optimizer.param_groups[0]["lr"], Meter()
-            for step, batch in enumerate(batches.epoch(epoch, state.step), state.step):
-                reseed(device, derive(batches.seed, "dropout", epoch, step))
-                state.meter.add(batch, *learn(batch))
-                state.step = step + 1
-                on_step(epoch, step)
-                keep()
-            figures = state.meter.figures()
-            if not math.isfinite(figures["loss"]):
-                value = "NaN" if math.isnan(figures["loss"]) else "infinite"
-                raise TrainingError(
-                    f"The loss turned {value} in epoch {epoch + 1} of {recipe.epochs} at learning rate {state.lr:g}. "
-                    "Try a lower train.optimizer.lr, train.clip=1 or train.precision=32."
-                )
-            if validation is not None:
-                wrong = int((predict(model, validation, device).argmax(1) != validation.labels).sum())
-                figures["validation_accuracy"] = 1 - wrong / len(validation)
-                if recipe.select == "best_validation" and wrong < state.fewest:
-                    state.best, state.fewest = copy.deepcopy(model.state_dict()), wrong
-            state.epoch, state.step = epoch + 1, 0
-            state.note(figures)
-            on_epoch({"epoch": state.epoch, "lr": state.lr, **figures})
-            keep()
-    if state.best is not None:
-        model.load_state_dict(state.best)
+    training = NetworkTraining(model, batches, objective, recipe, validation, compile)
+    if training.precision != recipe.precision:
+        log.info("precision %s, chosen for precision=%s", training.precision, recipe.precision)
+    train(training, checkpoint, watch)
+    if training.state.best is not None:
+        model.load_state_dict(training.state.best)
     model.to(memory_format=torch.contiguous_format)
     model.eval()
-    return precision
+    return training.precision
+
+
+class NetworkTraining:
+    """One network on its way to an objective's minimum, a `Training`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Batches,
+        objective: Objective,
+        recipe: Recipe,
+        validation: Split | None,
+        compile: bool,
+    ) -> None:
+        self.model, self.batches, self.objective = model, batches, objective
+        self.recipe, self.epochs, self.validation = recipe, recipe.epochs, validation
+        device = batches.device
+        model.to(device)
+        work = work_of(model, batches.split.images.shape)
+        self.flops = work.of_step(recipe.batch_size)
+        self.precision = chosen_precision(recipe.precision, device, self.flops)
+        memory_format = chosen_memory_format(recipe.memory_format, work.convolutions)
+        self.circumstances = {"precision": self.precision, "memory_format": memory_format, "compile": compile}
+        self._layout = LAYOUTS[memory_format]
+        model.to(memory_format=self._layout).train()
+        optimizer, scheduler = recipe.build(model, len(batches))
+        scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "16-mixed")
+        self.state = State(model, optimizer, scheduler, scaler, Meter(), len(batches))
+        self._move = bare_step(optimizer)
+        self._forward = compiled(model, memory_format) if compile else model
+        self._parameters = list(model.parameters())
+        self._matrices = [p for p in self._parameters if p.ndim > 1]
+
+    def ended(self) -> bool:
+        """Return whether the validation split has shown nothing new for as long as the recipe is patient."""
+        if not exhausted(self.state.figures, self.recipe.patience):
+            return False
+        done, patience = self.state.epoch, self.recipe.patience
+        log.info("stopped after epoch %d: validation brought nothing new for %d", done, patience)
+        return True
+
+    def begin(self) -> None:
+        """Begin to count anew, at the learning rate of the first step."""
+        self.state.lr, self.state.meter = self.state.optimizer.param_groups[0]["lr"], Meter()
+
+    def step(self, batch: Batch, epoch: int, step: int) -> None:
+        """Learn from one batch, in as many parts as the recipe says."""
+        reseed(self.batches.device, derive(self.batches.seed, "dropout", epoch, step))
+        state, scaler, done = self.state, self.state.scaler, []
+        for parameter in self._parameters:  # as zero_grad, which tells the profiler first
+            parameter.grad = None
+        for part, share in parts_of(batch, self.recipe.accumulate):
+            with autocast(self.batches.device, self.precision):
+                logits = self._forward(part.images.contiguous(memory_format=self._layout))
+            terms = self.objective(logits.float(), part)
+            scaler.scale(terms["loss"] if share == 1 else terms["loss"] * share).backward()
+            done.append((logits.detach(), {name: term.detach() for name, term in terms.items()}, share))
+        if self.recipe.clip is not None:
+            scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(self._parameters, self.recipe.clip)
+        if scaler.is_enabled():
+            scaler.step(state.optimizer)
+            scaler.update()
+        else:
+            self._move()
+        state.scheduler.step()
+        if self.recipe.max_norm is not None:
+            constrain(self._matrices, self.recipe.max_norm)
+        state.meter.add(batch, *joined(done))
+
+    def figures(self) -> Record:
+        """Return what the epoch came to, and keep the weights where they are the best on the validation split."""
+        state, number = self.state, self.state.epoch + 1
+        figures = state.meter.figures()
+        if not math.isfinite(figures["loss"]):
+            value = "NaN" if math.isnan(figures["loss"]) else "infinite"
+            raise TrainingError(
+                f"The loss turned {value} in epoch {number} of {self.epochs} at learning rate {state.lr:g}.",
+                *TrainingError.CALMER,
+            )
+        if self.validation is not None:
+            wrong = errors_on(self.model, self.validation, self.batches.device)
+            figures["validation_accuracy"] = 1 - wrong / len(self.validation)
+            if self.recipe.select == "best_validation" and wrong < state.fewest:
+                state.best, state.fewest = copy.deepcopy(self.model.state_dict()), wrong
+        state.note(figures)
+        return {"epoch": number, "lr": state.lr, **figures}

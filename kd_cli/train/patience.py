@@ -8,7 +8,7 @@ from kd_cli.errors import must
 def check_patience(patience: int | None) -> None:
     """ConfigError unless it is a number of epochs, or None for no such end."""
     if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
-        raise must("train.patience", "a whole number of epochs ≥ 1 or null", patience)
+        raise must(".train.patience", "a whole number of epochs ≥ 1 or null", patience)
 
 
 def exhausted(epochs: Sequence[dict[str, float]], patience: int | None) -> bool:

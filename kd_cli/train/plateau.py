@@ -31,13 +31,13 @@ class Plateau(ReduceLROnPlateau):
         threshold: float = 1e-4,
     ) -> None:
         if watch not in WATCHED:
-            raise must("train.scheduler.watch", f"one of {', '.join(WATCHED)}", watch)
+            raise must(".train.scheduler.watch", f"one of {', '.join(WATCHED)}", watch)
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < 1:
-            raise must("train.scheduler.factor", "> 0 and < 1", factor)
+            raise must(".train.scheduler.factor", "> 0 and < 1", factor)
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
-            raise must("train.scheduler.patience", "a whole number ≥ 0", patience)
+            raise must(".train.scheduler.patience", "a whole number ≥ 0", patience)
         if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold < 1:
-            raise must("train.scheduler.threshold", "a share of the best value, ≥ 0 and < 1", threshold)
+            raise must(".train.scheduler.threshold", "a share of the best value, ≥ 0 and < 1", threshold)
         self.watch = watch
         self.watched, mode = WATCHED[watch]
         super().__init__(optimizer, mode, factor=factor, patience=patience, threshold=threshold)

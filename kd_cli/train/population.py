@@ -5,22 +5,19 @@ of samples, dropout, optimizer's numbers and schedule, and becomes what `fit` ma
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from statistics import mean
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch import nn
+from torch.optim import SGD, Adam, AdamW
 
-from kd_cli.data.samples import UNLABELLED, Batch, Split
-from kd_cli.device import autocast, chosen_precision, float32_kernels, threads_for
+from kd_cli.data.samples import Batch, Split
+from kd_cli.device import autocast, chosen_precision
 from kd_cli.errors import must
 from kd_cli.measure.flops import work_of
-from kd_cli.measure.prediction import predict
+from kd_cli.measure.prediction import errors_on
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import Normalise
 from kd_cli.objectives.cross_entropy import CrossEntropy
@@ -28,12 +25,15 @@ from kd_cli.objectives.hinton import Hinton
 from kd_cli.train.batches import Batches, derive
 from kd_cli.train.checkpoint import Checkpoint
 from kd_cli.train.fit import Objective
+from kd_cli.train.loop import train
 from kd_cli.train.plateau import Plateau
 from kd_cli.train.recipe import Recipe
 from kd_cli.train.stack import Stack
+from kd_cli.train.stacked import StackedBatches, clip_each, constrain_each, stacked_objective, stacked_optimizer
 from kd_cli.train.state import State
-from kd_cli.train.stepping import bare_step, fused
+from kd_cli.train.stepping import bare_step
 from kd_cli.train.tally import Tally
+from kd_cli.train.watch import Record, Watch
 
 FIRST, THEN = (Normalise, nn.Flatten), (nn.Linear, nn.ReLU, Dropout)  # what the stack knows how to compute
 OBJECTIVES = (Hinton, CrossEntropy)
@@ -63,21 +63,21 @@ def check(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
     for k, layer in enumerate(layers):
         if type(layer) not in (FIRST[k : k + 1] or THEN):
             rule = "Normalise, Flatten, then Linear, ReLU and Dropout layers in a population"
-            raise must("model", rule, type(layer).__name__, ALONE)
+            raise must(".model", rule, type(layer).__name__, ALONE)
     if len(set(layers)) < len(layers) or not all(p.requires_grad for p in model.parameters()):
-        raise must("model", "without shared or frozen layers in a population", "some", ALONE)
+        raise must(".model", "without shared or frozen layers in a population", "some", ALONE)
     optimizer = recipe.build(model, 1)[0]
-    for key, kinds, value in (("objective", OBJECTIVES, objective), ("train.optimizer", ELEMENTWISE, optimizer)):
+    for key, kinds, value in (("objective", OBJECTIVES, objective), (".train.optimizer", ELEMENTWISE, optimizer)):
         if type(value) not in kinds:
             names = ", ".join(kind.__name__ for kind in kinds)
             raise must(key, f"one of {names} in a population", type(value).__name__, ALONE)
     for key, plain in (("accumulate", 1), ("patience", None), ("class_weights", None), ("start_from", None)):
         if getattr(recipe, key) != plain:
-            raise must(f"train.{key}", f"{plain or 'null'} in a population", getattr(recipe, key), ALONE)
+            raise must(f".train.{key}", f"{plain or 'null'} in a population", getattr(recipe, key), ALONE)
     if isinstance(recipe.build(model, 1)[1], Plateau):
-        raise must("train.scheduler", "one that depends on steps alone in a population", "Plateau", ALONE)
+        raise must(".train.scheduler", "one that depends on steps alone in a population", "Plateau", ALONE)
     if recipe.precision not in PRECISIONS:
-        raise must("train.precision", f"one of {', '.join(PRECISIONS)} in a population", recipe.precision, ALONE)
+        raise must(".train.precision", f"one of {', '.join(PRECISIONS)} in a population", recipe.precision, ALONE)
 
 
 def capacity(model: nn.Module, device: torch.device) -> int | None:
@@ -90,175 +90,124 @@ def fit_population(
     members: Sequence[Member],
     validation: Split | None = None,
     checkpoint: Checkpoint | None = None,
-    on_step: Callable[[int, int], None] = lambda epoch, step: None,
-    on_epoch: Callable[[dict[int, dict[str, float]]], None] = lambda records: None,
+    watch: Watch | None = None,
 ) -> tuple[list[bool], str]:
-    """Trains the members' models in place; says of each whether its loss stayed a number, and the precision chosen.
+    """Train the members' models in place; return of each whether its loss stayed a number, and the precision chosen.
 
     Members differ in weights, seed, in the numbers of one kind of objective and of one kind of optimizer; samples,
-    views, targets and all else are those of the first. `on_epoch` is given what `fit` records of an epoch, by the
-    member's place; `images_per_second` is the population's rate divided by its size. A member whose loss was lost gets
-    no more records. A `checkpoint` is of all together. Raises ConfigError for what `check` refuses.
+    views, targets and all else are those of the first. `watch` is told what `fit` records of an epoch, as
+    `<member's place>.<name>`; `images_per_second` is the population's rate divided by its size. A member whose loss was
+    lost gets no more records. A `checkpoint` is of all together. Raises ConfigError for what `check` refuses.
     """
-    recipe, device = members[0].recipe, members[0].batches.device
     for member in members:
         check(member.model, member.objective, member.recipe)
         member.recipe.check(member.model, validation)
-        member.model.to(device)
-    stack = Stack([member.model for member in members])
-    batches = Together([member.batches for member in members])
-    objective = together([member.objective for member in members], device)
-    optimizer, group_of = build([member.recipe for member in members], stack.parameters)
-    scheduler = recipe.scheduler(optimizer, recipe.epochs, len(batches))
-    move = bare_step(optimizer)
-    flops = work_of(members[0].model, batches.split.images.shape).of_step(recipe.batch_size)
-    precision = chosen_precision(recipe.precision, device, flops)  # as alone, whatever the stack would gain
-
-    def learn(batch: Batch, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
-        with autocast(device, precision):
-            logits = stack(batch.images, batches.which, seeds).float()
-        terms = objective(logits, batch)
-        for parameter in stack.parameters:
-            parameter.grad = None
-        terms["loss"].sum().backward()
-        if recipe.clip is not None:
-            clip(stack.parameters, recipe.clip)
-        for group in optimizer.param_groups:
-            for part, whole in zip(group["params"], stack.parameters, strict=True):
-                part.grad = whole.grad[group["members"]] if whole.grad is not None else None
-        move()
-        scheduler.step()
-        if recipe.max_norm is not None:
-            constrain(stack.weights, recipe.max_norm)
-        return logits.detach(), {name: term.detach() for name, term in terms.items()}
-
-    tally = Tally(len(members), device)
-    together_as_one = nn.ModuleList(member.model for member in members)
-    scaler = torch.amp.GradScaler(device.type, enabled=False)
-    state = State(together_as_one, optimizer, scheduler, scaler, tally, len(batches))
-
-    def watch(kernels: str) -> AbstractContextManager[Callable[[], None]]:
-        how = {"precision": precision, "kernels": kernels}
-        return checkpoint.watch(state, **how) if checkpoint is not None else nullcontext(lambda: None)
-
-    operations = len(members) * flops
-    with threads_for(operations), float32_kernels(device, operations) as kernels, watch(kernels) as keep:
-        for epoch in range(state.epoch, recipe.epochs):
-            if not any(tally.sane):
-                break
-            if state.step == 0:
-                tally.begin([optimizer.param_groups[group]["lr"] for group in group_of])
-            for step, batch in enumerate(batches.epoch(epoch, state.step), state.step):
-                tally.add(batch, *learn(batch, [derive(seed, "dropout", epoch, step) for seed in batches.seeds]))
-                state.step = step + 1
-                on_step(epoch, step)
-                keep()
-            records = {}
-            for k, figures in enumerate(tally.figures()):
-                tally.sane[k] = tally.sane[k] and math.isfinite(figures["loss"])
-                if not tally.sane[k]:
-                    continue
-                if validation is not None:
-                    model = members[k].model
-                    wrong = int((predict(model, validation, device).argmax(1) != validation.labels).sum())
-                    figures["validation_accuracy"] = 1 - wrong / len(validation)
-                    if recipe.select == "best_validation" and wrong < tally.fewest[k]:
-                        own = {f"{k}.{name}": value.clone() for name, value in model.state_dict().items()}
-                        state.best, tally.fewest[k] = (state.best or {}) | own, wrong
-                records[k] = {"epoch": epoch + 1, "lr": tally.rates[k], **figures}
-            state.epoch, state.step = epoch + 1, 0
-            on_epoch(records)
-            keep()
-    if state.best is not None:
-        together_as_one.load_state_dict(state.best, strict=False)
+    training = PopulationTraining(members, validation)
+    train(training, checkpoint, watch)
+    if training.state.best is not None:
+        training.state.model.load_state_dict(training.state.best, strict=False)
     for member in members:
         for parameter in member.model.parameters():
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         member.model.eval()
-    return tally.sane, precision
+    return training.tally.sane, training.precision
 
 
-class Together(Batches):
-    """The batches of several members: in each the samples of one seed after those of another, U seeds in all."""
+class PopulationTraining:
+    """The members on their way, a step of all at a time, a `Training`."""
 
-    def __init__(self, members: list[Batches]) -> None:
-        first = members[0]
-        augment, targets = (first.augment, first.augment_seed, first.views), first.targets
-        super().__init__(first.split, first.batch_size, first.seed, first.device, *augment, targets)
-        self.members = list({member.seed: member for member in members}.values())
-        self.seeds = [member.seed for member in self.members]
-        which = torch.tensor([self.seeds.index(member.seed) for member in members], device=self.device)
-        self.which = None if len(self.seeds) == len(members) else which
+    def __init__(self, members: Sequence[Member], validation: Split | None) -> None:
+        self.members, self.validation, self.recipe = members, validation, members[0].recipe
+        self.epochs, device = self.recipe.epochs, members[0].batches.device
+        for member in members:
+            member.model.to(device)
+        self.stack = Stack([member.model for member in members])
+        self.batches = StackedBatches([member.batches for member in members])
+        self._objective = stacked_objective([member.objective for member in members], device)
+        recipes = [member.recipe for member in members]
+        optimizer, self._group_of = stacked_optimizer(recipes, self.stack.parameters)
+        scheduler = self.recipe.scheduler(optimizer, self.epochs, len(self.batches))
+        self._move = bare_step(optimizer)
+        flops = work_of(members[0].model, self.batches.split.images.shape).of_step(self.recipe.batch_size)
+        self.precision = chosen_precision(
+            self.recipe.precision, device, flops
+        )  # as alone, whatever the stack would gain
+        self.circumstances, self.flops = {"precision": self.precision}, len(members) * flops
+        self.tally = Tally(len(members), device)
+        models = nn.ModuleList(member.model for member in members)
+        scaler = torch.amp.GradScaler(device.type, enabled=False)
+        self.state = State(models, optimizer, scheduler, scaler, self.tally, len(self.batches))
 
-    def order(self, epoch: int) -> list[Tensor]:
-        """The positions of each batch, `[U·n]`."""
-        return [torch.cat(parts) for parts in zip(*(member.order(epoch) for member in self.members), strict=True)]
+    def ended(self) -> bool:
+        """Return whether no member is left whose loss is a number."""
+        return not any(self.tally.sane)
 
-    def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
-        """Images as they are drawn, `[U·n, …]`; labels and the teacher's logits of each member, `[S, n, …]`."""
+    def begin(self) -> None:
+        """Begin to count anew, at the learning rates of the first step."""
+        groups = self.state.optimizer.param_groups
+        self.tally.begin([groups[group]["lr"] for group in self._group_of])
 
-        def share(value: Tensor) -> Tensor:
-            parts: Tensor = value.unflatten(0, (len(self.seeds), -1))
-            return parts if self.which is None else parts[self.which]
+    def step(self, batch: Batch, epoch: int, step: int) -> None:
+        """Move each member by its own batch."""
+        stack, groups = self.stack, self.state.optimizer.param_groups
+        seeds = [derive(seed, "dropout", epoch, step) for seed in self.batches.seeds]
+        with autocast(self.batches.device, self.precision):
+            logits = stack(batch.images, self.batches.which, seeds).float()
+        terms = self._objective(logits, batch)
+        for parameter in stack.parameters:
+            parameter.grad = None
+        terms["loss"].sum().backward()
+        if self.recipe.clip is not None:
+            clip_each(stack.parameters, self.recipe.clip)
+        for group in groups:
+            for part, whole in zip(group["params"], stack.parameters, strict=True):
+                part.grad = whole.grad[group["members"]] if whole.grad is not None else None
+        self._move()
+        self.state.scheduler.step()
+        if self.recipe.max_norm is not None:
+            constrain_each(stack.weights, self.recipe.max_norm)
+        self.tally.add(batch, logits.detach(), {name: term.detach() for name, term in terms.items()})
 
-        for batch in super().epoch(epoch, first, last):
-            logits = None if batch.teacher_logits is None else share(batch.teacher_logits)
-            yield Batch(batch.images, share(batch.labels), logits)
+    def figures(self) -> Record:
+        """Return what the epoch came to for each member whose loss is a number, and keep its best weights."""
+        record: Record = {}
+        for k, figures in enumerate(self.tally.figures()):
+            self.tally.sane[k] = self.tally.sane[k] and math.isfinite(figures["loss"])
+            if self.tally.sane[k]:
+                own = {"epoch": self.state.epoch + 1, "lr": self.tally.rates[k], **figures, **self._validated(k)}
+                record |= {f"{k}.{name}": value for name, value in own.items()}
+        return record
 
-
-def together(objectives: list[Objective], device: torch.device) -> Callable[[Tensor, Batch], dict[str, Tensor]]:
-    """Each member's own objective, `[S]` for each term, of logits `[S, n, classes]`."""
-    hinton = [objective for objective in objectives if isinstance(objective, Hinton)]
-    if not hinton:
-        return lambda logits, batch: {"loss": hard_losses(logits, batch.labels)}
-    numbers = [[member.temperature, member.soft_weight, member.hard_weight] for member in hinton]
-    temperature, soft_weight, hard_weight = torch.tensor(numbers, dtype=torch.float32, device=device).unbind(1)
-
-    def terms(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        assert batch.teacher_logits is not None
-        student, teacher = (F.log_softmax(v / temperature.view(-1, 1, 1), -1) for v in (logits, batch.teacher_logits))
-        divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum((1, 2)) / logits.shape[1]
-        soft, hard = temperature**2 * divergence, hard_losses(logits, batch.labels)
-        return {"loss": soft_weight * soft + hard_weight * hard, "soft": soft, "hard": hard}
-
-    return terms
-
-
-def hard_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """`hard_loss` of each member."""
-    each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=UNLABELLED, reduction="none")
-    return each.reshape(labels.shape).sum(1) / (labels != UNLABELLED).sum(1).clamp(min=1)
-
-
-def build(recipes: list[Recipe], parameters: list[Tensor]) -> tuple[Optimizer, list[int]]:
-    """One optimizer with a parameter group for each run of members of the same numbers, and each member's group."""
-    numbers = []
-    for recipe in recipes:
-        group = recipe.optimizer([nn.Parameter(torch.empty(0))]).param_groups[0]
-        numbers.append({name: value for name, value in group.items() if name != "params"})
-    groups: list[dict[str, Any]] = []
-    group_of: list[int] = []
-    for values, run in groupby(range(len(recipes)), key=numbers.__getitem__):
-        slots = list(run)
-        chosen = slice(slots[0], slots[-1] + 1)
-        parts = [parameter.detach()[chosen] for parameter in parameters]
-        group_of += [len(groups)] * len(slots)
-        groups.append({**values, "params": parts, "members": chosen})
-    return fused(recipes[0].optimizer)(groups), group_of
-
-
-@torch.no_grad()
-def clip(parameters: list[Tensor], bound: float) -> None:
-    """Scales each member's gradient down to length `bound`, as `clip_grad_norm_` does for one network."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    length = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
-    factor = (bound / (length + 1e-6)).clamp(max=1).view(-1, 1, 1)
-    for gradient in gradients:
-        gradient.mul_(factor)
+    def _validated(self, k: int) -> Record:
+        if self.validation is None:
+            return {}
+        model, tally, state = self.members[k].model, self.tally, self.state
+        wrong = errors_on(model, self.validation, self.batches.device)
+        if self.recipe.select == "best_validation" and wrong < tally.fewest[k]:
+            own = {f"{k}.{name}": value.clone() for name, value in model.state_dict().items()}
+            state.best, tally.fewest[k] = (state.best or {}) | own, wrong
+        return {"validation_accuracy": 1 - wrong / len(self.validation)}
 
 
-@torch.no_grad()
-def constrain(weights: list[Tensor], max_norm: float) -> None:
-    """Scales each unit's incoming weights down to length `max_norm`, for stacks `[S, in, out]`."""
-    for weight in weights:
-        weight.mul_(max_norm / weight.norm(dim=1, keepdim=True).clamp(min=max_norm))
+def of_member(record: Record, k: int) -> Record:
+    """Return what a population's record holds of the member in place `k`; nothing where its loss was lost."""
+    return {name.removeprefix(f"{k}."): value for name, value in record.items() if name.startswith(f"{k}.")}
+
+
+class MemberMeans:
+    """Tells another watch the means over the members of a population."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def step(self, epoch: int, step: int) -> None:
+        """Tell it of the step, which all have done."""
+        self._watch.step(epoch, step)
+
+    def epoch(self, record: Record) -> None:
+        """Tell it the mean of each figure, if a member is left."""
+        figures: dict[str, list[float]] = {}
+        for name, value in record.items():
+            figures.setdefault(name.partition(".")[2], []).append(value)
+        if figures:
+            self._watch.epoch({name: mean(values) for name, values in figures.items()})

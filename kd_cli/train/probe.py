@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kd_cli.build.logits import check_logits
 from kd_cli.data.samples import Batch
 from kd_cli.device import autocast, chosen_precision
-from kd_cli.errors import ConfigError, KdError, first_line, must
+from kd_cli.errors import ConfigError, KdError, Phrase, first_line, must
 from kd_cli.measure.flops import work_of
 from kd_cli.progress import log
 from kd_cli.targets.batch_size import out_of_memory
@@ -52,7 +52,7 @@ def probe(model: nn.Module, batches: Batches, objective: Objective, recipe: Reci
                 move()
             except Exception as error:  # an optimizer may be anybody's
                 rule = "one that can make a step with this network"
-                raise _refused("train.optimizer", rule, error, "Choose another optimizer.") from error
+                raise _refused(".train.optimizer", rule, error, "Choose another optimizer.") from error
 
 
 def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: str, classes: int) -> None:
@@ -67,7 +67,7 @@ def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: s
         raise _failed(where, n, error) from error
     check_logits(logits, n, classes)
     if not logits.requires_grad:
-        raise ConfigError("model must be a network whose logits depend on what it learns, got logits without gradient.")
+        raise must(".model", "a network whose logits depend on what it learns", Phrase("logits without gradient"))
     try:
         loss = _loss(objective, logits.float(), batch)
         loss.backward()
@@ -88,24 +88,24 @@ def _loss(objective: Objective, logits: Tensor, batch: Batch) -> Tensor:
         raise _refused("objective", rule, error) from error
     if not isinstance(loss, Tensor) or loss.ndim > 0 or not loss.requires_grad:
         got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)[:100]
-        raise ConfigError(f"objective must be {rule}, got {got}.")
+        raise must("objective", rule, Phrase(got))
     return loss
 
 
 def _failed(rule: str, n: int, error: Exception) -> ConfigError:
     said = str(error)
     if BATCH_NORM in said:
-        hint = "Batch norm needs two: raise train.batch_size, or give it more samples."
-        return must("train.batch_size", "one that leaves no sample alone before batch norm", n, hint)
+        key, hint = ".train.batch_size", "Batch norm needs two: raise {}, or give it more samples."
+        return must(key, "one that leaves no sample alone before batch norm", n, hint, key)
     if isinstance(error, RuntimeError) and out_of_memory(error):
-        hint = "Lower it, or compute it in parts: train.accumulate=4."
-        return must("train.batch_size", "one that fits into memory", n, hint)
-    return _refused("model", rule, error)
+        hint = "Lower it, or compute it in parts: {}=4."
+        return must(".train.batch_size", "one that fits into memory", n, hint, ".train.accumulate")
+    return _refused(".model", rule, error)
 
 
 def _refused(key: str, rule: str, error: Exception, hint: str = "") -> ConfigError:
     said = f"{type(error).__name__}: {first_line(error)}"[:500].rstrip(".")
-    return ConfigError(f"{key} must be {rule}, got an error: {said}." + (f" {hint}" if hint else ""))
+    return must(key, rule, Phrase(f"an error: {said}"), hint)
 
 
 @contextmanager

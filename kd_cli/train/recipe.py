@@ -13,7 +13,7 @@ from kd_cli.data.samples import Split
 from kd_cli.device import (
     PRECISIONS,
 )
-from kd_cli.errors import ConfigError, must
+from kd_cli.errors import Phrase, must
 from kd_cli.train.accumulation import check_accumulate
 from kd_cli.train.class_weights import check_class_weights
 from kd_cli.train.memory_format import FORMATS
@@ -54,18 +54,18 @@ class Recipe:
         if not any(parameter.requires_grad for parameter in model.parameters()):
             number = sum(1 for _ in model.parameters())
             got = f"one whose {number} parameters are all frozen" if number else "one without parameters"
-            raise ConfigError(f"model must be a network that has something to learn, got {got}.")
+            raise must(".model", "a network that has something to learn", Phrase(got))
         try:
             optimizer = fused(self.optimizer)(model.parameters())
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"train.optimizer must be one that torch accepts, got an error: {error}.") from error
+            raise must(".train.optimizer", "one that torch accepts", Phrase(f"an error: {error}")) from error
         if not isinstance(optimizer, Optimizer) or wants_closure(optimizer):
             rule = "a torch optimizer whose step needs nothing"
-            raise must("train.optimizer", rule, type(optimizer).__name__, "Choose sgd or adamw.")
+            raise must(".train.optimizer", rule, type(optimizer).__name__, "Choose sgd or adamw.")
         try:
             return optimizer, self.scheduler(optimizer, self.epochs, steps)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"train.scheduler must be one that torch accepts, got an error: {error}.") from error
+            raise must(".train.scheduler", "one that torch accepts", Phrase(f"an error: {error}")) from error
 
     def values(self) -> None:
         """Refuses what no network could be trained with, before there is any."""
@@ -83,7 +83,7 @@ class Recipe:
         ):
             if used:
                 hint = "Set dataset.validation=0.1."
-                raise must(f"train.{key}", f"{other} where there is no validation split", value, hint)
+                raise must(f".train.{key}", f"{other} where there is no validation split", value, hint)
 
     @property
     def sees_validation(self) -> bool:
@@ -95,25 +95,25 @@ class Recipe:
         for key in ("epochs", "batch_size"):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise must(f"train.{key}", "a whole number ≥ 1", value)
+                raise must(f".train.{key}", "a whole number ≥ 1", value)
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in PRECISIONS:
-            raise must("train.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
+            raise must(".train.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
         if self.memory_format not in FORMATS:
-            raise must("train.memory_format", f"one of {', '.join(FORMATS)}", self.memory_format)
+            raise must(".train.memory_format", f"one of {', '.join(FORMATS)}", self.memory_format)
         for key in ("max_norm", "clip"):
             bound = getattr(self, key)
             if bound is not None and (isinstance(bound, bool) or not (isinstance(bound, int | float) and bound > 0)):
-                raise must(f"train.{key}", "> 0 or null", bound)
+                raise must(f".train.{key}", "> 0 or null", bound)
         if self.select not in ("last", "best_validation"):
-            raise must("train.select", "last or best_validation", self.select)
+            raise must(".train.select", "last or best_validation", self.select)
         check_accumulate(self.accumulate, self.batch_size)
         check_patience(self.patience)
         check_class_weights(self.class_weights)
         if self.batch_statistics not in BATCH_STATISTICS:
-            raise must("train.batch_statistics", f"one of {', '.join(BATCH_STATISTICS)}", self.batch_statistics)
+            raise must(".train.batch_statistics", f"one of {', '.join(BATCH_STATISTICS)}", self.batch_statistics)
         if self.start_from is not None and not isinstance(self.start_from, str):
-            raise must("train.start_from", "the folder of a stored model or of a run, or null", self.start_from)
+            raise must(".train.start_from", "the folder of a stored model or of a run, or null", self.start_from)
 
 
 def _watches_validation(scheduler: LRScheduler) -> bool:

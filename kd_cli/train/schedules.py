@@ -20,7 +20,7 @@ def constant(optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> LRSched
 def cosine(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup: float = 0.0) -> LRScheduler:
     """Half a cosine down to 0 (Loshchilov and Hutter 2017), after a linear rise over `warmup` of the run."""
     if not 0 <= warmup < 1:
-        raise must("train.scheduler.warmup", "a share of the run, ≥ 0 and < 1", warmup)
+        raise must(".train.scheduler.warmup", "a share of the run, ≥ 0 and < 1", warmup)
     steps = epochs * steps_per_epoch
     rise = round(warmup * steps)
     if not rise:
@@ -41,7 +41,7 @@ def one_cycle(
     `momentum` (low, high) cycles the momentum the other way round; by default it stays as it is.
     """
     if not 0 < rise < 1:
-        raise must("train.scheduler.rise", "a share of the run, > 0 and < 1", rise)
+        raise must(".train.scheduler.rise", "a share of the run, > 0 and < 1", rise)
     low, high = momentum or (0.0, 0.0)
     return OneCycleLR(
         optimizer,

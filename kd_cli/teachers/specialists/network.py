@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd_cli.errors import ConfigError
+from kd_cli.errors import Phrase, must
 from kd_cli.teachers.specialists.solver import combine
 
 
@@ -47,10 +47,13 @@ class Specialist(nn.Module):
                 dustbin = weight[rest].mean(0, keepdim=True) + (math.log(len(rest)) if weight.ndim == 1 else 0)
                 ours.copy_(torch.cat([weight[list(own)], dustbin]))
             else:
-                raise ConfigError(
-                    "teacher.generalist must be a network whose output layer alone depends on the number of classes, "
-                    f"got one whose {name} is {list(weight.shape)} for {classes} classes and {list(ours.shape)} for "
-                    f"{len(own) + 1}."
+                raise must(
+                    "teacher.generalist",
+                    "a network whose output layer alone depends on the number of classes",
+                    Phrase(
+                        f"one whose {name} is {list(weight.shape)} for {classes} classes and {list(ours.shape)} for "
+                        f"{len(own) + 1}"
+                    ),
                 )
 
 

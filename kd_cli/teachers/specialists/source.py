@@ -30,21 +30,21 @@ class Specialists(Source):
         super().__post_init__()
         if not isinstance(self.generalist, Single):
             hint = "To choose one, write teacher.generalist=mlp_1200."
-            raise must("teacher.generalist", "a single network", type(self.generalist).__name__, hint)
+            raise must(".generalist", "a single network", type(self.generalist).__name__, hint)
         if isinstance(self.generalist, Checkpoint) and self.generalist.classes:
             hint = "Specialists take over its outputs, which must stand in the data set's order."
-            raise must("teacher.generalist.classes", "null for a generalist", list(self.generalist.classes), hint)
+            raise must(".generalist.classes", "null for a generalist", list(self.generalist.classes), hint)
         for key, least in (("specialists", 1), ("classes_each", 1), ("top_n", 1), ("seed", 0)):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise must(f"teacher.{key}", f"a whole number ≥ {least}", value)
+                raise must(f".{key}", f"a whole number ≥ {least}", value)
         for key in ("class_weights", "start_from"):
             if getattr(self.train, key) is not None:
                 hint = "Half of what they see is of their own classes, and they start from the generalist."
-                raise must(f"teacher.train.{key}", "null for specialists", getattr(self.train, key), hint)
+                raise must(f".train.{key}", "null for specialists", getattr(self.train, key), hint)
         if isinstance(self.augment, Mix):
             hint = "Half of a specialist's images are to be of its own classes, and partners come from all."
-            raise must("teacher.augment", "without mixtures for specialists", type(self.augment).__name__, hint)
+            raise must(".augment", "without mixtures for specialists", type(self.augment).__name__, hint)
 
     def check(self, classes: int) -> None:
         """Refuses more than a data set of so many classes has."""

@@ -2,7 +2,7 @@
 the students that the sweep `logit_matching` trained without a teacher, over 1,000 training images. Writes
 gradients.json into the sweep's folder.
 
-    python benchmarks/gradient_limit.py --mnist <folder> [--output outputs] [--budget full]
+    python reproduce/gradient_limit.py --mnist <folder> [--output outputs] [--budget full]
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Runs the experiments of the paper, one after the other, and writes docs/paper.md from what they found.
 
-    python benchmarks/paper.py --mnist <folder> [--budget short|full] [--only temperature_by_width]     (make reproduce)
-    python benchmarks/paper.py --write                       only the page, from what lies in the output folder
+    python reproduce/paper.py --mnist <folder> [--budget short|full] [--only temperature_by_width]     (make reproduce)
+    python reproduce/paper.py --write                       only the page, from what lies in the output folder
 
 Started again it goes on: a sweep runs the jobs that are missing. An experiment that fails does not stop the others.
 """
@@ -18,7 +18,8 @@ from typing import Any
 from experiments import EXPERIMENTS
 from experiments.experiment import ROOT, Experiment, Results
 from page import page
-from table import hardware
+
+from kd_cli.device import hardware
 
 
 class Log:

@@ -15,12 +15,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kd_cli.commands.asked import EXECUTION
 from kd_cli.errors import must
 
-# keys that change no result
-EXECUTION = (
-    "hydra", "output_dir", "device", "compile", "checkpoint", "rebuild", "trusted_modules", "sweep", "resume",
-)  # fmt: skip
 ONE_FOLDER = "A sweep has one table and one store: start a sweep for each."
 
 

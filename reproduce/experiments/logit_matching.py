@@ -89,7 +89,7 @@ EXPERIMENT = Experiment(
     about="Hinton, Vinyals and Dean (2015), section 2.1: the gradient of T²-scaled distillation beside that of logit "
     "matching, for 1,000 training images and the students that were trained without a teacher; and the same student by "
     "three objectives.",
-    steps=(sweep(NAME), Step(NAME, (), ("python", "benchmarks/gradient_limit.py"))),
+    steps=(sweep(NAME), Step(NAME, (), ("python", "reproduce/gradient_limit.py"))),
     minutes={"short": 6, "full": 23},
     findings=findings,
 )
