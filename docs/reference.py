@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kd_cli.cli.choices import choices
-from kd_cli.cli.help import sections, spelling
+from kd_cli.cli.help import sections
 from kd_cli.cli.manual import Key, about, choice, commands, manual
 
 PACKAGE = Path(__file__).parents[1] / "kd_cli"
@@ -15,11 +15,11 @@ GROUPS = {
     "teacher": "The large model, with its recipe where it is trained here.",
     "student": "The small model, with its recipe.",
     "objective": "The loss that teaches the student.",
-    "augment": "What is done to the samples: `augment@transfer.augment`, `augment@teacher.augment`.",
-    "model": "A network: `model@student.model`, `model@teacher.model`.",
-    "recipe": "How a network is trained: `recipe@student.train`, `recipe@teacher.train`.",
-    "optimizer": "`optimizer@student.train.optimizer`, and the same with `teacher`.",
-    "scheduler": "Of the learning rate: `scheduler@student.train.scheduler`, and the same with `teacher`.",
+    "augment": "What is done to the samples: `transfer.augment`, `teacher.augment`.",
+    "model": "A network: `student.model`, `teacher.model`.",
+    "recipe": "How a network is trained: `student.train`, `teacher.train`.",
+    "optimizer": "`student.train.optimizer`, and the same with `teacher`.",
+    "scheduler": "Of the learning rate: `student.train.scheduler`, and the same with `teacher`.",
     "normalisation": "The mean and standard deviation of a data set's pixels.",
     "train": "What a recipe says beyond its own numbers.",
     "experiment": "Whole experiments: see the [gallery](../gallery.md).",
@@ -100,7 +100,7 @@ def choices_of(group: str) -> list[str]:
 
 
 def _keys(keys: Iterable[Key]) -> list[str]:
-    rows = [(f"`{spelling(key)}`", f"`{key.default}`", _prose(key.meaning)) for key in keys]
+    rows = [(f"`{key.name}`", f"`{key.default}`", _prose(key.meaning)) for key in keys]
     return _table(("key", "default", "meaning"), rows) if rows else []
 
 

@@ -8,11 +8,11 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from kd_cli.runs.sweep_name import sweep_name
 from running import TINY, files_below, inside
 
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
-from kd_cli.runs.sweep_name import sweep_name
 
 WORDS = ("temperature=1,4", "seed=0,1")
 

@@ -15,7 +15,6 @@ from kd_cli import __version__, interruption
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.cli.help import page, usage
 from kd_cli.cli.manual import commands
-from kd_cli.cli.spelling import placed, sorted_out, spelt
 from kd_cli.errors import KdError, did_you_mean, reason
 from kd_cli.screen import answer, answer_path, prepare, quoting, say
 
@@ -98,6 +97,7 @@ def _hydra(name: str, words: list[str]) -> int:
     from kd_cli.cli.job import Job, fixed
     from kd_cli.cli.messages import translate
     from kd_cli.cli.refusals import refused
+    from kd_cli.cli.spelling import config_dirs, placed, sorted_out, spelt
     from kd_cli.runs.session import Session, opened
 
     session = Session()
@@ -108,7 +108,7 @@ def _hydra(name: str, words: list[str]) -> int:
         say(refusal)
         return 1
     overrides, flags, _ = sorted_out(words)
-    overrides = placed(name, [new for word in overrides for new in spelt(word)])
+    overrides = placed(name, [new for word in overrides for new in spelt(word, config_dirs(flags))])
     words = [*overrides, *flags]  # Hydra refuses them the other way round
     if name == "sweep" or {"--multirun", "-m"} & set(flags):
         session.fixed = fixed(overrides)

@@ -28,7 +28,8 @@ def translate(error: BaseException, command: str, words: Sequence[str]) -> str:
         return _unknown_choice(found.group(1), text, typed)
     if found := re.search(r"You must specify '([^']+)'", text):
         group = found.group(1)
-        return f"{group} must be given, one of {', '.join(choices(group.partition('@')[0], typed.own))}: {group}=…"
+        key = group.rpartition("@")[2]
+        return f"{key} must be given, one of {', '.join(choices(group.partition('@')[0], typed.own))}: {key}=…"
     if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?(?:could not be converted to|is not a valid) (\w+)", text):
         value, kind = found.groups()
         place = re.search(r"full_key: (\S+)", text) or re.search(r"override ([^=\s]+)=", text)
@@ -105,7 +106,7 @@ def _unknown_choice(path: str, text: str, typed: Words) -> str:
     listed = re.search(r"Available options in '[^']*':\n((?:\t[^\n]+\n?)+)", text)
     for word in typed.parts[0]:  # `dataset=./my_images`, of which Hydra makes the group `dataset/.`
         key, _, value = word.partition("=")
-        spelling = spelt(word)[0].partition("=")[2]  # `~` is a folder by then
+        spelling = spelt(word, typed.own)[0].partition("=")[2]  # `~` is a folder by then
         place = key.rpartition("@")[2]
         group = {"generalist": "teacher", "member": "teacher"}.get(place.rpartition(".")[2], place.rpartition(".")[2])
         if path == f"{key.partition('@')[0]}/{spelling}" and (
@@ -116,7 +117,7 @@ def _unknown_choice(path: str, text: str, typed: Words) -> str:
     there = sorted({*choices(group, typed.own), *(listed.group(1).split() if listed else [])})
     hint = did_you_mean(choice, there)
     if not hint and group in ("student", "teacher") and choice in choices("model", typed.own):
-        hint = f"A network under another recipe is model@{group}.model={choice}."
+        hint = f"A network under another recipe is {group}.model={choice}."
     return str(must(group, f"one of {', '.join(there)}", choice, hint))
 
 
@@ -125,9 +126,9 @@ def _instead(typed: Words, value: str) -> str:
     found = mended(typed) if value.endswith(WEIGHTS) else None
     if found is None:
         return suggestion(typed)
-    line = typed.line([word for word in found[0] if word != "model@teacher.model=cnn"])
+    line = typed.line([word for word in found[0] if word != "teacher.model=cnn"])
     networks = ", ".join(choices("model", typed.own))
-    return f"Write: {line} model@teacher.model=<the network that it holds>, one of {networks}."
+    return f"Write: {line} teacher.model=<the network that it holds>, one of {networks}."
 
 
 def _unknown_key(key: str, typed: Words) -> str:

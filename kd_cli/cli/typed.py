@@ -38,7 +38,7 @@ class Words:
 
     def config(self, overrides: Sequence[str]) -> DictConfig | None:
         """The config with these overrides, of a sweep that of its first job; None where Hydra refuses them."""
-        single = placed(self.command, [new for word in overrides for new in spelt(first(word))])
+        single = placed(self.command, [new for word in overrides for new in spelt(first(word), self.own)])
         search = ",".join(f"'file://{folder}'" for folder in self.own)
         try:
             with initialize_config_dir(str(CONFIGS.absolute()), version_base="1.3"):
@@ -73,7 +73,7 @@ class Words:
         if self.accepts(overrides):
             return list(overrides)
         found: list[str] = []
-        for word in sorted(overrides, key=lambda word: "." in word.partition("=")[0]):  # what is chosen has keys
+        for word in sorted(overrides, key=lambda word: word.partition("=")[0].count(".")):  # what is chosen has keys
             if self.accepts([*found, word]):
                 found.append(word)
         return found
