@@ -7,8 +7,6 @@ from kd_cli.datasets.splits import carve, fraction_of, stratified, whole, with_l
 from kd_cli.errors import ConfigError
 from kd_cli.types import UNLABELLED, Split
 
-CPU = torch.device("cpu")
-
 
 def toy(labels: list[int]) -> Split:
     pixels = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)

@@ -2,14 +2,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from told import tell
 
 from kd_cli.artifacts import Store
 from kd_cli.soft_targets import Storage, write_targets
 from kd_cli.types import Split
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.types import Split
 
-CPU = torch.device("cpu")
-
 
 def net() -> nn.Module:
     torch.manual_seed(0)

@@ -5,7 +5,6 @@ from kd_cli.datasets.resident import Resident
 from kd_cli.datasets.splits import whole
 from kd_cli.types import Split
 
-CPU = torch.device("cpu")
 SHAPE = (1, 2, 2)
 
 

@@ -14,9 +14,6 @@ from safetensors.torch import load_file
 from kd_cli.datasets.confusable import confusable
 from kd_cli.stages import train_teacher
 
-SHAPE = (1, 2, 2)
-
-
 # End to end, on three groups of four classes.
 
 TINY = (
