@@ -7,8 +7,6 @@ from kd_cli.data.samples import UNLABELLED, Split
 from kd_cli.data.splits import carve, fraction_of, stratified, whole_split, with_labels, without_classes
 from kd_cli.errors import ConfigError
 
-CPU = torch.device("cpu")
-
 
 def toy(labels: list[int]) -> Split:
     pixels = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)

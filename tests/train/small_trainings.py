@@ -12,8 +12,6 @@ from kd_cli.train.batches import Batches
 from kd_cli.train.fit import fit
 from kd_cli.train.recipe import Recipe
 
-CPU = torch.device("cpu")
-
 
 def net() -> nn.Module:
     torch.manual_seed(0)

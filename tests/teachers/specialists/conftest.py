@@ -5,7 +5,6 @@ from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
 from kd_cli.data.splits import whole_split
 
-CPU = torch.device("cpu")
 SHAPE = (1, 2, 2)
 
 
