@@ -16,7 +16,7 @@ from kd_cli.cli.choices import CONFIGS
 from kd_cli.cli.help import page, usage
 from kd_cli.cli.manual import commands
 from kd_cli.errors import KdError, did_you_mean, reason
-from kd_cli.screen import answer, answer_path, prepare, quoting, say
+from kd_cli.screen import answer, answer_path, prepare_streams, quoting, say
 
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 SHOWS_ALONE = SHOWS - {"--multirun", "-m"}  # and runs nothing
@@ -25,7 +25,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 def main() -> None:
     """Entry point of the `kd` command. A signal to end it is taken as Ctrl-C is."""
-    prepare()
+    prepare_streams()
     interruption.listen()
     try:
         status = run(sys.argv[1:])
@@ -160,10 +160,10 @@ def _of_disk(error: OSError) -> str:
 
 def _close_sweep(folder: Path, status: int) -> int:
     from kd_cli.report.sweep import summarize
-    from kd_cli.store.run_folder import forget
+    from kd_cli.store.run_folder import discard
 
     if not any(folder.glob("*/result.json")):  # refused before the first job
-        forget(folder, folder.parent.parent)
+        discard(folder, folder.parent.parent)
         return status or 1
     try:
         all_completed = summarize(folder)

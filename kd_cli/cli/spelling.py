@@ -1,11 +1,8 @@
-"""What people type, as Hydra has it. Imports no torch, and Hydra's parser only where a word may choose a file."""
+"""What people type, as Hydra has it. Imports no torch, and hydra only where a word must be parsed: not in help."""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Sweep
 
 from kd_cli.cli.choices import choices
 from kd_cli.screen import quoted
@@ -85,6 +82,8 @@ def chosen(word: str, own: Iterable[Path] = ()) -> str:
     there = choices(group, own) if (group := group_of(key)) and value else []
     if not there:
         return ""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob, Sweep
 
     try:
         value = OverridesParser.create().parse_override(word)._value

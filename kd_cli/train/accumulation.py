@@ -26,21 +26,16 @@ def check_accumulate(parts: int, batch_size: int) -> None:
 
 def parts_of(batch: Batch, number: int) -> list[tuple[Batch, float]]:
     """The batch in `number` parts as equal as can be, of two samples at least, each with its share of the samples."""
-    size = len(batch.images)
+    size = len(batch)
     number = max(1, min(number, size // LEAST))
     if number == 1:
         return [(batch, 1.0)]
     mass = labelled_mass(batch)
-    cut = {
-        name: value.tensor_split(number)
-        for name in ("images", "labels", "teacher_logits", "partner_labels", "share")
-        if (value := getattr(batch, name)) is not None
-    }
     parts = []
-    for k in range(number):
-        share = len(cut["images"][k]) / size
-        part = {name: pieces[k] for name, pieces in cut.items()}
-        parts.append((replace(batch, **part, mass=mass * share), share))
+    for positions in torch.arange(size).tensor_split(number):
+        share, first = len(positions) / size, int(positions[0])
+        part = batch.rows(slice(first, first + len(positions)))
+        parts.append((replace(part, mass=mass * share), share))
     return parts
 
 
