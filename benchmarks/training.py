@@ -30,7 +30,7 @@ from torchvision.models.resnet import BasicBlock
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
-from kd_cli.data.splits import whole
+from kd_cli.data.splits import whole_split
 from kd_cli.device import SMALL_STEP, float32_kernels, hardware, native_bf16
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
@@ -129,8 +129,8 @@ def load(folder: str | None) -> tuple[Tensor, Tensor]:
         from kd_cli.datasets.mnist import mnist
 
         train = mnist(folder, download=False).train
-        assert isinstance(train.images, Resident)
-        return train.images.pixels[:COUNT], train.labels[:COUNT]
+        assert isinstance(train.samples, Resident)
+        return train.samples.values[:COUNT], train.labels[:COUNT]
     random = np.random.default_rng(0)
     pixels = torch.from_numpy(random.integers(0, 256, (COUNT, *SHAPE), dtype=np.uint8))
     return pixels, torch.from_numpy(random.integers(0, CLASSES, COUNT))
@@ -146,7 +146,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     pixels, labels = load(asked.mnist)
     logits = torch.randn(len(labels), CLASSES, generator=torch.Generator().manual_seed(0))
-    split = whole(Resident(pixels), labels)
+    split = whole_split(Resident(pixels), labels)
     big = partial(mlp, CLASSES, SHAPE, (1200, 1200), mean=MEAN, std=STD)
     small = partial(mlp, CLASSES, SHAPE, (800, 800), mean=MEAN, std=STD)
     shallow = partial(cnn, CLASSES, SHAPE, (16, 32), (64,), mean=MEAN, std=STD)

@@ -8,4 +8,4 @@ CPU = torch.device("cpu")
 
 
 def pixels_of(split: Split) -> torch.Tensor:
-    return next(split.images.stream([torch.arange(len(split))], CPU))
+    return next(split.samples.stream([torch.arange(len(split))], CPU))

@@ -5,13 +5,14 @@ whatever device and in whatever batch it is asked for. That is what lets soft ta
 """
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kd_cli.errors import must
+from kd_cli.ranges import is_number, number, whole
 
 _WORD = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -48,16 +49,20 @@ def uniform(index: Tensor, seed: int, view: int, draws: int) -> Tensor:
 
 
 class Augment(Protocol):
-    """Changes uint8 images `[n, channels, height, width]`, given each sample's index; keeps dtype and shape."""
+    """Changes stored samples (images: uint8 `[n, channels, height, width]`), given each one's index; keeps dtypes and
+    shapes. Its attribute `kind` says for which samples it is, those of a Spec of that kind; without one it is for
+    images.
+    """
 
-    def __call__(self, images: Tensor, index: Tensor, seed: int, view: int) -> Tensor:
+    def __call__(self, stored: Any, index: Tensor, seed: int, view: int) -> Any:
         """View `view` of these samples."""
         ...
 
 
-def is_number(value: object) -> bool:
-    """Whether this is a finite number; a config may hold anything."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def kind_of(augment: Any) -> str:
+    """The kind of samples that it is for; of a `_partial_` function that which the function states."""
+    stated = getattr(augment, "kind", None) or getattr(getattr(augment, "func", None), "kind", None)
+    return str(stated or "image")
 
 
 def _is_range(value: object) -> bool:
@@ -74,9 +79,10 @@ class Shift:
     Dean (2015, section 3).
     """
 
+    kind = "image"
+
     def __init__(self, pixels: int, flip: bool = False, triangular: bool = False) -> None:
-        if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 0:
-            raise must(".augment.pixels", "a whole number ≥ 0", pixels)
+        whole(".augment.pixels", pixels, 0)
         self.pixels, self.flip = pixels, flip
         self.reaches = (pixels - pixels // 2, pixels // 2) if triangular else (pixels, 0)
 
@@ -105,6 +111,8 @@ class ResizedCrop:
     half the time where `flip` is set.
     """
 
+    kind = "image"
+
     def __init__(self, scale: tuple[float, float] = (0.08, 1.0), flip: bool = True) -> None:
         if not _is_range(scale) or scale[1] > 1:
             raise must(".augment.scale", "two shares of the area, 0 < low ≤ high ≤ 1", scale)
@@ -128,6 +136,8 @@ class Affine:
     by up to `shear` degrees, evenly drawn, about the centre, filled with zeros; with `flip` half are mirror images.
     """
 
+    kind = "image"
+
     def __init__(
         self,
         degrees: float,
@@ -136,14 +146,11 @@ class Affine:
         shear: float = 0.0,
         flip: bool = False,
     ) -> None:
-        if not (is_number(degrees) and 0 <= degrees <= 180):
-            raise must(".augment.degrees", "between 0 and 180", degrees)
-        if not (is_number(translate) and 0 <= translate <= 1):
-            raise must(".augment.translate", "a share of the side, between 0 and 1", translate)
+        number(".augment.degrees", degrees, at_least=0, at_most=180)
+        number(".augment.translate", translate, at_least=0, at_most=1, what="a share of the side,")
         if not _is_range(scale):
             raise must(".augment.scale", "two factors, 0 < low ≤ high", scale)
-        if not (is_number(shear) and 0 <= shear < 90):
-            raise must(".augment.shear", "degrees ≥ 0 and < 90", shear)
+        number(".augment.shear", shear, at_least=0, below=90, what="degrees")
         self.degrees, self.translate, self.scale, self.shear, self.flip = degrees, translate, scale, shear, flip
 
     def __call__(self, images: Tensor, index: Tensor, seed: int, view: int) -> Tensor:

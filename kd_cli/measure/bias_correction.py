@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kd_cli.data.inputs import Inputs
 from kd_cli.errors import TrainingError
 
 TOLERANCE = 1e-6  # of a class's frequency: less than a tenth of an image in 60,000
@@ -91,13 +92,13 @@ def best_shift(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor
 
 
 @torch.no_grad()
-def output_bias(network: nn.Module, images: Tensor, classes: int) -> nn.Parameter | None:
-    """The parameter `[classes]` that is added to the logits as it is: the last `bias` for which a trial on `images`
+def output_bias(network: nn.Module, inputs: Inputs, classes: int) -> nn.Parameter | None:
+    """The parameter `[classes]` that is added to the logits as it is: the last `bias` for which a trial on `inputs`
     shows that. None where there is none.
     """
     training = network.training
     network.eval()
-    before = network(images).double()
+    before = network(inputs).double()
     probe = torch.linspace(1, 2, classes, dtype=before.dtype, device=before.device)
     try:
         for name, parameter in reversed(list(network.named_parameters())):
@@ -105,7 +106,7 @@ def output_bias(network: nn.Module, images: Tensor, classes: int) -> nn.Paramete
                 continue
             kept = parameter.clone()
             parameter.add_(probe.to(parameter))
-            moved = network(images).double() - before
+            moved = network(inputs).double() - before
             parameter.copy_(kept)
             if ((moved - probe).abs() <= PROBE_TOLERANCE * (1 + before.abs())).all():
                 return parameter

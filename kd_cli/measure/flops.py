@@ -5,13 +5,16 @@ torch's own counter sees neither attention on a CPU, nor recurrent layers, nor t
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from kd_cli.data.inputs import Inputs
+from kd_cli.data.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Work:
-    """What a network computes for one image: floating-point operations of its products, a multiply-add counted as two,
+    """What a network computes for one sample: floating-point operations of its products, a multiply-add counted as two,
     infinite where they are unknown; and its convolutions, in order.
     """
 
@@ -38,20 +41,19 @@ class Work:
         return 3 * self.flops * batch_size
 
 
-def work_of(model: nn.Module, input_shape: Sequence[int]) -> Work:
-    """What `model` computes for a blank image `[channels, height, width]`, in eval mode."""
-    first = next(model.parameters(), torch.empty(0))
-    return work_on(model, torch.zeros(1, *input_shape, device=first.device))
+def work_of(model: nn.Module, spec: Spec) -> Work:
+    """What `model` computes for a blank sample, in eval mode."""
+    return work_on(model, spec.blank(1, next(model.parameters(), torch.empty(0)).device))
 
 
 @torch.no_grad()
-def work_on(model: nn.Module, image: Tensor) -> Work:
-    """What `model` computes for the image `[1, channels, height, width]`, in eval mode; unknown if that fails."""
+def work_on(model: nn.Module, inputs: Inputs) -> Work:
+    """What `model` computes for these inputs, in eval mode; unknown if that fails."""
     training, fused = model.training, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation that holds several products
     try:
         with _Counter() as seen:
-            model.eval()(image)
+            model.eval()(inputs)
     except Exception:  # a network may be anybody's, and not bear to be watched
         return Work(math.inf)
     finally:

@@ -7,7 +7,7 @@ logits it tends to (z − v) / (N · C), each row's mean taken off: the gradient
 
 from torch import Tensor
 
-from kd_cli.data.samples import Batch
+from kd_cli.data.samples import Answer, Batch
 from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
 
 
@@ -23,8 +23,8 @@ class LogitMatching:
     def __init__(self, soft_weight: float, hard_weight: float) -> None:
         self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
 
-    def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """The terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
-        assert batch.teacher_logits is not None
-        soft, hard = matching_loss(logits, batch.teacher_logits), hard_loss(logits, batch)
+        assert batch.teacher is not None
+        soft, hard = matching_loss(answer.logits, batch.teacher.logits), hard_loss(answer.logits, batch)
         return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

@@ -80,16 +80,16 @@ def _figures(model: nn.Module, batches: Batches, epoch: int) -> Tensor:
     for batch in batches.epoch(epoch, last=math.ceil(COMPARED / batches.batch_size)):
         truth = _truth(batch)
         known = truth != UNLABELLED
-        logits = model(batch.images).float()[known]
+        logits = model(batch.inputs).float()[known]
         losses = F.cross_entropy(logits, truth[known], reduction="none")
         rows.append(torch.stack([losses, (logits.argmax(1) != truth[known]).to(losses)], 1).double().cpu())
     return torch.cat(rows)
 
 
 def _truth(batch: Batch) -> Tensor:
-    if batch.teacher_logits is None:
+    if batch.teacher is None:
         return batch.labels
-    return torch.where(batch.labels == UNLABELLED, batch.teacher_logits.argmax(1), batch.labels)
+    return torch.where(batch.labels == UNLABELLED, batch.teacher.logits.argmax(1), batch.labels)
 
 
 def _worse(as_trained: Tensor, anew: Tensor) -> bool:
@@ -109,10 +109,10 @@ def _take(model: nn.Module, norms: Sequence[_BatchNorm], batches: Batches, epoch
     model.train()
     for step, batch in enumerate(batches.epoch(epoch, last=math.ceil(images / batches.batch_size))):
         reseed(batches.device, derive(batches.seed, "dropout", epoch, step))
-        seen += len(batch.images)
+        seen += len(batch)
         for norm in norms:
-            norm.momentum = len(batch.images) / seen
-        model(batch.images)
+            norm.momentum = len(batch) / seen
+        model(batch.inputs)
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

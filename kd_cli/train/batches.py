@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from kd_cli.data.augment import Augment
+from kd_cli.data.inputs import Inputs
 from kd_cli.data.mixing import Mix
-from kd_cli.data.samples import Batch, Split
+from kd_cli.data.samples import Answer, Batch, Mixture, Split
 from kd_cli.data.views import show
 
-Targets = Callable[[Tensor, int, Tensor], Tensor]  # (positions, view, images) → float32 logits [n, classes]
+Targets = Callable[[Tensor, int, Inputs], Tensor]  # (positions, view, inputs) → float32 logits [n, classes]
 
 
 def derive(*parts: int | str) -> int:
@@ -20,7 +21,7 @@ def derive(*parts: int | str) -> int:
 
 
 class Batches:
-    """One epoch after the other: shuffled positions → images → augmentation → the teacher's logits.
+    """One epoch after the other: shuffled positions → samples → augmentation → the teacher's logits.
 
     Everything follows from (seed, epoch), so that two models with the same seed see the same batches. With `views`
     epoch e shows view e mod `views` of the augmentation; without, each epoch shows a view of its own.
@@ -67,8 +68,9 @@ class Batches:
         view = epoch % self.views if self.views else epoch
         seen = show(self.split, order, self.device, self.augment, self.augment_seed, view)
         for positions, shown in zip(order, seen, strict=True):
-            images = shown.images.float().div_(255)
-            logits = self.targets(positions, view, images) if self.targets is not None else None
-            partners = None if shown.partners is None else self._labels[shown.partners]
+            inputs, mixture = self.split.samples.spec.to_network(shown.stored), None
+            teacher = Answer(self.targets(positions, view, inputs)) if self.targets is not None else None
+            if shown.partners is not None and shown.share is not None:
+                mixture = Mixture(self._labels[shown.partners], shown.share)
             labels = self._labels.index_select(0, positions)
-            yield Batch(images, labels, logits, partners, shown.share, self.class_weights)
+            yield Batch(inputs, labels, teacher, mixture, self.class_weights)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from kd_cli.data.inputs import Inputs
 from kd_cli.device import reseed
 from kd_cli.models.dropout import Dropout
 
@@ -31,7 +32,7 @@ class Stack:
         self.parameters.append(stacked.requires_grad_())
         return stacked
 
-    def __call__(self, images: Tensor, which: Tensor | None, seeds: list[int]) -> Tensor:
+    def __call__(self, images: Inputs, which: Tensor | None, seeds: list[int]) -> Tensor:
         """Logits `[S, n, classes]` of images `[U·n, channels, height, width]`; member s takes part `which[s]` of U."""
         normalise, flatten, *rest = self.layers
         x: Tensor = flatten(normalise(images)).unflatten(0, (len(seeds), -1))

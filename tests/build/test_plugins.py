@@ -17,8 +17,8 @@ class Mse:
     def __init__(self, weight):
         self.weight = weight
 
-    def __call__(self, logits, batch):
-        distance = F.mse_loss(logits, batch.teacher_logits)
+    def __call__(self, answer, batch):
+        distance = F.mse_loss(answer.logits, batch.teacher.logits)
         return {"loss": self.weight * distance, "distance": distance}
 '''
 DATASET = '''

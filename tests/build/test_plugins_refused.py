@@ -76,6 +76,7 @@ NO_IMAGES = """
 import torch
 
 from kd_cli.data.resident import Resident
+from kd_cli.data.spec import image_spec
 from kd_cli.data.splits import assemble, whole
 
 
@@ -87,8 +88,8 @@ class Own:
         return len(self.values)
 
     @property
-    def shape(self):
-        return tuple(self.values.shape[1:])
+    def spec(self):
+        return image_spec(self.values.shape[1:])
 
     def stream(self, batches, device):
         for positions in batches:

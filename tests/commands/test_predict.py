@@ -31,7 +31,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
     """The first twenty test digits as PNG files, one of them in a folder below, and their classes."""
     folder = tmp_path_factory.mktemp("images")
     test = digits().test
-    (pixels,) = test.images.stream([torch.arange(20)], torch.device("cpu"))
+    (pixels,) = test.samples.stream([torch.arange(20)], torch.device("cpu"))
     (folder / "more").mkdir()
     for k, image in enumerate(pixels):
         where = folder / "more" if k == 19 else folder
@@ -62,7 +62,7 @@ def test_what_is_predicted_is_what_the_loaded_model_says(
     done = inside("predict", f"path={teacher}", f"images={images[0]}", "format=json", cwd=tmp_path)
     rows = by_position(json.loads(done.out))
     loaded = kd_cli.load(teacher)
-    (pixels,) = digits().test.images.stream([torch.arange(20)], torch.device("cpu"))
+    (pixels,) = digits().test.samples.stream([torch.arange(20)], torch.device("cpu"))
     with torch.inference_mode():
         probabilities, classes = loaded.model(pixels.float() / 255).softmax(1).max(1)
     assert [row["class"] for row in rows] == [loaded.classes[k] for k in classes.tolist()]

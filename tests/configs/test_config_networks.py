@@ -12,7 +12,8 @@ from kd_cli.build.objects import instantiate
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.data.resident import Resident
-from kd_cli.data.splits import whole
+from kd_cli.data.spec import image_spec
+from kd_cli.data.splits import whole_split
 from kd_cli.data.views import show
 from kd_cli.teachers.specialists.network import Specialist
 from kd_cli.teachers.specialists.source import Specialists
@@ -63,7 +64,7 @@ def test_every_trained_teacher_can_have_specialists(generalist: str) -> None:
     assert isinstance(source.generalist, Trained)
     source.check(classes=10)
     build, shape = source.generalist.model, shape_of("teacher", generalist)
-    Specialist(5, shape, build).start_from(network_of(build, shape), [0, 2, 3, 6], 7)
+    Specialist(5, image_spec(shape), build).start_from(network_of(build, image_spec(shape)), [0, 2, 3, 6], 7)
 
 
 @pytest.mark.parametrize("name", names("student"))
@@ -90,7 +91,7 @@ def test_every_model_takes_the_place_of_a_students(name: str) -> None:
     cfg = composed("distill", f"model@student.model={name}")
     offline(cfg, "student.model")
     shape = (3, 64, 64) if "torchvision" in name else (1, 28, 28)
-    network_of(instantiate(cfg.student.model, "student.model"), shape)
+    network_of(instantiate(cfg.student.model, "student.model"), image_spec(shape))
 
 
 @pytest.mark.parametrize("optimizer", names("optimizer"))
@@ -113,9 +114,9 @@ def test_every_augmentation_is_built_and_keeps_the_shape(name: str) -> None:
     assert check_arguments(OmegaConf.to_container(cfg.transfer.augment)) == 1
     augment = instantiate(cfg.transfer.augment, "transfer.augment")
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    split = whole(Resident(images), torch.arange(3))
+    split = whole_split(Resident(images), torch.arange(3))
     (seen,) = show(split, [torch.arange(3)], torch.device("cpu"), augment, 0, 1)
-    assert (seen.images.shape, seen.images.dtype) == (images.shape, torch.uint8)
+    assert (seen.stored.shape, seen.stored.dtype) == (images.shape, torch.uint8)
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])

@@ -13,7 +13,7 @@ from scipy import stats
 from kd_cli.data.augment import Affine, ResizedCrop, Shift, uniform
 from kd_cli.data.mixing import CutMix, Mix, Mixup
 from kd_cli.data.resident import Resident
-from kd_cli.data.samples import UNLABELLED, Batch, Split
+from kd_cli.data.samples import UNLABELLED, Answer, Batch, Mixture, Split
 from kd_cli.data.views import show
 from kd_cli.errors import ConfigError
 from kd_cli.measure.prediction import predict
@@ -36,7 +36,7 @@ def whole(split: Split, mix: Mix, seed: int, view: int) -> tuple[torch.Tensor, t
     (shown,) = show(split, [torch.arange(len(split))], CPU, mix, seed, view)
     assert shown.partners is not None
     assert shown.share is not None
-    return shown.images, shown.partners, shown.share
+    return shown.stored, shown.partners, shown.share
 
 
 @pytest.mark.parametrize("mix", MIXES, ids=NAMES)
@@ -51,7 +51,7 @@ def test_a_mixture_follows_from_seed_view_and_sample_in_any_batch(mix, batches, 
     expected = whole(split, mix, seed, view)
     chosen = [torch.tensor(batch) for batch in batches]
     for positions, shown in zip(chosen, show(split, chosen, CPU, mix, seed, view), strict=True):
-        for found, all_ in zip((shown.images, shown.partners, shown.share), expected, strict=True):
+        for found, all_ in zip((shown.stored, shown.partners, shown.share), expected, strict=True):
             assert torch.equal(found, all_[positions])
 
 
@@ -81,7 +81,7 @@ def quantiles_of(alpha: float) -> np.ndarray:
 @pytest.mark.parametrize("alpha", [1.0, 0.4])
 def test_mixup_is_the_rounded_mean_of_both_views(alpha, inner):
     split = split_of()
-    pixels = split.images.pixels if inner is None else inner(split.images.pixels, split.index, 9, 4)
+    pixels = split.samples.values if inner is None else inner(split.samples.values, split.index, 9, 4)
     images, partners, shares = whole(split, Mixup(alpha, inner), 9, 4)
     for k, (partner, share, _, _) in enumerate(expected_draws(split, 9, 4, quantiles_of(alpha))):
         assert (partners[k], shares[k]) == (partner, share)
@@ -95,7 +95,7 @@ def test_mixup_is_the_rounded_mean_of_both_views(alpha, inner):
 @pytest.mark.parametrize("size", [(8, 8), (5, 11)])
 def test_cutmix_puts_a_clipped_rectangle_of_the_partner_in_and_counts_its_pixels(size, inner):
     split = split_of(60, size)
-    pixels = split.images.pixels if inner is None else inner(split.images.pixels, split.index, 2, 1)
+    pixels = split.samples.values if inner is None else inner(split.samples.values, split.index, 2, 1)
     images, partners, shares = whole(split, CutMix(1.0, inner), 2, 1)
     met = set()
     for k, (partner, share, down, right) in enumerate(expected_draws(split, 2, 1, quantiles_of(1.0))):
@@ -146,7 +146,7 @@ def test_a_split_of_one_sample_is_mixed_with_itself():
     split = split_of(1)
     images, partners, _ = whole(split, Mixup(), 0, 0)
     assert partners.tolist() == [0]
-    assert torch.equal(images, split.images.pixels)
+    assert torch.equal(images, split.samples.values)
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_batches_show_what_predict_showed_the_teacher(mix):
     for epoch in range(3):
         partners, _, _ = mix.draw(split.index, 3, epoch % 2)
         for batch in batches.epoch(epoch):
-            own = torch.tensor(seen[-len(batch.images) :])
+            own = torch.tensor(seen[-len(batch.inputs) :])
             assert torch.equal(batch.labels, split.labels[own])
-            assert torch.equal(batch.partner_labels, split.labels[partners[own]])
+            assert torch.equal(batch.mixture.partner_labels, split.labels[partners[own]])
     assert len(seen) == 90
     some = torch.tensor([4, 29, 0])
     torch.testing.assert_close(predict(Identity(), split, CPU, mix, 3, 1, some), stored[1][some], rtol=0, atol=0)
@@ -223,7 +223,7 @@ def test_the_hard_term_of_a_mixture_is_the_mean_over_its_labelled_mass(rows):
     labels, partner_labels, parts = (torch.tensor(column) for column in zip(*rows, strict=True))
     share = parts / 2**16
     z = (torch.randn(len(rows), 4, generator=torch.Generator().manual_seed(0)) * 3).requires_grad_()
-    loss = hard_loss(z, Batch(torch.zeros(len(rows), 1), labels, None, partner_labels, share))
+    loss = hard_loss(z, Batch(torch.zeros(len(rows), 1), labels, None, Mixture(partner_labels, share)))
     loss.backward()
     value, gradient = mean_over_mass(z.detach().numpy(), labels.numpy(), partner_labels.numpy(), share.numpy())
     assert loss.item() == pytest.approx(value, rel=1e-5, abs=1e-6)
@@ -233,7 +233,7 @@ def test_the_hard_term_of_a_mixture_is_the_mean_over_its_labelled_mass(rows):
 @pytest.mark.parametrize("labels", [torch.tensor([0, 1, 2, 1]), torch.tensor([0, -1, -1, 2])])
 def test_a_mixture_with_itself_or_with_nothing_costs_what_the_plain_sample_does(labels):
     z = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    plain = CrossEntropy()(z, Batch(torch.zeros(4, 1), labels))["loss"]
+    plain = CrossEntropy()(Answer(z), Batch(torch.zeros(4, 1), labels))["loss"]
     for other, share in ((labels, torch.tensor([0.3, 0.0, 1.0, 0.5])), (labels.flip(0), torch.ones(4))):
-        mixed = CrossEntropy()(z, Batch(torch.zeros(4, 1), labels, None, other, share))["loss"]
+        mixed = CrossEntropy()(Answer(z), Batch(torch.zeros(4, 1), labels, None, Mixture(other, share)))["loss"]
         torch.testing.assert_close(mixed, plain)

@@ -6,13 +6,13 @@ from kd_cli.data.resident import Resident
 
 def test_resident_images_have_checksums_and_a_digest_of_their_bytes():
     images = Resident(torch.arange(24, dtype=torch.uint8).view(3, 2, 2, 2))
-    same = Resident(images.pixels.clone().permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2))
-    other = Resident(images.pixels.index_fill(0, torch.tensor([1]), 9))
+    same = Resident(images.values.clone().permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2))
+    other = Resident(images.values.index_fill(0, torch.tensor([1]), 9))
     assert torch.equal(images.checksums(), same.checksums())
     assert images.digest == same.digest
     assert (images.checksums() == other.checksums()).tolist() == [True, False, True]
     assert images.digest != other.digest
-    assert images.digest != Resident(images.pixels.view(3, 1, 2, 4)).digest
+    assert images.digest != Resident(images.values.view(3, 1, 2, 4)).digest
     assert torch.equal(images.select(torch.tensor([2, 0])).checksums(), images.checksums()[[2, 0]])
 
 

@@ -14,8 +14,6 @@ from pixels import pixels_of
 from kd_cli.datasets.cifar import CIFAR10_CLASSES, cifar10, cifar100
 from kd_cli.errors import DataError
 
-CPU = torch.device("cpu")
-
 
 def records(count: int, labels: tuple[int, ...], seed: int) -> np.ndarray:
     """Rows of the binary version: `labels` is the number of values of each label byte."""
@@ -45,7 +43,7 @@ def test_the_binary_version_of_cifar(tmp_path, load, hundred):
     for split, rows in ((dataset.train, np.concatenate(train)), (dataset.test, test)):
         assert split.labels.tolist() == rows[:, label].tolist()
         assert torch.equal(pixels_of(split), torch.from_numpy(rows[:, label + 1 :].reshape(-1, 3, 32, 32)))
-    assert dataset.input_shape == (3, 32, 32)
+    assert dataset.spec.shape == (3, 32, 32)
     assert dataset.classes == (tuple(str(k) for k in range(100)) if hundred else CIFAR10_CLASSES)
 
 

@@ -7,8 +7,6 @@ from torch.nn.functional import interpolate
 from kd_cli.datasets import digits as digits_module
 from kd_cli.errors import ConfigError
 
-CPU = torch.device("cpu")
-
 
 def test_digits_are_scikit_learns(digits):
     theirs = load_digits()
@@ -21,7 +19,7 @@ def test_digits_are_scikit_learns(digits):
     labels = torch.cat([everything.train.labels, everything.test.labels])
     assert torch.equal(labels, torch.from_numpy(theirs.target)[index])
     assert everything.classes == tuple("0123456789")
-    assert everything.input_shape == (1, 8, 8)
+    assert everything.spec.shape == (1, 8, 8)
 
 
 def test_the_test_split_of_digits_is_fixed_and_stratified():
@@ -44,11 +42,11 @@ def test_digits_are_the_bytes_that_every_figure_was_measured_on():
 @pytest.mark.parametrize("size", [4, 28])
 def test_digits_of_another_size_are_the_same_samples_resized(size):
     plain, resized = digits_module.digits(), digits_module.digits(size=size)
-    assert resized.input_shape == (1, size, size)
+    assert resized.spec.shape == (1, size, size)
     for theirs, ours in ((plain.train, resized.train), (plain.test, resized.test)):
         assert torch.equal(ours.index, theirs.index)
         assert torch.equal(ours.labels, theirs.labels)
-        assert ours.images.shape == (1, size, size)
+        assert ours.samples.spec.shape == (1, size, size)
         expected = interpolate(pixels_of(theirs).double(), (size, size), mode="bilinear", antialias=True)
         assert (pixels_of(ours).double() - expected).abs().max() <= 1, "rounded twice, in fixed point"
 

@@ -17,8 +17,8 @@ CPU = torch.device("cpu")
 def test_an_image_folder_is_read_by_class(tree):
     dataset = load_folder(tree)
     assert dataset.classes == ("cat", "dog")
-    assert dataset.input_shape == (3, 6, 6)
-    assert [Path(path).name for path in dataset.train.images.paths] == ["a.png", "b.png", "c.PNG"]
+    assert dataset.spec.shape == (3, 6, 6)
+    assert [Path(path).name for path in dataset.train.samples.paths] == ["a.png", "b.png", "c.PNG"]
     assert dataset.train.labels.tolist() == [0, 0, 1]
     assert dataset.test.labels.tolist() == [0, 1]
     assert dataset.validation is None
@@ -29,7 +29,7 @@ def test_an_image_of_the_asked_size_is_kept_byte_by_byte(tree):
     image = draw(tree / "train/cat/exact.png", 33, size=(6, 6))
     expected = torch.from_numpy(np.array(Image.open(image))).permute(2, 0, 1)
     split = load_folder(tree).train
-    where = [Path(path).name for path in split.images.paths].index("exact.png")
+    where = [Path(path).name for path in split.samples.paths].index("exact.png")
     assert torch.equal(pixels_of(split)[where], expected)
 
 
@@ -65,7 +65,7 @@ def test_sixteen_bit_grey_images_keep_their_shades(tmp_path):
 
 def test_grey_images_on_request(tree):
     dataset = load_folder(tree, channels=1)
-    assert dataset.input_shape == (1, 6, 6)
+    assert dataset.spec.shape == (1, 6, 6)
     assert pixels_of(dataset.train).shape == (3, 1, 6, 6)
 
 
@@ -75,7 +75,7 @@ def test_workers_decode_the_same_bytes_in_the_order_asked_for(tree, workers):
         draw(tree / f"train/cat/more-{k}.png", 50 + k)
     reference = pixels_of(load_folder(tree).train)
     batches = [torch.tensor([7, 0, 3]), torch.tensor([1]), torch.tensor([2, 2, 9, 4])]
-    found = list(load_folder(tree, workers=workers).train.images.stream(batches, CPU))
+    found = list(load_folder(tree, workers=workers).train.samples.stream(batches, CPU))
     assert all(torch.equal(images, reference[where]) for images, where in zip(found, batches, strict=True))
 
 
@@ -97,4 +97,4 @@ def test_the_fingerprint_of_an_image_folder_follows_its_files_and_how_they_are_d
     draw(tree / "train/cat/a.png", 99)
     changed = load_folder(tree)
     assert changed.fingerprint != first.fingerprint
-    assert (changed.train.images.checksums() == first.train.images.checksums()).tolist() == [False, True, True]
+    assert (changed.train.samples.checksums() == first.train.samples.checksums()).tolist() == [False, True, True]

@@ -54,7 +54,7 @@ def test_a_class_folder_may_be_a_link_and_links_may_lead_back(tree):
     (tree / "cats" / "again").symlink_to(tree / "cats", target_is_directory=True)
     (tree / "cats" / "up").symlink_to(tree, target_is_directory=True)
     (tree / "train" / "dog" / "linked.png").symlink_to(tree / "cats" / "a.png")
-    listed = [Path(path).relative_to(tree / "train").as_posix() for path in load_folder(tree).train.images.paths]
+    listed = [Path(path).relative_to(tree / "train").as_posix() for path in load_folder(tree).train.samples.paths]
     cats = [name for name in listed if name.startswith("cat/") and "up" not in name]
     assert cats == ["cat/a.png", "cat/b.png"], "each real folder once"
     assert "dog/linked.png" in listed
@@ -111,7 +111,7 @@ def test_a_link_to_nowhere_and_a_pipe_are_listed(tree):
 def test_the_less_common_names_of_images(tree, suffix):
     image = Image.fromarray(np.random.default_rng(5).integers(0, 256, (9, 9), dtype=np.uint8))
     image.save(tree / f"train/cat/z{suffix}", "JPEG" if suffix.lower().startswith(".j") else "PPM")
-    assert [Path(path).name for path in load_folder(tree).train.images.paths][2] == f"z{suffix}"
+    assert [Path(path).name for path in load_folder(tree).train.samples.paths][2] == f"z{suffix}"
 
 
 def test_files_that_are_no_images_are_told(tree, caplog):

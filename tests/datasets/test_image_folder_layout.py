@@ -21,7 +21,7 @@ def test_names_in_two_forms_of_unicode_are_one_class(tree):
     assert dataset.classes == (COMPOSED, "cat", "dog") or dataset.classes == (*sorted(["cat", "dog", COMPOSED]),)
     assert dataset.classes[int(dataset.test.labels[0])] == COMPOSED
     part = without_classes(dataset.train, "transfer.only_classes", [DECOMPOSED], dataset.classes, omit=False)
-    assert [Path(path).parent.name for path in part.images.paths] == [COMPOSED]
+    assert [Path(path).parent.name for path in part.samples.paths] == [COMPOSED]
 
 
 def test_two_folders_whose_names_read_alike_are_told_apart(tree):

@@ -27,13 +27,13 @@ def test_what_is_decoded_anew_is_what_is_kept_in_memory(streamed, workers, monke
     anew = load_folder(streamed, workers=workers)
     monkeypatch.setattr(folder_module, "KEPT", 1 << 30)
     kept = load_folder(streamed, workers=workers)
-    assert (anew.train.images.decoded, kept.train.images.decoded is None) == (None, False)
+    assert (anew.train.samples.decoded, kept.train.samples.decoded is None) == (None, False)
     batches = [torch.tensor([7, 0, 3]), torch.tensor([1]), torch.tensor([2, 2, 9, 4]), torch.arange(10)]
     for _ in range(2):  # two epochs
-        pairs = zip(anew.train.images.stream(batches, CPU), kept.train.images.stream(batches, CPU), strict=True)
+        pairs = zip(anew.train.samples.stream(batches, CPU), kept.train.samples.stream(batches, CPU), strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)
-    assert (anew.fingerprint, anew.train.images.digest) == (kept.fingerprint, kept.train.images.digest)
-    assert torch.equal(anew.train.images.checksums(), kept.train.images.checksums())
+    assert (anew.fingerprint, anew.train.samples.digest) == (kept.fingerprint, kept.train.samples.digest)
+    assert torch.equal(anew.train.samples.checksums(), kept.train.samples.checksums())
     some = torch.tensor([5, 1])
     chosen = [split.select(some) for split in (anew.train, kept.train)]
     assert torch.equal(*map(pixels_of, chosen))
@@ -50,7 +50,7 @@ def test_what_is_decoded_anew_is_what_is_kept_in_memory(streamed, workers, monke
     ids=["vanished", "damaged", "another"],
 )
 def test_an_image_that_changes_amid_training_is_named(streamed, workers, harm, now):
-    images = load_folder(streamed, workers=workers).train.images
+    images = load_folder(streamed, workers=workers).train.samples
     harm(streamed / "train/cat/b.png")
     stream = images.stream([torch.tensor([0]), torch.tensor([1]), torch.tensor([2])], CPU)
     next(stream)
@@ -62,7 +62,7 @@ def test_an_image_that_changes_amid_training_is_named(streamed, workers, harm, n
 
 def test_a_stream_that_is_left_needs_no_process_and_leaves_no_thread_behind(streamed):
     before = threading.active_count()
-    stream = load_folder(streamed, workers=2).train.images.stream([torch.tensor([0])] * 50, CPU)
+    stream = load_folder(streamed, workers=2).train.samples.stream([torch.tensor([0])] * 50, CPU)
     next(stream)
     assert multiprocessing.active_children() == [], "processes would need shared memory, and a start in each epoch"
     stream.close()

@@ -8,8 +8,6 @@ from kd_cli.datasets.confusable import confusable
 from kd_cli.datasets.noise import noise
 from kd_cli.errors import ConfigError
 
-CPU = torch.device("cpu")
-
 
 def test_noise_has_the_mean_and_spread_that_were_asked_for_and_no_labels():
     made = noise(samples=3000, channels=3, height=5, width=4, mean=0.5, std=0.1)
@@ -20,7 +18,7 @@ def test_noise_has_the_mean_and_spread_that_were_asked_for_and_no_labels():
     flat = pixels.flatten(1)
     assert float(torch.corrcoef(flat.T).fill_diagonal_(0).abs().max()) < 0.1, "pixels are independent of each other"
     assert made.transfer.labelled == 0
-    assert (made.classes, made.input_shape, len(made.test), len(made.train)) == ((), (3, 5, 4), 0, 0)
+    assert (made.classes, made.spec.shape, len(made.test), len(made.train)) == ((), (3, 5, 4), 0, 0)
 
 
 def test_noise_is_cut_off_at_black_and_white():

@@ -21,7 +21,6 @@ from kd_cli.datasets.mnist import FASHION, FILES, MNIST_SHA256, _check_origin, f
 from kd_cli.errors import DataError
 
 ORIGINAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
-CPU = torch.device("cpu")
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -61,7 +60,7 @@ def test_idx_files_are_read_in_either_layout(tmp_path, arrays, load, below, clas
     assert dataset.train.labels.tolist() == arrays[FILES[1]].tolist()
     assert torch.equal(pixels_of(dataset.test), torch.from_numpy(arrays[FILES[2]]).unsqueeze(1))
     assert dataset.test.labels.tolist() == arrays[FILES[3]].tolist()
-    assert (dataset.classes, dataset.input_shape) == (classes, (1, 5, 4))
+    assert (dataset.classes, dataset.spec.shape) == (classes, (1, 5, 4))
 
 
 def test_torchvision_reads_the_same_from_the_files_that_this_test_writes(tmp_path, arrays):
@@ -236,7 +235,7 @@ def original(tmp_path: Path) -> Path:
 def test_original_mnist_is_read_and_recognised(original):
     dataset = mnist(str(original), download=False, validation=5000)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (55_000, 5_000, 10_000)
-    assert dataset.input_shape == (1, 28, 28)
+    assert dataset.spec.shape == (1, 28, 28)
     assert dataset.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert dataset.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from kd_cli.data.spec import image_spec
 from kd_cli.measure.flops import Convolution, work_of, work_on
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
@@ -85,7 +86,7 @@ PRODUCTS = {
 @pytest.mark.parametrize("kind", PRODUCTS)
 def test_products_are_counted_whatever_makes_them(kind):
     network, multiply_adds = PRODUCTS[kind]
-    assert work_of(network, (1, N, D)).flops == 2 * multiply_adds
+    assert work_of(network, image_spec((1, N, D))).flops == 2 * multiply_adds
 
 
 def test_what_no_gradient_could_ever_reach_is_counted_too():
@@ -102,7 +103,7 @@ def test_networks_have_the_operations_that_torch_counts(made):
     with FlopCounterMode(display=False) as counter:
         model.eval()(torch.zeros(1, 1, 12, 12))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    work = work_of(model.train(), (1, 12, 12))
+    work = work_of(model.train(), image_spec((1, 12, 12)))
     assert work.flops == counter.get_total_flops()
     assert work.of_step(4) == 12 * counter.get_total_flops()
     assert all(module.training for module in model.modules())
@@ -125,7 +126,7 @@ def refuse(x: Tensor, weight: Tensor) -> Tensor:
     ids=["refused", "fft", "inverse", "distances", "sparse"],
 )
 def test_what_is_unknown_counts_as_large(function):
-    assert work_of(Of(function), (1, N, D)).flops == math.inf
+    assert work_of(Of(function), image_spec((1, N, D))).flops == math.inf
 
 
 def test_somebody_elses_operation_is_unknown():
@@ -145,12 +146,12 @@ def test_the_convolutions_are_named_in_order():
     expected = (
         Convolution(1, 1, (3, 3), (1, 1)), Convolution(6, 2, (1, 1), (2, 2)), Convolution(6, 6, (2, 2), (2, 1))
     )  # fmt: skip
-    assert work_of(model, (1, N, D)).convolutions == expected
+    assert work_of(model, image_spec((1, N, D))).convolutions == expected
 
 
 def test_counting_does_not_import_the_compiler():
     code = (
-        "import sys, torch; from kd_cli.measure.flops import work_of\n"
+        "import sys, torch; from kd_cli.measure.flops import work_of; from kd_cli.data.spec import image_spec\n"
         "work_of(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), (1, 8, 8))\n"
         "sys.exit(any(name in sys.modules for name in ('torch._dynamo', 'triton', 'sympy')))"
     )

@@ -18,7 +18,7 @@ def test_predict_switches_dropout_off_and_leaves_the_mode_as_it_was(small_net, f
     assert torch.equal(first, predict(model, few, CPU))
     assert all(module.training is training for module in model.modules())
     model.eval()
-    torch.testing.assert_close(first, model(next(few.images.stream([torch.arange(150)], CPU)).float() / 255).detach())
+    torch.testing.assert_close(first, model(next(few.samples.stream([torch.arange(150)], CPU)).float() / 255).detach())
 
 
 def test_predict_leaves_batch_norm_as_it_is(few):
@@ -35,7 +35,7 @@ def test_predict_gives_a_row_a_sample_in_order_for_any_length(digits, small_net,
     logits = predict(model, split, CPU)
     assert (logits.shape, logits.dtype) == ((samples, 10), torch.float32)
     model.eval()
-    direct = model(next(split.images.stream([torch.arange(samples)], CPU)).float() / 255).detach()
+    direct = model(next(split.samples.stream([torch.arange(samples)], CPU)).float() / 255).detach()
     torch.testing.assert_close(logits, direct, rtol=1e-5, atol=1e-6)
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kd_cli.data.samples import Batch
+from kd_cli.data.samples import Answer, Batch
 from kd_cli.errors import ConfigError
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hard_teacher import HardTeacher
@@ -45,7 +45,7 @@ def logits() -> tuple[Tensor, Tensor]:
 
 
 def batch_of(v: Tensor | None, labels: Tensor) -> Batch:
-    return Batch(torch.zeros(len(labels), 1, 2, 2), labels, v)
+    return Batch(torch.zeros(len(labels), 1, 2, 2), labels, None if v is None else Answer(v))
 
 
 ALL = torch.arange(N) % CLASSES
@@ -61,7 +61,7 @@ NONE = torch.full((N,), -1)
 def test_value_and_gradient_are_those_of_the_formula(logits, labels, temperature, soft_weight, hard_weight):
     z, v = logits
     z.requires_grad_()
-    terms = Hinton(temperature, soft_weight, hard_weight)(z, batch_of(v, labels))
+    terms = Hinton(temperature, soft_weight, hard_weight)(Answer(z), batch_of(v, labels))
     terms["loss"].backward()
     loss, gradient = reference(z.detach().numpy(), v.numpy(), labels.numpy(), temperature, soft_weight, hard_weight)
     assert terms["loss"].item() == pytest.approx(loss, rel=1e-5, abs=1e-6)
@@ -70,7 +70,7 @@ def test_value_and_gradient_are_those_of_the_formula(logits, labels, temperature
 
 def test_terms_are_unweighted_and_loss_is_their_weighted_sum(logits):
     z, v = logits
-    terms = Hinton(4.0, 0.9, 0.2)(z, batch_of(v, SOME))
+    terms = Hinton(4.0, 0.9, 0.2)(Answer(z), batch_of(v, SOME))
     assert set(terms) == {"loss", "soft", "hard"}
     soft, _ = reference(z.numpy(), v.numpy(), SOME.numpy(), 4.0, 1, 0)
     hard, _ = reference(z.numpy(), v.numpy(), SOME.numpy(), 4.0, 0, 1)
@@ -81,15 +81,15 @@ def test_terms_are_unweighted_and_loss_is_their_weighted_sum(logits):
 
 def test_the_temperature_squared_holds_when_either_weight_is_zero(logits):
     z, v = logits
-    both = Hinton(5.0, 1.0, 1.0)(z, batch_of(v, ALL))
-    assert float(Hinton(5.0, 1.0, 0.0)(z, batch_of(v, ALL))["loss"]) == pytest.approx(float(both["soft"]))
-    assert float(Hinton(5.0, 0.0, 1.0)(z, batch_of(v, ALL))["loss"]) == pytest.approx(float(both["hard"]))
+    both = Hinton(5.0, 1.0, 1.0)(Answer(z), batch_of(v, ALL))
+    assert float(Hinton(5.0, 1.0, 0.0)(Answer(z), batch_of(v, ALL))["loss"]) == pytest.approx(float(both["soft"]))
+    assert float(Hinton(5.0, 0.0, 1.0)(Answer(z), batch_of(v, ALL))["loss"]) == pytest.approx(float(both["hard"]))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
 def test_a_student_that_equals_its_teacher_has_no_loss_and_no_gradient(logits, temperature):
     z = logits[0].requires_grad_()
-    terms = Hinton(temperature, 1.0, 0.0)(z, batch_of(z.detach().clone(), NONE))
+    terms = Hinton(temperature, 1.0, 0.0)(Answer(z), batch_of(z.detach().clone(), NONE))
     terms["loss"].backward()
     assert terms["loss"].item() == pytest.approx(0, abs=1e-6)
     assert z.grad.abs().max() < 1e-6
@@ -97,14 +97,14 @@ def test_a_student_that_equals_its_teacher_has_no_loss_and_no_gradient(logits, t
 
 def test_the_soft_term_ignores_a_constant_added_to_all_logits_of_a_sample(logits):
     z, v = logits
-    soft = [Hinton(4.0, 1.0, 0.0)(z, batch_of(teacher, NONE))["soft"] for teacher in (v, v - 17.0)]
+    soft = [Hinton(4.0, 1.0, 0.0)(Answer(z), batch_of(teacher, NONE))["soft"] for teacher in (v, v - 17.0)]
     assert float(soft[0]) == pytest.approx(float(soft[1]), rel=1e-5)
 
 
 def test_at_high_temperature_the_gradient_is_that_of_matching_logits(logits):
     z, v = (x - x.mean(1, keepdim=True) for x in logits)
     z.requires_grad_()
-    Hinton(2000.0, 1.0, 0.0)(z, batch_of(v, NONE))["loss"].backward()
+    Hinton(2000.0, 1.0, 0.0)(Answer(z), batch_of(v, NONE))["loss"].backward()
     # (z − v) / classes for each sample (Hinton et al. 2015, equation 4 times T²), and the mean over samples
     torch.testing.assert_close(z.grad, (z.detach() - v) / CLASSES / N, rtol=5e-3, atol=1e-4)
 
@@ -114,7 +114,7 @@ def test_the_size_of_the_soft_gradient_does_not_vanish_with_temperature(logits):
     sizes = {}
     for temperature in (4.0, 40.0):
         leaf = z.clone().requires_grad_()
-        Hinton(temperature, 1.0, 0.0)(leaf, batch_of(v, NONE))["loss"].backward()
+        Hinton(temperature, 1.0, 0.0)(Answer(leaf), batch_of(v, NONE))["loss"].backward()
         sizes[temperature] = float(leaf.grad.norm())
     assert 0.3 < sizes[40.0] / sizes[4.0] < 3  # without T² it would be about 1/100
 
@@ -122,20 +122,20 @@ def test_the_size_of_the_soft_gradient_does_not_vanish_with_temperature(logits):
 def test_the_loss_changes_with_the_teacher(logits):
     z, v = logits
     z.requires_grad_()
-    losses = [Hinton(4.0, 1.0, 0.0)(z, batch_of(teacher, NONE))["loss"] for teacher in (v, v.flip(1))]
+    losses = [Hinton(4.0, 1.0, 0.0)(Answer(z), batch_of(teacher, NONE))["loss"] for teacher in (v, v.flip(1))]
     assert losses[0].item() != pytest.approx(losses[1].item(), rel=1e-2)
 
 
 def test_teacher_and_student_are_not_swapped():
     z, v = torch.tensor([[0.0, 0.0]]), torch.tensor([[8.0, 0.0]])
-    soft = float(Hinton(1.0, 1.0, 0.0)(z, batch_of(v, torch.tensor([-1])))["soft"])
+    soft = float(Hinton(1.0, 1.0, 0.0)(Answer(z), batch_of(v, torch.tensor([-1])))["soft"])
     assert soft == pytest.approx(np.log(2), abs=0.01)  # KL(one-hot ‖ even); the other way round it is 3.3
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_logits_are_computed_with_in_float32(logits, dtype):
     z, v = (x.to(dtype) for x in logits)
-    terms = Hinton(3.0, 1.0, 1.0)(z, batch_of(v, ALL))
+    terms = Hinton(3.0, 1.0, 1.0)(Answer(z), batch_of(v, ALL))
     loss, _ = reference(z.float().numpy(), v.float().numpy(), ALL.numpy(), 3.0, 1, 1)
     assert all(term.dtype == torch.float32 for term in terms.values())
     assert float(terms["loss"]) == pytest.approx(loss, rel=1e-6)
@@ -143,14 +143,14 @@ def test_half_precision_logits_are_computed_with_in_float32(logits, dtype):
 
 def test_confident_logits_give_a_finite_loss_that_is_not_negative():
     z, v = torch.tensor([[0.0, 300.0]]), torch.tensor([[300.0, 0.0]])
-    soft = Hinton(1.0, 1.0, 0.0)(z, batch_of(v, torch.tensor([-1])))["soft"]
+    soft = Hinton(1.0, 1.0, 0.0)(Answer(z), batch_of(v, torch.tensor([-1])))["soft"]
     assert float(soft) == pytest.approx(300)
 
 
 @pytest.mark.parametrize("labels", [ALL, SOME, NONE], ids=["all labels", "some labels", "no labels"])
 def test_cross_entropy_is_the_mean_over_the_labelled_samples(logits, labels):
     z = logits[0].requires_grad_()
-    loss = CrossEntropy()(z, batch_of(None, labels))["loss"]
+    loss = CrossEntropy()(Answer(z), batch_of(None, labels))["loss"]
     loss.backward()
     expected, gradient = reference(z.detach().numpy(), z.detach().numpy(), labels.numpy(), 1.0, 0, 1)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
@@ -189,7 +189,7 @@ def hard_reference(z: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray
 def test_logit_matching_is_half_the_mean_square_of_centred_differences(logits, labels):
     z, v = logits
     z.requires_grad_()
-    terms = LogitMatching(0.7, 0.3)(z, batch_of(v + 5.0, labels))  # what all logits of a row share means nothing
+    terms = LogitMatching(0.7, 0.3)(Answer(z), batch_of(v + 5.0, labels))  # a row's mean means nothing
     terms["loss"].backward()
     a, b = z.detach().double().numpy(), v.double().numpy()
     difference = (a - a.mean(1, keepdims=True)) - (b - b.mean(1, keepdims=True))
@@ -203,7 +203,7 @@ def test_logit_matching_is_half_the_mean_square_of_centred_differences(logits, l
 def test_the_teachers_answer_as_a_hard_label(logits):
     z, v = logits
     z.requires_grad_()
-    terms = HardTeacher(0.7, 0.3)(z, batch_of(v, SOME))
+    terms = HardTeacher(0.7, 0.3)(Answer(z), batch_of(v, SOME))
     terms["loss"].backward()
     numbers = z.detach().double().numpy()
     soft, soft_gradient = hard_reference(numbers, v.argmax(1).numpy())

@@ -12,15 +12,18 @@ from running import TINY, inside
 from safetensors.torch import load_file
 
 from kd_cli.build.objects import instantiate
-from kd_cli.cli import job  # noqa: F401  registers the schemas
+from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.data.samples import Dataset, Split
 from kd_cli.datasets.digits import digits
 from kd_cli.datasets.mnist import mnist
 from kd_cli.datasets.noise import noise
 from kd_cli.errors import ConfigError
+from kd_cli.runs.session import Session
+from kd_cli.steps.plan import plan_of
 from kd_cli.steps.transfer import TransferSet, transfer_set
 
+schema.register()
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 NOISE = ("dataset@transfer.dataset=noise", "transfer.dataset.height=8", "transfer.dataset.width=8")
 UNLABELLED_NOTE = "The transfer set has no labels: the baseline was trained on the training split."
@@ -30,11 +33,11 @@ def chosen(*overrides: str, dataset: Dataset | None = None) -> TransferSet:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("distill", overrides=list(overrides))
-    return transfer_set(cfg.transfer, dataset or instantiate(cfg.dataset, "dataset"), online=False)
+    return transfer_set(plan_of(cfg).transfer, dataset or instantiate(cfg.dataset, "dataset"), False, Session())
 
 
 def pixels_of(split: Split) -> torch.Tensor:
-    return next(split.images.stream([torch.arange(len(split))], torch.device("cpu")))
+    return next(split.samples.stream([torch.arange(len(split))], torch.device("cpu")))
 
 
 def pictures(root: Path, *classes: str) -> None:
@@ -71,7 +74,7 @@ def test_digits_of_28_pixels_are_a_labelled_transfer_set_for_mnist() -> None:
     ours = mnist(str(MNIST), download=False)
     assert digits().classes == ours.classes, "both say 0 to 9"
     found = chosen("dataset@transfer.dataset=digits", "transfer.dataset.size=28", dataset=ours).split
-    assert (found.images.shape, found.labelled) == ((1, 28, 28), 1198)
+    assert (found.samples.spec.shape, found.labelled) == ((1, 28, 28), 1198)
     with pytest.raises(ConfigError) as refusal:
         chosen("dataset@transfer.dataset=digits", dataset=ours)
     assert str(refusal.value) == (
@@ -90,7 +93,7 @@ def test_a_student_learns_from_noise_alone(tmp_path: Path) -> None:
     assert load_file(stored / "logits-00000.safetensors")["logits"].shape == (3000, 10)
     assert torch.equal(
         load_file(stored / "samples.safetensors")["crc32"],
-        noise(samples=3000, height=8, width=8).transfer.images.checksums(),
+        noise(samples=3000, height=8, width=8).transfer.samples.checksums(),
     )
     assert result["student"]["errors"] < 0.6 * 599, "chance makes 90 % errors"
     baseline = inside("distill", *TINY, "student.train.epochs=4", cwd=tmp_path).result["stages"]["baseline"]

@@ -14,6 +14,7 @@ from running import Outcome, inside, seal
 from safetensors.torch import save_file
 
 import kd_cli
+from kd_cli.data.spec import image_spec
 from kd_cli.errors import ArtifactError
 from kd_cli.measure import prediction
 from kd_cli.measure.evaluation import latency_ms
@@ -131,8 +132,8 @@ def test_a_stored_network_without_logits_is_refused(
 
 
 def test_large_images_are_evaluated_in_small_batches(student: Path, tmp_path: Path, monkeypatch) -> None:
-    assert [evaluation_batch(shape) for shape in ((1, 28, 28), (3, 224, 224))] == [256, 256]
-    assert [evaluation_batch((channels, 8192, 8192)) for channels in (1, 3)] == [1, 1]
+    assert [evaluation_batch(image_spec(shape)) for shape in ((1, 28, 28), (3, 224, 224))] == [256, 256]
+    assert [evaluation_batch(image_spec((channels, 8192, 8192))) for channels in (1, 3)] == [1, 1]
     (tmp_path / "images").mkdir()
     for k in range(5):
         Image.new("L", (8, 8), 50 * k).save(tmp_path / "images" / f"{k}.png")

@@ -20,8 +20,8 @@ CPU = torch.device("cpu")
     [
         lambda split: split.select(torch.arange(41).flip(0)),
         lambda split: split.select(torch.arange(40)),
-        lambda split: Split(split.images, split.labels, split.index.roll(1)),
-        lambda split: Split(split.images.select(torch.arange(41).roll(1)), split.labels, split.index),
+        lambda split: Split(split.samples, split.labels, split.index.roll(1)),
+        lambda split: Split(split.samples.select(torch.arange(41).roll(1)), split.labels, split.index),
     ],
     ids=["other order", "fewer samples", "other index", "other pixels"],
 )

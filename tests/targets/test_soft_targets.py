@@ -44,7 +44,7 @@ def test_the_folder_holds_one_file_a_view_and_the_samples(dump, named):
     assert (logits.dtype, logits.shape) == (torch.float16, (41, 6))
     samples = load_file(folder / "samples.safetensors")
     assert torch.equal(samples["index"], named.split.index)
-    assert torch.equal(samples["crc32"], named.split.images.checksums())
+    assert torch.equal(samples["crc32"], named.split.samples.checksums())
     assert all(tensor.dtype == torch.int64 for tensor in samples.values())
 
 
@@ -75,8 +75,8 @@ def test_every_step_gets_the_logits_of_its_own_samples_and_view(dump, named):
     for epoch in range(4):
         seen = []
         for batch in batches.epoch(epoch):
-            samples = named.of(batch.images)
-            assert torch.equal(batch.teacher_logits, tell(split, epoch % 3, samples))
+            samples = named.of(batch.inputs)
+            assert torch.equal(batch.teacher.logits, tell(split, epoch % 3, samples))
             assert torch.equal(batch.labels, split.labels[samples])
             seen.append(samples)
         assert torch.equal(torch.cat(seen).sort().values, torch.arange(41))
@@ -177,8 +177,8 @@ def test_check_room_counts_the_bytes_of_all_views(tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as refusal:
         check_room(below, 10_000, 8, 100, Storage("float16"))
     assert str(refusal.value) == (
-        "transfer.views must be at most 4 here, got 8. 8 views × 10,000 samples × 100 classes need 0.0 GB, 0.0 GB are "
-        "free. Lower it, or run the teacher in each step with teacher.online=true."
+        "transfer.views must be at most 4 here, got 8. 8 views × 10,000 samples × 100 classes need 16.0 MB, 10.0 MB "
+        "are free. Lower it, or run the teacher in each step with teacher.online=true."
     )
     with pytest.raises(ConfigError, match="at most 2 here"):
         check_room(below, 10_000, 4, 100, Storage("float32"))

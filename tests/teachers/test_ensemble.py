@@ -71,7 +71,7 @@ def test_a_weight_of_zero_and_a_smaller_size_are_the_same_teacher(again: Callabl
 def test_the_figures_are_those_of_the_ensemble_and_of_each_member(first: tuple[Path, Outcome]) -> None:
     folder, result = first[0], first[1].result
     teacher, test = result["teacher"], digits().test
-    images = next(test.images.stream([torch.arange(len(test))], torch.device("cpu"))).float() / 255
+    images = next(test.samples.stream([torch.arange(len(test))], torch.device("cpu"))).float() / 255
     probabilities = []
     assert teacher["artifact"] is None
     assert [member["artifact"] for member in teacher["members"]] == [

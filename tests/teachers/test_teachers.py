@@ -10,14 +10,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kd_cli.data.spec import image_spec
 from kd_cli.errors import ArtifactError, ConfigError
 from kd_cli.models.mlp import mlp
 from kd_cli.teachers.artifact import Stored
-from kd_cli.teachers.checkpoint import Checkpoint, read_state_dict
+from kd_cli.teachers.checkpoint import Pretrained, read_state_dict
 from kd_cli.teachers.trained import Trained
 
 SMALL = partial(mlp, widths=[6])
-DATASET = SimpleNamespace(name="animals", classes=("cat", "dog", "owl"), input_shape=(1, 4, 4))
+DATASET = SimpleNamespace(name="animals", classes=("cat", "dog", "owl"), spec=image_spec((1, 4, 4)))
 IMAGES = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -31,11 +32,11 @@ def net() -> nn.Module:
     return SMALL(3, (1, 4, 4)).eval()
 
 
-def source(path: Path, **arguments: object) -> Checkpoint:
-    return Checkpoint(model=SMALL, path=str(path), **arguments)
+def source(path: Path, **arguments: object) -> Pretrained:
+    return Pretrained(model=SMALL, path=str(path), **arguments)
 
 
-def logits_of(teacher: Checkpoint) -> torch.Tensor:
+def logits_of(teacher: Pretrained) -> torch.Tensor:
     return teacher.network(DATASET, no_loader).eval()(IMAGES).detach()
 
 
@@ -77,7 +78,7 @@ def test_a_checkpoint_is_read_in_the_usual_forms(tmp_path, net, form):
 def test_the_normalisation_comes_from_the_config_where_the_checkpoint_has_none(tmp_path, net):
     state = {name: value for name, value in net.state_dict().items() if not name.endswith(("mean", "std"))}
     path = as_safetensors(state, tmp_path / "teacher")
-    teacher = Checkpoint(model=partial(SMALL, mean=[0.5], std=[0.25]), path=str(path))
+    teacher = Pretrained(model=partial(SMALL, mean=[0.5], std=[0.25]), path=str(path))
     torch.testing.assert_close(logits_of(teacher), net((IMAGES - 0.5) / 0.25).detach())
 
 
@@ -221,7 +222,7 @@ def test_a_stored_teacher_is_taken_as_it_is(net):
 
     def load(path: Path) -> tuple[nn.Module, dict[str, object]]:
         asked.append(path)
-        return net, {"classes": DATASET.classes, "input_shape": DATASET.input_shape}
+        return net, {"classes": DATASET.classes, "spec": DATASET.spec}
 
     assert Stored(path="outputs/teachers/abc").network(DATASET, load) is net
     assert asked == [Path("outputs/teachers/abc")]
@@ -239,12 +240,15 @@ def test_a_stored_teacher_is_taken_as_it_is(net):
             {"classes": tuple(map(str, range(12)))},
             "the classes of dataset=animals, got 'x', whose classes is [0, 1, 2, ",
         ),
-        ({"input_shape": (3, 4, 4)}, "the input shape of dataset=animals, got 'x', whose input shape is [3, 4, 4] ins"),
+        (
+            {"spec": image_spec((3, 4, 4))},
+            "the input shape of dataset=animals, got 'x', whose input shape is [3, 4, 4] ins",
+        ),
     ],
     ids=["another order", "fewer classes", "other classes", "another shape"],
 )
 def test_a_stored_teacher_for_other_classes_or_images_is_refused(net, about, message):
-    made_for = {"classes": DATASET.classes, "input_shape": DATASET.input_shape} | about
+    made_for = {"classes": DATASET.classes, "spec": DATASET.spec} | about
     with pytest.raises(ArtifactError) as refusal:
         Stored(path="x").network(DATASET, lambda path: (net, made_for))
     assert str(refusal.value).startswith(f"teacher.path must be a model with {message}")

@@ -72,7 +72,7 @@ def test_one_part_is_the_batch_itself(few, recipe) -> None:
 @pytest.mark.parametrize(("n", "parts", "sizes"), [(5, 4, [3, 2]), (32, 3, [11, 11, 10]), (1, 4, [1]), (8, 4, [2] * 4)])
 def test_no_part_is_a_single_sample(n: int, parts: int, sizes: list[int]) -> None:
     cut = parts_of(Batch(torch.zeros(n, 1), torch.zeros(n, dtype=torch.int64)), parts)
-    assert [len(part.images) for part, _ in cut] == sizes
+    assert [len(part.inputs) for part, _ in cut] == sizes
     assert sum(share for _, share in cut) == pytest.approx(1)
 
 

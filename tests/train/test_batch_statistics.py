@@ -128,7 +128,7 @@ def test_taken_anew_they_are_the_means_over_the_samples(few, recipe) -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
     batches = Batches(few, 32, 0, CPU)  # the last batch has 22
     settle(model, batches, 0, "recomputed")
-    images = torch.cat([batch.images for batch in batches.epoch(0)]).flatten(1)
+    images = torch.cat([batch.inputs for batch in batches.epoch(0)]).flatten(1)
     torch.testing.assert_close(model[1].running_mean, images.mean(0))
 
 

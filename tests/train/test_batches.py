@@ -19,14 +19,14 @@ CPU = torch.device("cpu")
 def test_an_epoch_shows_every_sample_once_and_no_batch_of_one(named, samples, size, lengths):
     batches = Batches(named.split.select(torch.arange(samples)), size, 0, CPU)
     shown = list(batches.epoch(0))
-    assert [len(batch.images) for batch in shown] == lengths
+    assert [len(batch.inputs) for batch in shown] == lengths
     assert len(batches) == len(lengths)
-    assert torch.equal(torch.cat([named.of(batch.images) for batch in shown]).sort().values, torch.arange(samples))
+    assert torch.equal(torch.cat([named.of(batch.inputs) for batch in shown]).sort().values, torch.arange(samples))
 
 
 def test_epochs_come_in_other_orders_and_can_be_asked_for_in_any(named):
     batches = Batches(named.split, 8, 0, CPU)
-    orders = [torch.cat([named.of(batch.images) for batch in batches.epoch(epoch)]) for epoch in (0, 1, 0)]
+    orders = [torch.cat([named.of(batch.inputs) for batch in batches.epoch(epoch)]) for epoch in (0, 1, 0)]
     assert torch.equal(orders[0], orders[2])
     assert not torch.equal(orders[0], orders[1])
 
@@ -37,7 +37,7 @@ def test_epoch_e_shows_view_e_mod_v_in_images_and_targets(few, views, expected):
 
     def targets(positions: Tensor, view: int, images: Tensor) -> Tensor:
         asked.append(view)
-        by_hand = Shift(2)(next(few.images.stream([positions], CPU)), few.index[positions], 11, view)
+        by_hand = Shift(2)(next(few.samples.stream([positions], CPU)), few.index[positions], 11, view)
         assert torch.equal(images, by_hand.float() / 255)
         return torch.zeros(len(positions), 10)
 
@@ -48,13 +48,13 @@ def test_epoch_e_shows_view_e_mod_v_in_images_and_targets(few, views, expected):
 
 
 def test_images_are_float32_in_0_to_1(named):
-    images = next(Batches(named.split, 41, 0, CPU).epoch(0)).images
+    images = next(Batches(named.split, 41, 0, CPU).epoch(0)).inputs
     assert images.dtype == torch.float32
     torch.testing.assert_close(images.unique(), torch.arange(41) / 255)
 
 
 def test_images_stay_where_the_split_keeps_them_untouched(few, small_net, recipe):
-    before = few.images.digest
+    before = few.samples.digest
     fit(small_net(), Batches(few, 32, 0, CPU, Shift(1)), CrossEntropy(), recipe(epochs=1))
-    assert Resident(next(few.images.stream([torch.arange(150)], CPU))).digest == before
+    assert Resident(next(few.samples.stream([torch.arange(150)], CPU))).digest == before
     assert isinstance(few, Split)

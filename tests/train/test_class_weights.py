@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kd_cli.data.samples import UNLABELLED, Batch
+from kd_cli.data.samples import UNLABELLED, Batch, Mixture
 from kd_cli.data.splits import with_labels
 from kd_cli.errors import ConfigError
 from kd_cli.objectives.cross_entropy import hard_loss
@@ -21,7 +21,7 @@ def test_in_a_mixture_each_label_weighs_what_its_class_does() -> None:
     torch.manual_seed(0)
     logits, labels, weights = torch.randn(8, 4), torch.arange(8) % 4, torch.tensor([1.0, 2.0, 0.5, 3.0])
     partners, share = labels.roll(1), torch.rand(8)
-    batch = Batch(torch.zeros(8), labels, None, partners, share, weights)
+    batch = Batch(torch.zeros(8), labels, None, Mixture(partners, share), weights)
     losses = -logits.log_softmax(1)
     mass = [(share * weights[labels], labels), ((1 - share) * weights[partners], partners)]
     expected = sum((m * losses[torch.arange(8), own]).sum() for m, own in mass) / sum(m.sum() for m, _ in mass)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from watching import Seen
 from weights import weights
 
 from kd_cli import device
-from kd_cli.data.samples import Batch
+from kd_cli.data.samples import Answer, Batch
 from kd_cli.errors import ConfigError, TrainingError
 from kd_cli.measure.prediction import predict
 from kd_cli.models.mlp import mlp
@@ -41,7 +42,7 @@ def test_one_step_is_that_of_plain_torch(small_net, few):
         model, Batches(few, 150, 3, CPU), CrossEntropy(), Recipe(1, 150, lambda p: torch.optim.SGD(p, lr=0.1), constant)
     )
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
-    nn.functional.cross_entropy(twin(batch.images), batch.labels).backward()
+    nn.functional.cross_entropy(twin(batch.inputs), batch.labels).backward()
     optimizer.step()
     torch.testing.assert_close(weights(model), weights(twin))
 
@@ -87,9 +88,9 @@ def test_mixed_precision_keeps_weights_loss_and_logits_in_float32(small_net, rec
     )  # elsewhere bf16 would be emulated: slow, but the same
     seen: list[torch.dtype] = []
 
-    def objective(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        seen.append(logits.dtype)
-        return CrossEntropy()(logits, batch)
+    def objective(answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        seen.append(answer.logits.dtype)
+        return CrossEntropy()(answer, batch)
 
     model = small_net()
     inner: list[torch.dtype] = []
@@ -106,8 +107,8 @@ def test_mixed_precision_keeps_weights_loss_and_logits_in_float32(small_net, rec
 def test_a_loss_that_is_no_number_ends_training_with_epoch_and_rate(small_net, recipe, few, bad, shown):
     epochs: list[int] = []
 
-    def objective(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": logits.sum() * 0 + (bad if epochs else 1.0)}
+    def objective(answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": answer.logits.sum() * 0 + (bad if epochs else 1.0)}
 
     with pytest.raises(TrainingError) as error:
         fit(
@@ -115,7 +116,7 @@ def test_a_loss_that_is_no_number_ends_training_with_epoch_and_rate(small_net, r
             Batches(few, 50, 0, CPU),
             objective,
             recipe(lr=0.25, epochs=4),
-            on_epoch=lambda record: epochs.append(int(record["epoch"])),
+            watch=Seen(epoch=lambda record: epochs.append(int(record["epoch"]))),
         )
     assert str(error.value).startswith(f"The loss turned {shown} in epoch 2 of 4 at learning rate 0.25. Try ")
     assert epochs == [1]
@@ -150,7 +151,7 @@ def test_the_last_epoch_is_kept_unless_asked_otherwise(small_net, recipe, few, d
         CrossEntropy(),
         recipe(epochs=3),
         digits.validation,
-        on_epoch=lambda record: states.append(weights(model)),
+        watch=Seen(epoch=lambda record: states.append(weights(model))),
     )
     assert torch.equal(weights(model), states[-1])
 
@@ -167,7 +168,7 @@ def test_best_validation_keeps_the_earliest_epoch_with_the_fewest_validation_err
         states.append(copy.deepcopy(model.state_dict()))
 
     rule = recipe(lr=0.02, epochs=6, select="best_validation")
-    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, contrary, on_epoch=on_epoch)
+    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, contrary, watch=Seen(epoch=on_epoch))
     accuracies = [record["validation_accuracy"] for record in records]
     best = accuracies.index(max(accuracies))
     assert best < len(accuracies) - 1
@@ -185,7 +186,7 @@ def test_of_epochs_with_equally_many_validation_errors_the_first_is_kept(small_n
         errors.append(record["validation_accuracy"])
 
     rule = recipe(lr=1e-7, epochs=3, select="best_validation")
-    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, digits.validation, on_epoch=on_epoch)
+    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, digits.validation, watch=Seen(epoch=on_epoch))
     assert len(set(errors)) == 1
     assert all(torch.equal(value, states[0][name]) for name, value in model.state_dict().items())
     assert not all(torch.equal(value, states[0][name]) for name, value in states[-1].items())
@@ -203,9 +204,9 @@ def test_best_validation_without_a_validation_split_is_refused(small_net, recipe
 def test_fit_trains_in_train_mode_after_each_validation_and_ends_in_eval_mode(small_net, recipe, few, digits):
     model, modes = small_net().eval(), []
 
-    def objective(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def objective(answer: Answer, batch: Batch) -> dict[str, Tensor]:
         modes.append(all(module.training for module in model.modules()))
-        return CrossEntropy()(logits, batch)
+        return CrossEntropy()(answer, batch)
 
     fit(model, Batches(few, 50, 0, CPU), objective, recipe(epochs=3), digits.validation)
     assert modes == [True] * 9

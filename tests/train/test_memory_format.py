@@ -10,6 +10,7 @@ import torch
 from running import TINY, inside, kd
 from torch import nn
 
+from kd_cli.data.spec import image_spec
 from kd_cli.datasets.digits import digits
 from kd_cli.measure.flops import work_of
 from kd_cli.models.cnn import cnn
@@ -45,7 +46,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_channels_last_where_it_gains_and_is_safe(name):
     make, shape, expected = NETWORKS[name]
-    convolutions = work_of(make(), shape).convolutions
+    convolutions = work_of(make(), image_spec(shape)).convolutions
     assert chosen_memory_format("auto", convolutions) == expected
     assert [chosen_memory_format(asked, convolutions) for asked in ("contiguous", "channels_last")] == [
         "contiguous",
@@ -85,7 +86,7 @@ def test_narrow_convolutions_are_trained_dumped_and_evaluated_without_harm(narro
 def test_narrow_convolutions_predict_without_harm(narrow, tmp_path):
     from PIL import Image
 
-    pixels = next(digits().test.images.stream([torch.arange(8)], torch.device("cpu")))
+    pixels = next(digits().test.samples.stream([torch.arange(8)], torch.device("cpu")))
     for k, image in enumerate(pixels):
         Image.fromarray(image[0].numpy()).save(tmp_path / f"{k}.png")
     done = kd("predict", f"path={narrow}", f"images={tmp_path}", cwd=tmp_path, **WATCHED)

@@ -78,7 +78,7 @@ def test_two_models_with_one_seed_see_the_same_batches(recipe, few):
         seen.append(objective.batches)
     assert len(seen[0]) == len(seen[1]) == 10
     for left, right in zip(*seen, strict=True):
-        assert torch.equal(left.images, right.images)
+        assert torch.equal(left.inputs, right.inputs)
         assert torch.equal(left.labels, right.labels)
 
 

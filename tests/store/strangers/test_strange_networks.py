@@ -10,6 +10,7 @@ from running import inside
 from safetensors.torch import save
 
 import kd_cli
+from kd_cli.data.spec import image_spec
 from kd_cli.errors import ArtifactError
 from kd_cli.models.pretrained import torchvision
 from kd_cli.store.models import stored_node
@@ -75,7 +76,7 @@ def test_a_network_within_another_fetches_nothing(depth: int, fetch: dict[str, b
     for _ in range(depth):
         inner = network
         model = {"_target_": "kd_cli.teachers.specialists.network.Specialist", "network": {**model, "_partial_": True}}
-        network = Specialist(10, (1, 8, 8), lambda inner=inner, **_: inner)
+        network = Specialist(10, image_spec((1, 8, 8)), lambda inner=inner, **_: inner)
     put(student, "model.safetensors", save(network.state_dict()))
     configure(student, model=model)
     loaded = kd_cli.load(student).model.state_dict()

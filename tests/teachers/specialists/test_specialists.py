@@ -6,12 +6,13 @@ from torch import Tensor, nn
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
-from kd_cli.data.splits import whole
+from kd_cli.data.spec import image_spec
+from kd_cli.data.splits import whole_split
 from kd_cli.models.mlp import mlp
 from kd_cli.teachers.specialists.clustering import confusable_sets
 from kd_cli.teachers.specialists.covering import conditional, covering
 from kd_cli.teachers.specialists.half_own import HalfOwn, relabelled
-from kd_cli.teachers.specialists.network import Specialist, Specialists
+from kd_cli.teachers.specialists.network import Specialist, SpecialistEnsemble
 from kd_cli.teachers.specialists.solver import combine
 
 CPU = torch.device("cpu")
@@ -69,7 +70,7 @@ def test_half_of_an_epoch_are_its_own_classes_the_others_are_drawn_anew(
     assert torch.equal(torch.cat(batches().order(1)), epochs[1])
     assert not torch.equal(torch.cat(batches(seed=1).order(1)), epochs[1])
     seen = list(batches().epoch(0))
-    assert torch.equal(torch.cat([batch.images[:, 0, 0, 0] for batch in seen]).mul(255).round().long(), epochs[0])
+    assert torch.equal(torch.cat([batch.inputs[:, 0, 0, 0] for batch in seen]).mul(255).round().long(), epochs[0])
 
 
 def test_the_dustbins_correction_makes_a_calibrated_specialist_of_the_over_sampled_one() -> None:
@@ -80,7 +81,7 @@ def test_the_dustbins_correction_makes_a_calibrated_specialist_of_the_over_sampl
     labels = torch.cat([torch.arange(3).repeat(500), torch.full((3500,), 2)])
     shown = (labels * 5 + torch.randint(0, 13, (5000,), generator=draw)) % 4
     pixels = shown.to(torch.uint8).view(-1, 1, 1, 1)
-    batches = HalfOwn(whole(Resident(pixels), labels), 2, 64, 0, CPU, None)
+    batches = HalfOwn(whole_split(Resident(pixels), labels), 2, 64, 0, CPU, None)
     counts = torch.zeros(4, 3, dtype=torch.float64)
     counts.index_put_((shown, labels), torch.ones(5000, dtype=torch.float64), accumulate=True)
     drawn = counts * torch.tensor([1, 1, 1000 / 4000])  # what an epoch holds on average: 1,000 of either kind
@@ -92,7 +93,7 @@ def test_the_dustbins_correction_makes_a_calibrated_specialist_of_the_over_sampl
         def forward(self, images: Tensor) -> Tensor:
             return drawn.log()[images[:, 0, 0, 0].mul(255).round().long()]
 
-    specialist = Specialist(3, (1, 1, 1), Known)
+    specialist = Specialist(3, image_spec((1, 1, 1)), Known)
     specialist.correction[-1] = batches.over_sampling
     images = (torch.arange(4) / 255).view(-1, 1, 1, 1)
     natural, sampled = (c / c.sum(1, keepdim=True) for c in (counts, drawn))
@@ -102,7 +103,7 @@ def test_the_dustbins_correction_makes_a_calibrated_specialist_of_the_over_sampl
 
 def test_a_specialist_starts_from_the_generalist() -> None:
     torch.manual_seed(0)
-    generalist, specialist = net(6, SHAPE).eval(), Specialist(3, SHAPE, net).eval()
+    generalist, specialist = net(6, SHAPE).eval(), Specialist(3, image_spec(SHAPE), net).eval()
     specialist.start_from(generalist, [4, 1], 6)
     images = torch.rand(7, *SHAPE)
     before, after = generalist(images), specialist(images)
@@ -119,7 +120,7 @@ def test_a_network_that_depends_on_the_number_of_classes_elsewhere_is_refused() 
         r"got one whose 2.weight is \[6, 6\] for 6 classes and \[3, 3\] for 3\."
     )
     with pytest.raises(Exception, match=refusal):
-        Specialist(3, SHAPE, odd).start_from(odd(6, SHAPE), [0, 1], 6)
+        Specialist(3, image_spec(SHAPE), odd).start_from(odd(6, SHAPE), [0, 1], 6)
 
 
 # What they say together.
@@ -130,8 +131,8 @@ def test_those_count_that_know_one_of_the_generalists_top_classes(top_n: int) ->
     torch.manual_seed(0)
     sets = torch.tensor([[0, 1], [1, 3], [4, 5]])
     generalist, images = net(6, SHAPE), 9 * torch.randn(50, *SHAPE)
-    specialists = [Specialist(3, SHAPE, net) for _ in sets]
-    together = Specialists(generalist, specialists, sets, top_n).eval()
+    specialists = [Specialist(3, image_spec(SHAPE), net) for _ in sets]
+    together = SpecialistEnsemble(generalist, specialists, sets, top_n).eval()
     general = generalist(images).log_softmax(1)
     said = torch.stack([specialist(images).log_softmax(1) for specialist in specialists], 1)
     top = general.argsort(1, descending=True)[:, :top_n]

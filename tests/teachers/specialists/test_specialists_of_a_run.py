@@ -11,11 +11,9 @@ import torch
 from running import inside
 from safetensors.torch import load_file
 
+from kd_cli.commands import train_teacher
 from kd_cli.datasets.confusable import confusable
-from kd_cli.steps import teacher as train_teacher
-
-SHAPE = (1, 2, 2)
-
+from kd_cli.steps.teacher import Teacher
 
 # End to end, on three groups of four classes.
 
@@ -71,9 +69,9 @@ def test_a_stored_specialist_is_corrected_for_what_it_saw_too_often(first: dict[
 
 
 def test_nothing_of_a_teacher_learns_any_more(first: dict[str, Any], folder: Path) -> None:
-    taught: list[train_teacher.Teacher] = []
-    obtain = train_teacher.obtain
-    with mock.patch.object(train_teacher, "obtain", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
+    taught: list[Teacher] = []
+    obtain = train_teacher.obtain_teacher
+    with mock.patch.object(train_teacher, "obtain_teacher", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
         assert inside("train-teacher", *TINY[1:-1], cwd=folder).status == 0
     assert len(list(taught[0].network.parameters())) > 8
     assert not any(parameter.requires_grad for parameter in taught[0].network.parameters())
@@ -193,7 +191,7 @@ def test_the_made_up_task_is_the_same_every_time_and_its_groups_are_plain() -> N
     data, again = confusable(), confusable(seed=3)
     assert data.fingerprint == again.fingerprint
     assert (len(data.train), len(data.test), len(data.classes)) == (20_000, 5_000, 100)
-    pixels = [split.images.pixels.flatten(1).double() for split in (data.train, data.test)]  # type: ignore[attr-defined]
+    pixels = [split.samples.values.flatten(1).double() for split in (data.train, data.test)]  # type: ignore[attr-defined]
     means = torch.stack([pixels[0][data.train.labels == k].mean(0) for k in range(100)])
     found = torch.cdist(pixels[1], means).argmin(1)
     assert (found // 10 == data.test.labels // 10).double().mean() > 0.97
