@@ -1,5 +1,6 @@
 """Which key of `kd distill` makes what anew: every leaf of the config, by the identities that the stages really use."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,17 +9,20 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kd_cli.build.identity import identity_of
+from kd_cli.build.identity import Described, identity_of, plain
 from kd_cli.build.objects import instantiate
-from kd_cli.cli import job  # noqa: F401  registers the schemas and resolvers
+from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.data.augment import Shift
 from kd_cli.files.digests import digest_of
+from kd_cli.runs.session import Session
 from kd_cli.steps.dump import targets_identity
+from kd_cli.steps.plan import plan_of
 from kd_cli.steps.student import student_identity
 from kd_cli.steps.teacher import teacher_identity
 from kd_cli.steps.transfer import storage, transfer_set
 
+schema.register()
 BASE = (
     "augment@transfer.augment=jitter",
     "augment@teacher.augment=jitter",
@@ -161,14 +165,18 @@ def identities(cfg: DictConfig, built: DictConfig) -> dict[str, str | None]:
 
     Weights are not trained for it: they are what the teacher's identity determines.
     """
-    dataset = instantiate(cfg.dataset, "dataset")
-    source = instantiate(built.teacher, "teacher")
-    teacher = teacher_identity(cfg.teacher, source, dataset)
+    dataset, plan = instantiate(cfg.dataset, "dataset"), plan_of(built)
+    teacher = teacher_identity(plain(cfg.teacher), plan.teacher.source, dataset)
     weights = {"weights": digest_of(teacher), "model": identity_of(cfg.teacher.model)}
-    transfer = transfer_set(cfg.transfer, dataset, online=False)
-    targets = targets_identity(weights, transfer, storage(cfg, len(dataset.classes)))
-    recipe = instantiate(built.student.train, "student.train")
-    common = student_identity(cfg, recipe, dataset, transfer, transfer.split)
+    augment = Described(plan.transfer.augment.built, plain(cfg.transfer.augment))
+    transfer = transfer_set(replace(plan.transfer, augment=augment), dataset, False, Session())
+    targets = targets_identity(weights, transfer, storage(plan.targets, len(dataset.classes)))
+    asked = replace(
+        plan.student,
+        model=Described(plan.student.model.built, plain(cfg.student.model)),
+        recipe=Described(plan.student.recipe.built, plain(cfg.student.train)),
+    )
+    common = student_identity(asked, dataset, transfer, transfer.split, "student")
     student = {**common, "objective": identity_of(cfg.objective), "targets": {"stored": targets}}
     baseline = {**common, "objective": "cross-entropy"}
     return dict(zip(ROLES, map(digest_of, (teacher, targets, student, baseline)), strict=True))
@@ -199,14 +207,17 @@ def test_a_key_makes_anew_what_depends_on_it_and_nothing_else(key: str, base: Di
 def test_an_online_teacher_stores_no_targets_and_shows_each_epoch_another_view(base: DictConfig) -> None:
     cfg = base.copy()
     cfg.transfer.views = 1
-    dataset = instantiate(cfg.dataset, "dataset")
-    recipe = instantiate(cfg.student.train, "student.train")
-    stored, online = (transfer_set(cfg.transfer, dataset, online=asked) for asked in (False, True))
-    common = [student_identity(cfg, recipe, dataset, transfer, transfer.split) for transfer in (stored, online)]
+    dataset, plan = instantiate(cfg.dataset, "dataset"), plan_of(cfg)
+    stored, online = (transfer_set(plan.transfer, dataset, asked, Session()) for asked in (False, True))
+    common = [
+        student_identity(plan.student, dataset, transfer, transfer.split, "student") for transfer in (stored, online)
+    ]
     assert {key for key in common[0] if common[0][key] != common[1][key]} == {"views"}
     cfg.teacher.online = True
     source = instantiate(cfg.teacher, "teacher")
-    assert teacher_identity(cfg.teacher, source, dataset) == teacher_identity(base.teacher, source, dataset)
+    assert teacher_identity(plain(cfg.teacher), source, dataset) == teacher_identity(
+        plain(base.teacher), source, dataset
+    )
 
 
 def test_identities_do_not_depend_on_where_and_when(base: DictConfig, before: Any) -> None:

@@ -13,7 +13,8 @@ from left import JITTER, artifacts, cached
 from running import TINY, Outcome, inside
 from safetensors.torch import load_file, save_file
 
-from kd_cli.steps import teacher as train_teacher
+from kd_cli.commands import train_teacher
+from kd_cli.steps.teacher import Teacher
 
 
 def test_an_online_teacher_stores_no_targets(again: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
@@ -124,9 +125,9 @@ def test_no_student_draws_what_a_teacher_of_its_network_recipe_and_seed_drew(rat
 
 def test_nothing_of_a_teacher_learns_any_more(first: tuple[Path, Outcome], tmp_path: Path) -> None:
     shutil.copytree(first[0] / "outputs", tmp_path / "outputs")
-    taught: list[train_teacher.Teacher] = []
-    obtain = train_teacher.obtain
-    with mock.patch.object(train_teacher, "obtain", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
+    taught: list[Teacher] = []
+    obtain = train_teacher.obtain_teacher
+    with mock.patch.object(train_teacher, "obtain_teacher", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
         assert inside("train-teacher", TINY[0], cwd=tmp_path).status == 0
     assert not any(parameter.requires_grad for parameter in taught[0].network.parameters())
 

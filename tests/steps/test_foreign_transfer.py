@@ -12,15 +12,18 @@ from running import TINY, inside
 from safetensors.torch import load_file
 
 from kd_cli.build.objects import instantiate
-from kd_cli.cli import job  # noqa: F401  registers the schemas
+from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.data.samples import Dataset, Split
 from kd_cli.datasets.digits import digits
 from kd_cli.datasets.mnist import mnist
 from kd_cli.datasets.noise import noise
 from kd_cli.errors import ConfigError
+from kd_cli.runs.session import Session
+from kd_cli.steps.plan import plan_of
 from kd_cli.steps.transfer import TransferSet, transfer_set
 
+schema.register()
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 NOISE = ("dataset@transfer.dataset=noise", "transfer.dataset.height=8", "transfer.dataset.width=8")
 UNLABELLED_NOTE = "The transfer set has no labels: the baseline was trained on the training split."
@@ -30,7 +33,7 @@ def chosen(*overrides: str, dataset: Dataset | None = None) -> TransferSet:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("distill", overrides=list(overrides))
-    return transfer_set(cfg.transfer, dataset or instantiate(cfg.dataset, "dataset"), online=False)
+    return transfer_set(plan_of(cfg).transfer, dataset or instantiate(cfg.dataset, "dataset"), False, Session())
 
 
 def pixels_of(split: Split) -> torch.Tensor:

@@ -11,8 +11,9 @@ import torch
 from running import inside
 from safetensors.torch import load_file
 
+from kd_cli.commands import train_teacher
 from kd_cli.datasets.confusable import confusable
-from kd_cli.steps import teacher as train_teacher
+from kd_cli.steps.teacher import Teacher
 
 SHAPE = (1, 2, 2)
 
@@ -71,9 +72,9 @@ def test_a_stored_specialist_is_corrected_for_what_it_saw_too_often(first: dict[
 
 
 def test_nothing_of_a_teacher_learns_any_more(first: dict[str, Any], folder: Path) -> None:
-    taught: list[train_teacher.Teacher] = []
-    obtain = train_teacher.obtain
-    with mock.patch.object(train_teacher, "obtain", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
+    taught: list[Teacher] = []
+    obtain = train_teacher.obtain_teacher
+    with mock.patch.object(train_teacher, "obtain_teacher", lambda *asked: taught.append(obtain(*asked)) or taught[0]):
         assert inside("train-teacher", *TINY[1:-1], cwd=folder).status == 0
     assert len(list(taught[0].network.parameters())) > 8
     assert not any(parameter.requires_grad for parameter in taught[0].network.parameters())
