@@ -19,7 +19,7 @@ BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIS
 PORTABLE = ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 KD_HIDE_BF16=1
 NUMERIC = $(addprefix tests/,measure models objectives steps targets train data/test_mixing.py test_device.py)
 
-.PHONY: help setup distill sweep teachers reproduce bench test test-portable faults mutants check fix clean
+.PHONY: help setup distill sweep teachers reproduce bench test test-portable faults mutants check fix docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -64,6 +64,12 @@ check: $(VENV)/.installed-dev ## ruff, format check, mypy and the direction of i
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+docs: $(VENV)/.installed-docs docs/figures/distill.svg ## the pages, into build/site; nothing is fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs/figures/distill.svg: | $(VENV)/.installed-docs # remove it to draw it anew
+	$(BIN)/python docs/terminal.py
+
 fix: $(VENV)/.installed-dev ## what check would complain of and ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -85,4 +91,8 @@ $(VENV)/.installed-paper: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@ $(VENV)/.installed

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from running import KD, environment, inside
 from safetensors.torch import load_file
+from watching import Seen
 
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.interruption import SIGNALS, Hold
@@ -263,14 +264,14 @@ def test_a_population_that_is_interrupted_goes_on_to_the_same_bits(
 
     real = population.fit_population
 
-    def fit(members: Any, validation: Any, checkpoint: Any, on_step: Any, on_epoch: Any) -> Any:
+    def fit(members: Any, validation: Any, checkpoint: Any, watch: Any) -> Any:
         def strike(epoch: int, step: int) -> None:
-            on_step(epoch, step)
+            watch.step(epoch, step)
             if (epoch, step) == (2, 3) and not struck:
                 struck.append(step)
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        return real(members, validation, checkpoint, strike, on_epoch)
+        return real(members, validation, checkpoint, Seen(strike, watch.epoch))
 
     monkeypatch.setattr(population, "fit_population", fit)
     stopped = inside(*words, cwd=tmp_path)

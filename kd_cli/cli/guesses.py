@@ -10,7 +10,7 @@ from omegaconf import ListConfig
 
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS, choices
-from kd_cli.cli.spelling import is_override, sorted_out
+from kd_cli.cli.spelling import group_of, is_override, sorted_out
 from kd_cli.cli.typed import Words
 
 OTHER_NAMES = {
@@ -108,15 +108,14 @@ def _pathlike(key: str, value: str) -> Iterator[list[str]]:
     leaf = place.rpartition(".")[2]
     if not ("/" in value or value in (".", "..") or value.endswith(WEIGHTS)):
         return
-    choose = place if place in ("dataset", "teacher", "transfer.dataset", "teacher.generalist") else f"{leaf}@{place}"
     if leaf == "dataset":
-        yield [f"{choose}=image_folder", f"{place}.root={value}"]
+        yield [f"{place}=image_folder", f"{place}.root={value}"]
     elif leaf in ("teacher", "generalist", "member") and value.endswith(WEIGHTS):
-        yield [f"{choose}=checkpoint", f"{place}.path={value}", f"model@{place}.model=cnn"]
+        yield [f"{place}=checkpoint", f"{place}.path={value}", f"{place}.model=cnn"]
     elif leaf in ("teacher", "generalist"):
-        yield [f"{choose}=artifact", f"{place}.path={value}"]
+        yield [f"{place}=artifact", f"{place}.path={value}"]
     if leaf == "generalist":
-        yield ["teacher=specialists", f"{choose}=artifact", f"{place}.path={value}"]
+        yield ["teacher=specialists", f"{place}=artifact", f"{place}.path={value}"]
 
 
 def _named(typed: Words, name: str, value: str | None) -> Iterator[list[str]]:
@@ -182,26 +181,24 @@ def _fit(value: str | None, now: Any) -> str:
 
 
 def _group(typed: Words, wanted: Sequence[str], value: str | None) -> Iterator[list[str]]:
-    """`optimizer=adam` → `optimizer@student.train.optimizer=adam`."""
+    """`optimizer=adam` → `student.train.optimizer=adam`."""
     for place, group in groups_of(typed, ".".join(wanted)) if value else []:
         there = choices(group, typed.own)
         right = next((name for name in there if name == str(value).lower()), None)
         for name in [right] if right else get_close_matches(str(value).lower(), there, n=1, cutoff=0.7):
-            yield [f"{group}@{place}={name}"]
+            yield [f"{place}={name}"]
 
 
 def _elsewhere(typed: Words, wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Another choice that has the key: `teacher.size` is one of teacher=ensemble."""
     *above, leaf = wanted
     for place in [".".join(above)] if above else ["dataset", "teacher"]:
-        group = place.rpartition(".")[2]
-        group = {"member": "teacher", "generalist": "teacher", "train": "recipe"}.get(group, group)
+        group = group_of(place) or place
         for name in sorted(choices(group, typed.own), key=lambda name: leaf == "root" and name != "image_folder"):
             for folder in (CONFIGS, *typed.own):
                 file = folder / group / f"{name}.yaml"
                 if place and file.is_file() and leaf in (yaml.safe_load(file.read_text()) or {}):
-                    known = place in ("teacher", "dataset", "transfer.dataset", "student", "objective")
-                    yield f"{place if known else f'{group}@{place}'}={name}", f"{place}.{leaf}"
+                    yield f"{place}={name}", f"{place}.{leaf}"
 
 
 def _bare(typed: Words, word: str, used: Sequence[str]) -> Iterator[list[str]]:
@@ -230,7 +227,7 @@ def _bare(typed: Words, word: str, used: Sequence[str]) -> Iterator[list[str]]:
         if group in (*typed.known, "experiment") and group not in taken and word in choices(group, typed.own):
             yield [f"{group}={word}"]
     if word in choices("model", typed.own) and "student" in typed.known:
-        yield [f"model@student.model={word}"]
+        yield [f"student.model={word}"]
     if word in choices("optimizer", typed.own) or word in choices("augment", typed.own):
         yield from _group(typed, ["optimizer" if word in choices("optimizer", typed.own) else "augment"], word)
     if "/" in word or word in (".", ".."):

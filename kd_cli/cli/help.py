@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from kd_cli.cli.choices import choices
 from kd_cli.cli.manual import Key, commands, manual
-from kd_cli.cli.spelling import CHOSEN, config_dirs, sorted_out
+from kd_cli.cli.spelling import config_dirs, sorted_out
 from kd_cli.errors import did_you_mean, must
 
 SECTIONS = {  # in this order; `x.` takes the keys below x, and the last section all that is left
@@ -97,11 +97,6 @@ def sections(keys: Iterable[Key]) -> dict[str, list[Key]]:
     return found
 
 
-def spelling(key: Key) -> str:
-    """Return a key as it is typed: one that chooses within a mapping says from which group."""
-    return key.name if key.group in ("", key.name) or key.name in CHOSEN else f"{key.group}@{key.name}"
-
-
 def _keys(keys: Sequence[Key], listed: set[str], own: Sequence[Path]) -> Iterator[str]:
     """Yield the lines of a section. A group's choices are listed where it stands first: `listed` holds those that are.
 
@@ -117,7 +112,7 @@ def _keys(keys: Sequence[Key], listed: set[str], own: Sequence[Path]) -> Iterato
             known = choices(key.group, own)
             chosen = [f"{name}*" for name in known if name == key.default]
             text += "\n" + " ".join([*chosen, *(name for name in known if name != key.default)])
-        rows[f"{spelling(key)}={key.default}"] = text
+        rows[f"{key.name}={key.default}"] = text
     listed |= {key.group for key in keys}
     return _rows(rows.items())
 

@@ -11,7 +11,7 @@ from kd_cli.cli.choices import choices
 from kd_cli.cli.guesses import WEIGHTS
 from kd_cli.cli.hints import named, suggestion
 from kd_cli.cli.job import ANSWERS
-from kd_cli.cli.spelling import CHOSEN, is_override, sorted_out, spelt, value_of
+from kd_cli.cli.spelling import chosen, group_of, is_override, sorted_out, spelt, value_of
 from kd_cli.cli.typed import Words, first, matches, swept, unreadable
 from kd_cli.errors import KdError, must
 
@@ -31,7 +31,7 @@ def refused(command: str, words: Sequence[str]) -> str:
     if said := _flags(typed):
         return said
     for word in overrides:
-        if any(unreadable(new) for new in spelt(word)):
+        if any(unreadable(new) for new in spelt(word, typed.own)):
             if word.count("[") > word.count("]"):
                 after = word.partition("=")[2]
                 return f"An argument must be key=value with its brackets closed, got …{after}. Quote it for the shell."
@@ -40,7 +40,7 @@ def refused(command: str, words: Sequence[str]) -> str:
         if said := _added(typed, word) or _place(typed, word):
             return said
     shows = any(word.partition("=")[0] in ("--help", "-h", "--hydra-help", "--info", "-i") for word in flags)
-    several = command == "sweep" or bool({"--multirun", "-m"} & set(flags))
+    several = typed.sweeps
     if shows:
         return ""
     if several and command in ANSWERS:
@@ -63,16 +63,18 @@ def _added(typed: Words, word: str) -> str:
         return ""
     if name.partition(".")[0] in (*schema.keys(typed.command), "hydra"):
         return ""
-    said = f"{name} must be a key of kd {typed.command.replace('_', '-')}, got {word!r}."
+    said = f"{name} must be a key of kd {typed.name}, got {word!r}."
     return f"{said} {suggestion(typed) or named(typed, name)}".strip()
 
 
 def _place(typed: Words, word: str) -> str:
     """`teacher.generalist=outputs/teachers/<id>`: a folder where a choice belongs."""
     key, _, value = word.partition("=")
-    if key not in CHOSEN or key == "teacher.member" or not ("/" in value or value.endswith(WEIGHTS)) or "[" in value:
+    if key not in ("teacher.generalist", "transfer.dataset") or "[" in value:
         return ""
-    return str(must(key, f"one of {', '.join(choices(CHOSEN[key], typed.own))}", value, suggestion(typed)))
+    if not ("/" in value or value.endswith(WEIGHTS)) or chosen(word, typed.own):
+        return ""
+    return str(must(key, f"one of {', '.join(choices(group_of(key), typed.own))}", value, suggestion(typed)))
 
 
 def _stray(typed: Words) -> str:
@@ -93,7 +95,7 @@ def _stray(typed: Words) -> str:
         there = choices(name, typed.own)
         hint = f"Give it a value: {name}=…{f', one of {LIST.join(there)}' if there else ''}."
     if not hint and (hint := named(typed, name)) == "" and dashed:
-        hint = f"kd {typed.command.replace('_', '-')} --help lists the keys."
+        hint = f"kd {typed.name} --help lists the keys."
     return f"{said} {hint or ('' if opened else QUOTING)}".strip()
 
 
@@ -162,7 +164,7 @@ def _sweep(typed: Words) -> str:
         if said := _no_match(typed, word):
             return said
         values = swept(word)
-        if values is not None and None in values and "@" in key:
+        if values is not None and None in values and ("@" in key or chosen(word, typed.own)):
             return _null(typed, word)
         nested = "." in key and values is not None
         if nested and not any(isinstance(each, list) for each in values or []) and typed.is_list(word):
@@ -175,7 +177,7 @@ def _sweep(typed: Words) -> str:
 def _no_match(typed: Words, word: str) -> str:
     """A pattern that no file of the group fits would make a sweep of no job."""
     key, _, value = word.partition("=")
-    there = choices(key.partition("@")[0].lstrip("+"), typed.own)
+    there = choices(group_of(key) or key.partition("@")[0].lstrip("+"), typed.own)
     if there and matches(word, there) == []:
         return str(must(key, f"a pattern that fits one of {', '.join(there)}", value))
     return ""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd_cli.errors import must
+from kd_cli.ranges import number, whole
 
 CHOICES = {
     "precision": ("auto", "32", "bf16-mixed", "16-mixed"),
@@ -32,23 +33,14 @@ def one_process(environment: Mapping[str, str]) -> None:
             raise must(name, "1", int(count), ONE_PROCESS)
 
 
-def whole(key: str, value: Any, least: int, hint: str = "") -> None:
-    """Refuses what is no whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise must(key, f"a whole number ≥ {least}", value, hint)
-
-
 def recipe(key: str, train: Mapping[Any, Any]) -> None:
     """Refuses what no recipe may hold; `key` is where it stands."""
     for name in ("epochs", "batch_size"):
         if name in train:
             whole(f"{key}.{name}", train[name], 1)
     for name in ("max_norm", "clip"):
-        bound = train.get(name)
-        if bound is not None and (isinstance(bound, bool) or not (isinstance(bound, int | float) and bound > 0)):
-            raise must(f"{key}.{name}", "> 0 or null", bound)
-    if train.get("patience") is not None:
-        whole(f"{key}.patience", train["patience"], 1)
+        number(f"{key}.{name}", train.get(name), above=0, what="", null=True)
+    whole(f"{key}.patience", train.get("patience"), 1, what="a whole number of epochs", null=True)
     whole(f"{key}.accumulate", train.get("accumulate", 1), 1)
     for name, words in CHOICES.items():
         if str(train.get(name, words[0])) not in words:

@@ -1,7 +1,6 @@
 """The rules for the keys that people type: checked before torch is imported. `keys` has their types and defaults."""
 
 import hashlib
-import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +15,7 @@ from kd_cli.cli.choices import choices
 from kd_cli.cli.keys import SCHEMAS as SCHEMAS
 from kd_cli.cli.keys import keys as keys
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
-from kd_cli.screen import override
+from kd_cli.ranges import number, whole
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BUDGETS = ("short", "full")
@@ -34,7 +33,7 @@ QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${se
 
 def register() -> None:
     """Makes schemas and resolvers known to Hydra; a command's YAML starts from `<command>_schema`."""
-    resolvers.register()
+    resolvers.register_resolvers()
     store = ConfigStore.instance()
     for name, node in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=node)
@@ -79,27 +78,25 @@ def check(command: str, cfg: DictConfig) -> None:
     if "targets" in values:
         _choice("targets.dtype", DTYPES, cfg.targets.dtype)
     if "checkpoint" in values:
-        if cfg.checkpoint.every_epochs is not None and cfg.checkpoint.every_epochs < 1:
-            raise must("checkpoint.every_epochs", "a whole number ≥ 1 or null", cfg.checkpoint.every_epochs)
-        if cfg.checkpoint.every_minutes is not None and not cfg.checkpoint.every_minutes > 0:
-            raise must("checkpoint.every_minutes", "a number > 0 or null", cfg.checkpoint.every_minutes)
+        whole("checkpoint.every_epochs", cfg.checkpoint.every_epochs, 1, null=True)
+        number("checkpoint.every_minutes", cfg.checkpoint.every_minutes, above=0, null=True)
     if command in FORMATS:
         _choice("format", FORMATS[command], values.get("format"))
-    if "temperature" in values and not (math.isfinite(cfg.temperature) and cfg.temperature > 0):
-        raise must("temperature", "a number > 0", cfg.temperature)
+    if "temperature" in values:
+        number("temperature", cfg.temperature, above=0)
     for key in ("soft_weight", "hard_weight"):
-        if key in values and not (math.isfinite(cfg[key]) and cfg[key] >= 0):
-            raise must(key, "a number ≥ 0", cfg[key])
+        if key in values:
+            number(key, cfg[key], at_least=0)
     if values.get("soft_weight") == values.get("hard_weight") == 0:
         raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
     if "transfer" in values and OmegaConf.select(cfg, "transfer.views") is not None:
-        rules.whole("transfer.views", cfg.transfer.views, 1)
+        whole("transfer.views", cfg.transfer.views, 1)
     if "seed" in values:
-        rules.whole("seed", cfg.seed, 0, QUOTE)
+        whole("seed", cfg.seed, 0, remedy=QUOTE)
     for top in ("teacher", "teacher.generalist", "transfer", "dataset"):
         node = OmegaConf.select(cfg, top)
         if isinstance(node, DictConfig) and "seed" in node and not owns_its_keys(top, node):
-            rules.whole(f"{top}.seed", node.seed, 0, QUOTE)
+            whole(f"{top}.seed", node.seed, 0, remedy=QUOTE)
     for path, group in _mappings(values):
         node = OmegaConf.select(cfg, path)
         if group == "train" and node.get("_target_") == "kd_cli.train.recipe.Recipe":
@@ -112,16 +109,15 @@ def _filters(transfer: Any) -> bool:
 
 
 def _refuse_word(path: str, group: str, value: Any) -> None:
-    """`student.model=cnn` would silently become the word 'cnn': say how it is spelt."""
+    """A word that names no file of the group would silently stay a word: `student.model=cnnn`."""
     if isinstance(value, DictConfig) or (value is None and group in ("augment", "dataset")):
         return
-    hint, group = f"Set its keys one by one: {path}.<key>=….", "recipe" if group == "train" else group
-    if group in (*GROUPS, "recipe"):
-        there = choices(group)
-        hint = f"To choose a file of configs/{group}/, write {override(f'{group}@{path}', value)}."
-        if value not in there:
-            hint = f"To choose a file of configs/{group}/, write {group}@{path}=<its name>, as {', '.join(there)}."
-    raise must(path, "a mapping", value, hint)
+    group = "recipe" if group == "train" else group
+    there = choices(group)
+    if value in there:  # quoted, or in a YAML
+        hint = f"It names a file as {path}={value} on the command line, and as `/{group}@{path}: {value}` in defaults."
+        raise must(path, "a mapping", value, hint)
+    raise must(path, f"one of {', '.join(there)}", value, did_you_mean(str(value), there))
 
 
 def _choice(key: str, choices: tuple[str, ...], value: Any) -> None:

@@ -1,9 +1,10 @@
-"""What people type, as Hydra has it. Imports neither hydra nor torch."""
+"""What people type, as Hydra has it. Imports no torch, and hydra only where a word must be parsed: not in help."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from kd_cli.cli.choices import choices
 from kd_cli.screen import quoted
 
 TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c",
@@ -11,16 +12,9 @@ TAKES_VALUE = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "
 FLAGS = TAKES_VALUE | {"--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
                        "--info", "-i", "--shell-completion", "-sc"}  # fmt: skip
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-CHOSEN = {"teacher.member": "teacher", "teacher.generalist": "teacher", "transfer.dataset": "dataset"}  # by their group
-FILES = (
-    "output_dir",
-    "path",
-    "root",
-    "images",
-    "start_from",
-    "sweep",
-)  # the last part of keys that name a file or a folder
-NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?|true|false|inf|nan|[-+](inf|nan)", re.IGNORECASE)
+GROUPS = {"train": "recipe", "inner": "augment", "member": "teacher", "generalist": "teacher"}  # others: as the key
+FILES = ("output_dir", "path", "root", "images", "start_from", "sweep")  # last part of the keys of files and folders
+NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[-+]?\d+)?|true|false|null|[-+]?(inf|nan)", re.IGNORECASE)
 
 
 def is_override(word: str) -> bool:
@@ -72,9 +66,36 @@ def placed(command: str, overrides: Sequence[str]) -> list[str]:
     return [f"+{word}" if word.startswith("dataset.") else word for word in overrides]
 
 
-def spelt(word: str) -> list[str]:
-    """`teacher.member=mlp_1200` and `teacher.members=[cnn,outputs/teachers/<id>]` as Hydra has them: it would take what
-    stands for a file of configs/ as a string. A word with a `/` is a folder. The name of a file stays as it was typed.
+def group_of(key: str) -> str:
+    """The group of configs that fills a nested key, or the name of none. Keys at the top are groups for Hydra too."""
+    above, _, leaf = key.rpartition(".")
+    return GROUPS.get(leaf, leaf) if above and re.fullmatch(r"(?!hydra\.)[\w.]+", key) else ""
+
+
+def chosen(word: str, own: Iterable[Path] = ()) -> str:
+    """The group that an override chooses from by a bare word at a nested key: `model` of `student.model=cnn`, or of a
+    sweep over such words; "" for anything else. Quoted, a word is text.
+    """
+    key, _, value = word.partition("=")
+    there = choices(group, own) if (group := group_of(key)) and value else []
+    if not there:
+        return ""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob, Sweep
+
+    try:
+        value = OverridesParser.create().parse_override(word)._value
+    except Exception:  # Hydra says itself what it cannot read
+        return ""
+    if isinstance(value, Glob):
+        return group
+    words = (getattr(value, "list", None) or []) if isinstance(value, Sweep) else [value]
+    return group if any(isinstance(each, str) and each in there for each in words) else ""
+
+
+def spelt(word: str, own: Iterable[Path] = ()) -> list[str]:
+    """An override as Hydra has it: a bare word that names a file of configs/, or of a person's `own` folders, chooses
+    it. In a list of teachers, a word with a `/` is a folder. The name of a file stays as it was typed.
     """
     key, _, value = word.partition("=")
     if value == "~" or value.startswith("~/"):  # a shell leaves it in the middle of a word
@@ -84,8 +105,8 @@ def spelt(word: str) -> list[str]:
         return [f"{key}={quoted(value)}"]
     if not value.isascii() and not set(value) & set("'\"[]{}()$\\"):  # Hydra wants letters that are not ASCII quoted
         word = f"{key}={','.join(part if part.isascii() else quoted(part) for part in value.split(','))}"
-    if key in CHOSEN and re.fullmatch(r"[\w,-]+", value) and value != "null":
-        return [f"{CHOSEN[key]}@{word}"]
+    if group := chosen(word, own):
+        return [f"{group}@{word}"]
     if value == "null" and "@" in key:  # Hydra takes no null for a group
         return [f"{key.rpartition('@')[2]}=null"]
     found = re.fullmatch(r"teacher\.members=\[(.+)\]", word)

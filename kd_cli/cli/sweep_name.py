@@ -56,10 +56,11 @@ def _choices(config: DictConfig, loader: ConfigLoader, word: Override) -> Iterat
     if not loader.get_group_options(word.key_or_group):
         return
     fixed = _plain(config.hydra.overrides.hydra)
+    typed = [each for each in _plain(config.hydra.overrides.task) if each.startswith("output_dir=")]
     for choice in word.sweep_string_iterator():
         try:
             composed = loader.load_configuration(
-                config.hydra.job.config_name, [*fixed, f"{word.get_key_element()}={choice}"], RunMode.RUN
+                config.hydra.job.config_name, [*fixed, *typed, f"{word.get_key_element()}={choice}"], RunMode.RUN
             )
             output_dir = composed.get("output_dir")
         except (HydraException, OmegaConfBaseException):  # its job says what is wrong with it

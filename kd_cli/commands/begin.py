@@ -38,7 +38,7 @@ def begin(plan: Plan, session: Session) -> Setting:
 def accept(cfg: DictConfig, plan: Plan, setting: Setting) -> None:
     """Everything that was typed has been checked: the run's folder is from now on that of a run."""
     setting.run.accept(asked(cfg) | {"data": setting.dataset_config}, plan.starts())
-    own_code.say()
+    own_code.log_own_modules()
     for sentence in strangers(cfg):
         log.info(sentence)
 

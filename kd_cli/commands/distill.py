@@ -11,7 +11,7 @@ from kd_cli.errors import under
 from kd_cli.measure.figures import Figures
 from kd_cli.measure.gap import gap_recovered
 from kd_cli.progress import log
-from kd_cli.report.run import show
+from kd_cli.report.run import show_run
 from kd_cli.runs.session import Session
 from kd_cli.steps.bias_correction import check_correction, obtain_corrected
 from kd_cli.steps.plan import plan_of
@@ -78,7 +78,7 @@ def main(cfg: DictConfig, session: Session) -> None:
         "note": _note(transfer) if plan.student.baseline else None,
         "environment": setting.circumstances.environment(run.precision["student"]) | transfer.environment,
     }
-    show(run.finish(**figures, **recovered(figures), **found), in_sweep())
+    show_run(run.finish(**figures, **recovered(figures), **found), in_sweep())
 
 
 def _obtained(step: TrainedModel) -> TrainedModel:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read
+from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read_image
 from kd_cli.data.folder import Listing, files_below
 from kd_cli.device import find_device
 from kd_cli.errors import DataError, must, reading
@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
         batch = []
         for path in paths[start : start + at_once]:
             try:
-                batch.append((path, decode(read(path), (height, width), channels)))
+                batch.append((path, decode(read_image(path), (height, width), channels)))
             except Unusable as why:
                 bad.append(shown(f"{path}: {why}"))
         if not batch or bad:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd_cli.errors import must
+from kd_cli.ranges import is_number, number, whole
 
 _WORD = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -64,11 +65,6 @@ def kind_of(augment: Any) -> str:
     return str(stated or "image")
 
 
-def is_number(value: object) -> bool:
-    """Whether this is a finite number; a config may hold anything."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_range(value: object) -> bool:
     pair = isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value))
     return pair and 0 < value[0] <= value[1]  # type: ignore[index]
@@ -86,8 +82,7 @@ class Shift:
     kind = "image"
 
     def __init__(self, pixels: int, flip: bool = False, triangular: bool = False) -> None:
-        if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 0:
-            raise must(".augment.pixels", "a whole number ≥ 0", pixels)
+        whole(".augment.pixels", pixels, 0)
         self.pixels, self.flip = pixels, flip
         self.reaches = (pixels - pixels // 2, pixels // 2) if triangular else (pixels, 0)
 
@@ -151,14 +146,11 @@ class Affine:
         shear: float = 0.0,
         flip: bool = False,
     ) -> None:
-        if not (is_number(degrees) and 0 <= degrees <= 180):
-            raise must(".augment.degrees", "between 0 and 180", degrees)
-        if not (is_number(translate) and 0 <= translate <= 1):
-            raise must(".augment.translate", "a share of the side, between 0 and 1", translate)
+        number(".augment.degrees", degrees, at_least=0, at_most=180)
+        number(".augment.translate", translate, at_least=0, at_most=1, what="a share of the side,")
         if not _is_range(scale):
             raise must(".augment.scale", "two factors, 0 < low ≤ high", scale)
-        if not (is_number(shear) and 0 <= shear < 90):
-            raise must(".augment.shear", "degrees ≥ 0 and < 90", shear)
+        number(".augment.shear", shear, at_least=0, below=90, what="degrees")
         self.degrees, self.translate, self.scale, self.shear, self.flip = degrees, translate, scale, shear, flip
 
     def __call__(self, images: Tensor, index: Tensor, seed: int, view: int) -> Tensor:

@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from kd_cli.data.augment import Augment, is_number, uniform
+from kd_cli.data.augment import Augment, uniform
 from kd_cli.errors import must
+from kd_cli.ranges import number
 
 QUANTILES = 4096
 
@@ -26,8 +27,7 @@ class Mix(ABC):
     kind = "image"
 
     def __init__(self, concentration: float = 1.0, inner: Augment | None = None) -> None:
-        if not (is_number(concentration) and concentration > 0):
-            raise must(".augment.concentration", "a number > 0", concentration)
+        number(".augment.concentration", concentration, above=0)
         if isinstance(inner, Mix):
             hint = "A mixture is of two images."
             raise must(".augment.inner", "null or an augmentation of single images", type(inner).__name__, hint)

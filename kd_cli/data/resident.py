@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
+from rich.filesize import decimal
 from torch import Tensor
 
 from kd_cli.data.inputs import Inputs, count, each, rows, tensors
@@ -40,7 +41,8 @@ class Resident:
             size = sum(value.nbytes for value in tensors(self.values))
             there = fits(device, size)
             if not there:
-                log.info("%.1f GB of %s do not fit on the device beside training: streamed", size / 1e9, self.spec.noun)
+                shown = decimal(size), self.spec.noun
+                log.info("%s of %s do not fit on the device beside training: streamed", *shown)
             self._placed[device] = each(self.values, lambda value: value.to(device)) if there else self.values
         placed = self._placed[device]
         where = tensors(placed)[0].device

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -12,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd_cli import ranges
 from kd_cli.data.samples import UNLABELLED, Dataset, Samples, Split
 from kd_cli.data.spec import Spec, image_spec
 from kd_cli.errors import DataError, must
+from kd_cli.ranges import is_number, is_whole, number
 
 LARGEST_IMAGE = 1 << 22  # numbers: an evaluation's batch of 256 then takes a gigabyte
 MOST_SAMPLES = 1 << 24  # of a file or of what is made up: their labels and numbers then take a quarter of one
@@ -28,7 +29,7 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def whole(samples: Samples, labels: Tensor) -> Split:
+def whole_split(samples: Samples, labels: Tensor) -> Split:
     """A split of all these samples, each named by its position."""
     return Split(samples, labels.to(torch.int64), torch.arange(len(labels)))
 
@@ -61,7 +62,7 @@ def carve(split: Split, validation: float, seed: int, classes: Sequence[str] = (
     """
     key = ".dataset.validation"
     rule = f"a fraction below 1, a count below {len(split)} (the size of the training split), or 0"
-    if isinstance(validation, bool) or not isinstance(validation, int | float) or not math.isfinite(validation):
+    if not is_number(validation):
         raise must(key, rule, validation)
     if validation == 0:
         return split, None
@@ -83,7 +84,7 @@ def with_labels(split: Split, labels: str | float, seed: int, classes: Sequence[
         return split
     if labels == "none":
         return split.with_labels(torch.full_like(split.labels, UNLABELLED))
-    if isinstance(labels, bool) or not isinstance(labels, int | float) or not 0 < labels < 1:
+    if not is_number(labels) or not 0 < labels < 1:
         raise must("transfer.labels", "all, none or a fraction between 0 and 1", labels)
     known = (split.labels != UNLABELLED).nonzero()[:, 0]
     if len(known) == 0:
@@ -110,7 +111,7 @@ def class_numbers(key: str, wanted: Sequence[Any], classes: Sequence[str]) -> li
     """The numbers of the `wanted` classes (names or numbers), sorted; ConfigError for what is neither."""
     chosen = set()
     for each in wanted:
-        known = isinstance(each, int) and not isinstance(each, bool) and 0 <= each < len(classes)
+        known = is_whole(each, 0) and each < len(classes)
         name = same_form(str(each))
         if name not in classes and not known:
             shown = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
@@ -121,8 +122,7 @@ def class_numbers(key: str, wanted: Sequence[Any], classes: Sequence[str]) -> li
 
 def fraction_of(split: Split, fraction: float, seed: int, classes: Sequence[str]) -> Split:
     """A stratified share of a split; unlabelled samples are a stratum of their own."""
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-        raise must("transfer.fraction", "> 0 and ≤ 1", fraction)
+    number("transfer.fraction", fraction, above=0, at_most=1)
     if fraction == 1:
         return split
     part = split.select(stratified(split.labels, round(fraction * len(split)), seed))
@@ -154,8 +154,7 @@ def assemble(
     `[channels, height, width]` in place of a Spec is that of images.
     """
     spec = spec if isinstance(spec, Spec) else image_spec(spec)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise must(".dataset.seed", "a whole number ≥ 0", seed)
+    ranges.whole(".dataset.seed", seed, 0)
     for part, split in (("training", train), ("test", test)):
         if len(split) == 0:
             raise DataError(f"{name} has no {part} {spec.noun}.")

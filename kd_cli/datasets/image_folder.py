@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kd_cli.data.decoding import EXTENSIONS, VERSION, Unusable, decode, read
+from kd_cli import ranges
+from kd_cli.data.decoding import EXTENSIONS, VERSION, Unusable, decode, read_image
 from kd_cli.data.folder import files_below, is_hidden
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.resident import Resident
@@ -87,7 +88,7 @@ class ImageFiles:
     def _decoded(self, position: int) -> Tensor:
         path = self.paths[position]
         try:
-            content = read(path)
+            content = read_image(path)
             if zlib.crc32(content) != int(self.crc[position]):
                 raise Unusable("changed")
             return decode(content, (self.size, self.size), self.channels)
@@ -129,12 +130,10 @@ def image_folder(
     """The data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
     if channels not in (1, 3):
         raise must(".dataset.channels", "1 (grey) or 3 (colour)", channels)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise must(".dataset.size", "a whole number of pixels ≥ 1", size)
+    ranges.whole(".dataset.size", size, 1, what="a whole number of pixels")
     if size > (largest := math.isqrt(LARGEST_IMAGE // channels)):
         raise must(".dataset.size", f"at most {largest} with dataset.channels={channels}", size)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
-        raise must(".dataset.workers", "a whole number ≥ 0", workers)
+    ranges.whole(".dataset.workers", workers, 0)
     with reading(root):
         classes, listed = _listing(root)
     keep = sum(map(len, listed.values())) * channels * size * size <= KEPT
@@ -237,7 +236,7 @@ def _scan(paths: list[str], size: int, channels: int, workers: int, keep: bool, 
 
     def scan(position: int) -> str | None:
         try:
-            content = read(paths[position])
+            content = read_image(paths[position])
             image = decode(content, (size, size), channels)
         except Unusable as why:
             return shown(f"{paths[position]}: {why}")

@@ -2,9 +2,10 @@
 
 import torch
 
+from kd_cli import ranges
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import UNLABELLED, Dataset
-from kd_cli.data.splits import LARGEST_IMAGE, MOST_SAMPLES, fingerprint, whole
+from kd_cli.data.splits import LARGEST_IMAGE, MOST_SAMPLES, fingerprint, whole_split
 from kd_cli.errors import must
 
 LARGEST = 1 << 31  # bytes
@@ -25,8 +26,7 @@ def noise(
     """
     sizes = {"samples": samples, "channels": channels, "height": height, "width": width}
     for key, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise must(f".dataset.{key}", "a whole number ≥ 1", value)
+        ranges.whole(f".dataset.{key}", value, 1)
     if channels * height * width > LARGEST_IMAGE:
         numbers = channels * height * width
         raise must(".dataset.channels × dataset.height × dataset.width", f"at most {LARGEST_IMAGE:,}", numbers)
@@ -34,17 +34,14 @@ def noise(
         raise must(".dataset.samples", f"such that the images take at most {LARGEST >> 30} GiB", samples)
     if samples > MOST_SAMPLES:
         raise must(".dataset.samples", f"at most {MOST_SAMPLES:,}", samples)
-    for key, number, rule in (("mean", mean, "between 0 and 1"), ("std", std, "> 0 and ≤ 1")):
-        real = isinstance(number, int | float) and not isinstance(number, bool)
-        if not real or not 0 <= number <= 1 or (key == "std" and number == 0):
-            raise must(f".dataset.{key}", rule, number)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise must(".dataset.seed", "a whole number ≥ 0", seed)
+    ranges.number(".dataset.mean", mean, at_least=0, at_most=1)
+    ranges.number(".dataset.std", std, above=0, at_most=1)
+    ranges.whole(".dataset.seed", seed, 0)
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.empty(samples, channels, height, width, dtype=torch.uint8)
     for block in pixels.split(max(1, min(1024, DRAWN // pixels[0].numel()))):
         drawn = torch.randn(block.shape, generator=generator)
         block.copy_(drawn.mul_(std * 255).add_(mean * 255).round_().clamp_(0, 255))
-    split = whole(Resident(pixels), torch.full((samples,), UNLABELLED))
+    split = whole_split(Resident(pixels), torch.full((samples,), UNLABELLED))
     nothing = split.select(torch.empty(0, dtype=torch.int64))
     return Dataset("noise", nothing, None, split, nothing, (), split.samples.spec, fingerprint(split))

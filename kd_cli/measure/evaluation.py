@@ -4,7 +4,6 @@ import math
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from kd_cli.data.inputs import Inputs, each, tensors
 from kd_cli.data.samples import Split
 from kd_cli.device import threads_for
-from kd_cli.files import typed_json
 from kd_cli.measure import metrics
 from kd_cli.measure.figures import Count, Figures
 from kd_cli.measure.flops import work_on
@@ -30,13 +28,6 @@ class Evaluation:
 
     logits: Tensor
     measured: Figures
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """`measured` as result.json has it."""
-        content: dict[str, Any] = typed_json.to_json(self.measured)
-        del content["artifact"]
-        return content
 
 
 def evaluate(

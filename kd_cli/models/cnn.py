@@ -6,7 +6,8 @@ from torch import nn
 
 from kd_cli.errors import must
 from kd_cli.models.mlp import dense
-from kd_cli.models.normalise import Normalise, of_images, share, widths_of
+from kd_cli.models.normalise import Normalise, of_images, widths_of
+from kd_cli.ranges import number
 
 
 def cnn(
@@ -20,7 +21,7 @@ def cnn(
 ) -> nn.Module:
     """Logits `[N, num_classes]` of images `[N, *input_shape]`."""
     previous, height, width = of_images(input_shape)
-    share(".model.dropout", dropout)
+    number(".model.dropout", dropout, at_least=0, below=1)
     layers: list[nn.Module] = [Normalise(mean, std, previous)]
     for filters in widths_of(".model.channels", channels):
         layers += [nn.Conv2d(previous, filters, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]  # the order costs a quarter

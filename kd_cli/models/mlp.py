@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from kd_cli.models.dropout import Dropout
-from kd_cli.models.normalise import Normalise, share, widths_of
+from kd_cli.models.normalise import Normalise, widths_of
+from kd_cli.ranges import number
 
 
 def mlp(
@@ -19,7 +20,8 @@ def mlp(
     std: Sequence[float] = (1.0,),
 ) -> nn.Module:
     """Logits `[N, num_classes]` of float inputs `[N, *input_shape]` through hidden layers of these widths."""
-    share(".model.dropout", dropout), share(".model.input_dropout", input_dropout)
+    number(".model.dropout", dropout, at_least=0, below=1)
+    number(".model.input_dropout", input_dropout, at_least=0, below=1)
     layers: list[nn.Module] = [
         Normalise(mean, std, input_shape[0], len(input_shape)),
         nn.Flatten(),

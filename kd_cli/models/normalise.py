@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli.errors import must
+from kd_cli.ranges import is_whole
 
 
 class Normalise(nn.Module):
@@ -45,13 +46,6 @@ def widths_of(key: str, widths: Sequence[int]) -> list[int]:
     """These layer widths, checked."""
     if isinstance(widths, str) or not isinstance(widths, Sequence):
         raise must(key, "a list of whole numbers ≥ 1", widths)
-    if not all(isinstance(w, int) and not isinstance(w, bool) and w >= 1 for w in widths):
+    if not all(is_whole(units, 1) for units in widths):
         raise must(key, "a list of whole numbers ≥ 1", list(widths))
     return list(widths)
-
-
-def share(key: str, value: float) -> float:
-    """A dropout rate, checked."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise must(key, "≥ 0 and < 1", value)
-    return float(value)

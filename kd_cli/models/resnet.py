@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from kd_cli.errors import must
 from kd_cli.models.normalise import Normalise, of_images, widths_of
+from kd_cli.ranges import is_whole
 
 
 class _Block(nn.Module):
@@ -39,7 +40,7 @@ def resnet(
     """Logits `[N, num_classes]`. `widths` are those of the stem and of the three stages: ResNet-8x4 and -32x4 of the
     CIFAR-100 tables have depth 8 and 32 and widths (32, 64, 128, 256).
     """
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 8 or (depth - 2) % 6:
+    if not is_whole(depth, 8) or (depth - 2) % 6:
         raise must(".model.depth", "6n + 2, that is 8, 14, 20, 32, 44, 56, 110 …", depth)
     if len(widths_of(".model.widths", widths)) != 4:
         raise must(".model.widths", "four widths, the stem's and the three stages'", list(widths))

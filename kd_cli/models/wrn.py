@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from kd_cli.errors import must
 from kd_cli.models.dropout import Dropout
-from kd_cli.models.normalise import Normalise, of_images, share
+from kd_cli.models.normalise import Normalise, of_images
 from kd_cli.models.resnet import initialised
+from kd_cli.ranges import is_whole, number, whole
 
 
 class _Block(nn.Module):
@@ -37,11 +38,10 @@ def wrn(
     std: Sequence[float] = (1.0,),
 ) -> nn.Module:
     """Logits `[N, num_classes]` of WRN-`depth`-`width`."""
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 10 or (depth - 4) % 6:
+    if not is_whole(depth, 10) or (depth - 4) % 6:
         raise must(".model.depth", "6n + 4, that is 10, 16, 22, 28, 40 …", depth)
-    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-        raise must(".model.width", "a whole number ≥ 1", width)
-    share(".model.dropout", dropout)
+    whole(".model.width", width, 1)
+    number(".model.dropout", dropout, at_least=0, below=1)
     channels, _, _ = of_images(input_shape)
     layers: list[nn.Module] = [
         Normalise(mean, std, channels),

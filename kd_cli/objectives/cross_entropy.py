@@ -1,13 +1,12 @@
 """Cross-entropy with the hard labels: how the teacher and the baseline are trained."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kd_cli.data.samples import UNLABELLED, Answer, Batch
 from kd_cli.errors import must
+from kd_cli.ranges import number
 
 
 def hard_loss(logits: Tensor, batch: Batch) -> Tensor:
@@ -58,8 +57,7 @@ class CrossEntropy:
 def loss_weights(soft_weight: float, hard_weight: float) -> tuple[float, float]:
     """These loss weights, checked: finite, not negative, not both zero."""
     for key, weight in (("soft_weight", soft_weight), ("hard_weight", hard_weight)):
-        if not (math.isfinite(weight) and weight >= 0):
-            raise must(key, "a number ≥ 0", weight)
+        number(key, weight, at_least=0)
     if soft_weight == hard_weight == 0:
         raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
     return soft_weight, hard_weight

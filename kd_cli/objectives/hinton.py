@@ -1,13 +1,11 @@
 """Distillation with softened targets (Hinton, Vinyals and Dean 2015, section 2)."""
 
-import math
-
 from torch import Tensor
 from torch.nn import functional as F
 
 from kd_cli.data.samples import Answer, Batch
-from kd_cli.errors import must
 from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
+from kd_cli.ranges import number
 
 
 def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -24,8 +22,7 @@ class Hinton:
     """`soft_weight` · T² · KL + `hard_weight` · cross-entropy at T = 1 over what is labelled."""
 
     def __init__(self, temperature: float, soft_weight: float, hard_weight: float) -> None:
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise must("temperature", "a number > 0", temperature)
+        number("temperature", temperature, above=0)
         self.temperature = temperature
         self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
 

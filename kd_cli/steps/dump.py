@@ -21,7 +21,7 @@ from kd_cli.progress import log, task
 from kd_cli.steps.setting import Setting
 from kd_cli.steps.teacher import Teacher
 from kd_cli.steps.transfer import TransferSet
-from kd_cli.store.artifacts import CHECKPOINT, Artifact, whole
+from kd_cli.store.artifacts import CHECKPOINT, Artifact, whole_file
 from kd_cli.store.models import precision_of
 from kd_cli.targets.batch_size import LARGEST, fastest_batch, out_of_memory
 from kd_cli.targets.soft_targets import DTYPES, SoftTargets, Storage, write_targets
@@ -154,7 +154,7 @@ def _dump(step: Dump, folder: Path) -> dict[str, Any]:
 
             def note(name: str, shard: Path) -> None:
                 how["shards"][name] = digests_of([shard], "checksums")[shard.name]
-                with whole(checkpoint) as working:
+                with whole_file(checkpoint) as working:
                     working.write_text(sealed(how), encoding="utf-8")
 
             write_targets(folder, of_view, split, views, stored_as, note)

@@ -25,11 +25,11 @@ from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.store.models import stored_node
 from kd_cli.store.step import obtain
 from kd_cli.teachers.artifact import Stored
-from kd_cli.teachers.checkpoint import Checkpoint
+from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.specialists.clustering import confusable_sets
 from kd_cli.teachers.specialists.covering import conditional, covering
 from kd_cli.teachers.specialists.half_own import HalfOwn, relabelled
-from kd_cli.teachers.specialists.network import Specialist, Specialists
+from kd_cli.teachers.specialists.network import Specialist, SpecialistEnsemble
 from kd_cli.teachers.specialists.source import Specialists as Asked
 from kd_cli.teachers.trained import Trained
 from kd_cli.train.batches import Batches, derive
@@ -59,7 +59,7 @@ def check_specialists(plan: TeacherPlan, setting: Setting, generalist: nn.Module
 
 def obtain_specialists(
     plan: TeacherPlan, setting: Setting, generalist: nn.Module, identity: dict[str, Any], name: str | None
-) -> Specialists:
+) -> SpecialistEnsemble:
     """Return generalist and specialists as one network, each specialist trained, if the store does not hold it.
 
     `identity` determines the generalist, `name` is its artifact's. The classes are clustered by what it predicts for
@@ -77,7 +77,7 @@ def obtain_specialists(
         obtain(replace(step, deps=(name,)) if name is not None else step, setting.store, run)
         specialists.append(step.network.to(setting.device).eval())
     run.precision["teacher"] = run.precision.get("generalist", "32")
-    return Specialists(generalist, specialists, sets, source.top_n)
+    return SpecialistEnsemble(generalist, specialists, sets, source.top_n)
 
 
 def _training(
@@ -118,7 +118,7 @@ def specialists_figures(network: nn.Module, logits: Tensor, dataset: Dataset, de
     """Return what result.json says beside the figures of a combined teacher with these test logits; nothing of another
     teacher.
     """
-    if not isinstance(network, Specialists):
+    if not isinstance(network, SpecialistEnsemble):
         return {}
     test, sets = dataset.test, network.sets.cpu()
     alone = predict(network.generalist, test, device)
@@ -150,7 +150,7 @@ def _config(plan: TeacherPlan) -> dict[str, Any]:
     generalist = _source(plan).generalist
     if isinstance(generalist, Stored):
         network = stored_node(Path(generalist.path))
-    elif isinstance(generalist, Trained | Checkpoint):
+    elif isinstance(generalist, Trained | Pretrained):
         network = plan.parts["generalist"].config["model"]
     else:
         hint = "Its specialists have its network, with other outputs. To choose one, write teacher.generalist=mlp_1200."

@@ -26,7 +26,7 @@ from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.store.models import load, model_folder
 from kd_cli.store.step import name_of, obtain
 from kd_cli.teachers.artifact import Stored
-from kd_cli.teachers.checkpoint import Checkpoint
+from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.own import answers_of, is_own
@@ -170,7 +170,7 @@ def _name_elsewhere(source: Any, setting: Setting) -> str | None:
     if isinstance(source, Stored):
         setting.run.uses(folder := model_folder(Path(source.path)))
         return setting.run.name(folder)
-    return source.path if isinstance(source, Checkpoint) else None
+    return source.path if isinstance(source, Pretrained) else None
 
 
 def teacher_identity(config: dict[str, Any], source: Trained, dataset: Dataset) -> dict[str, Any]:

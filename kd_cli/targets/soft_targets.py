@@ -7,8 +7,6 @@ probabilities of a confident teacher are mostly zeros). `logits-<view>.safetenso
 """
 
 import json
-import math
-import mmap
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from rich.filesize import decimal
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from kd_cli.data.samples import Split
 from kd_cli.device import fits
 from kd_cli.errors import ArtifactError, ConfigError, must
 from kd_cli.files.disk import FULL
-from kd_cli.store.artifacts import Artifact, whole
+from kd_cli.store.artifacts import Artifact, whole_file
 from kd_cli.store.tensor_header import header_of
 from kd_cli.targets.top_k import compress, rebuild
 
@@ -78,8 +78,8 @@ def check_room(folder: Path, samples: int, views: int, classes: int, storage: St
             "transfer.views",
             f"at most {fitting} here",
             views,
-            f"{views} views × {samples:,} samples × {classes} classes need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB "
-            "are free. Lower it, or run the teacher in each step with teacher.online=true.",
+            f"{views} views × {samples:,} samples × {classes} classes need {decimal(needed)}, {decimal(free)} are "
+            "free. Lower it, or run the teacher in each step with teacher.online=true.",
         )
 
 
@@ -101,11 +101,11 @@ def write_targets(
         if shard.exists():
             continue
         blocks = [storage.pack(block) for block in rows_of_view(view)]
-        with whole(shard) as working:
+        with whole_file(shard) as working:
             save_file({name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}, working)
             about(shard.name, working)
     samples = {"index": split.index, "crc32": split.samples.checksums()}
-    with whole(folder / "samples.safetensors") as working:
+    with whole_file(folder / "samples.safetensors") as working:
         save_file({name: value.contiguous() for name, value in samples.items()}, working)
 
 
@@ -225,16 +225,13 @@ def _mapped(path: Path) -> dict[str, Tensor]:
     safetensors' own loader maps them privately and writable, which the kernel counts as the process's data and refuses
     for a file larger than memory.
     """
-    known = header_of(path)
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    known, pages = header_of(path), np.memmap(path, np.uint8, "r")
+    start = 8 + int.from_bytes(pages[:8].tobytes(), "little")
+    header = json.loads(pages[8:start].tobytes())
     tensors = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would have it writable
         for name, (dtype, shape) in known.items():
-            count, start = math.prod(shape), 8 + size + header[name]["data_offsets"][0]
-            flat = torch.frombuffer(pages, dtype=dtype, count=count, offset=start) if count else torch.empty(0)
-            tensors[name] = flat.to(dtype).view(shape)
+            first, last = header[name]["data_offsets"]
+            tensors[name] = torch.from_numpy(pages[start + first : start + last]).view(dtype).view(shape)
     return tensors

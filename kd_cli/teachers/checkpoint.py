@@ -40,7 +40,7 @@ class _Selected(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint(Single):
+class Pretrained(Single):
     """`classes` names the checkpoint's outputs in their order; without it they are the data set's classes."""
 
     model: Callable[..., nn.Module]

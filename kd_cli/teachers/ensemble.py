@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kd_cli.data.inputs import Inputs
 from kd_cli.errors import must
+from kd_cli.ranges import is_number, whole
 from kd_cli.teachers.combination import RULES, Combination
 from kd_cli.teachers.source import Single, Source
 from kd_cli.teachers.trained import Trained
@@ -30,8 +31,7 @@ class Ensemble(Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key, value, least in (("size", self.size, 1), ("seed", self.seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise must(f".{key}", f"a whole number ≥ {least}", value)
+            whole(f".{key}", value, least)
         if self.combine not in RULES:
             raise must(".combine", f"one of {', '.join(RULES)}", self.combine)
         for name, member in (self.members or {}).items():
@@ -79,5 +79,5 @@ class Members(nn.Module):
 def _fit(weights: object, count: int) -> bool:
     if not isinstance(weights, list | tuple) or len(weights) != count:
         return False
-    numbers = all(type(weight) in (int, float) and math.isfinite(weight) and weight >= 0 for weight in weights)
+    numbers = all(is_number(weight) and weight >= 0 for weight in weights)
     return numbers and any(weights)

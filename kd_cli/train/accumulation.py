@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from kd_cli.data.samples import Batch
-from kd_cli.errors import must
 from kd_cli.objectives.cross_entropy import labelled_mass
+from kd_cli.ranges import whole
 
 LEAST = 2  # samples in a part: batch norm needs two
 
@@ -20,9 +20,8 @@ LEAST = 2  # samples in a part: batch norm needs two
 def check_accumulate(parts: int, batch_size: int) -> None:
     """ConfigError unless a batch of this size can be cut into so many parts."""
     most = max(1, batch_size // LEAST)
-    if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= most:
-        rule = f"a whole number from 1 to {most} with batches of {batch_size}"
-        raise must(".train.accumulate", rule, parts, "It is the number of parts in which a batch is computed.")
+    remedy = "It is the number of parts in which a batch is computed."
+    whole(".train.accumulate", parts, 1, most, why=f" with batches of {batch_size}", remedy=remedy)
 
 
 def parts_of(batch: Batch, number: int) -> list[tuple[Batch, float]]:

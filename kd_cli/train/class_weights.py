@@ -1,6 +1,5 @@
 """How much each class counts in the hard term: alike for teacher, student and baseline."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from kd_cli.data.samples import UNLABELLED, Split
 from kd_cli.errors import did_you_mean, must
+from kd_cli.ranges import is_number
 
 KEY, BALANCED = ".train.class_weights", "balanced"
 
@@ -49,7 +49,7 @@ def class_weights(asked: Any, split: Split, classes: Sequence[str]) -> Tensor | 
 
 
 def _is_weight(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    return is_number(value) and value >= 0
 
 
 def _few(names: Sequence[str]) -> str:

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from kd_cli.errors import must
+from kd_cli.ranges import whole
 
 
 def check_patience(patience: int | None) -> None:
     """ConfigError unless it is a number of epochs, or None for no such end."""
-    if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
-        raise must(".train.patience", "a whole number of epochs ≥ 1 or null", patience)
+    whole(".train.patience", patience, 1, what="a whole number of epochs", null=True)
 
 
 def exhausted(epochs: Sequence[dict[str, float]], patience: int | None) -> bool:

@@ -6,6 +6,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from kd_cli.errors import must
+from kd_cli.ranges import number, whole
 
 WATCHED: dict[str, tuple[str, Literal["min", "max"]]] = {
     "validation": ("validation_accuracy", "max"),
@@ -32,12 +33,9 @@ class Plateau(ReduceLROnPlateau):
     ) -> None:
         if watch not in WATCHED:
             raise must(".train.scheduler.watch", f"one of {', '.join(WATCHED)}", watch)
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < 1:
-            raise must(".train.scheduler.factor", "> 0 and < 1", factor)
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
-            raise must(".train.scheduler.patience", "a whole number ≥ 0", patience)
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold < 1:
-            raise must(".train.scheduler.threshold", "a share of the best value, ≥ 0 and < 1", threshold)
+        number(".train.scheduler.factor", factor, above=0, below=1)
+        whole(".train.scheduler.patience", patience, 0)
+        number(".train.scheduler.threshold", threshold, at_least=0, below=1, what="a share of the best value,")
         self.watch = watch
         self.watched, mode = WATCHED[watch]
         super().__init__(optimizer, mode, factor=factor, patience=patience, threshold=threshold)

@@ -57,7 +57,7 @@ class Member:
     recipe: Recipe
 
 
-def check(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
+def check_population(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
     """ConfigError, by its name, for what a population cannot train."""
     layers = list(model) if type(model) is nn.Sequential else [model]
     for k, layer in enumerate(layers):
@@ -100,7 +100,7 @@ def fit_population(
     lost gets no more records. A `checkpoint` is of all together. Raises ConfigError for what `check` refuses.
     """
     for member in members:
-        check(member.model, member.objective, member.recipe)
+        check_population(member.model, member.objective, member.recipe)
         member.recipe.check(member.model, validation)
     training = PopulationTraining(members, validation)
     train(training, checkpoint, watch)

@@ -14,6 +14,7 @@ from kd_cli.device import (
     PRECISIONS,
 )
 from kd_cli.errors import Phrase, must
+from kd_cli.ranges import number, whole
 from kd_cli.train.accumulation import check_accumulate
 from kd_cli.train.class_weights import check_class_weights
 from kd_cli.train.memory_format import FORMATS
@@ -93,18 +94,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size"):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise must(f".train.{key}", "a whole number ≥ 1", value)
+            whole(f".train.{key}", getattr(self, key), 1)
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in PRECISIONS:
             raise must(".train.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
         if self.memory_format not in FORMATS:
             raise must(".train.memory_format", f"one of {', '.join(FORMATS)}", self.memory_format)
         for key in ("max_norm", "clip"):
-            bound = getattr(self, key)
-            if bound is not None and (isinstance(bound, bool) or not (isinstance(bound, int | float) and bound > 0)):
-                raise must(f".train.{key}", "> 0 or null", bound)
+            number(f".train.{key}", getattr(self, key), above=0, what="", null=True)
         if self.select not in ("last", "best_validation"):
             raise must(".train.select", "last or best_validation", self.select)
         check_accumulate(self.accumulate, self.batch_size)

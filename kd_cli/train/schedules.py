@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, OneCycleLR, SequentialLR
 
-from kd_cli.errors import must
+from kd_cli.ranges import number
 
 # SequentialLR of torch 2.6 calls its parts in a way that it warns of itself.
 warnings.filterwarnings("ignore", "The epoch parameter in `scheduler.step", UserWarning)
@@ -19,8 +19,7 @@ def constant(optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> LRSched
 
 def cosine(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup: float = 0.0) -> LRScheduler:
     """Half a cosine down to 0 (Loshchilov and Hutter 2017), after a linear rise over `warmup` of the run."""
-    if not 0 <= warmup < 1:
-        raise must(".train.scheduler.warmup", "a share of the run, ≥ 0 and < 1", warmup)
+    number(".train.scheduler.warmup", warmup, at_least=0, below=1, what="a share of the run,")
     steps = epochs * steps_per_epoch
     rise = round(warmup * steps)
     if not rise:
@@ -40,8 +39,7 @@ def one_cycle(
 
     `momentum` (low, high) cycles the momentum the other way round; by default it stays as it is.
     """
-    if not 0 < rise < 1:
-        raise must(".train.scheduler.rise", "a share of the run, > 0 and < 1", rise)
+    number(".train.scheduler.rise", rise, above=0, below=1, what="a share of the run,")
     low, high = momentum or (0.0, 0.0)
     return OneCycleLR(
         optimizer,

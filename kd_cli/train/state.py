@@ -17,7 +17,7 @@ from kd_cli.train.stepping import bare_step
 Value = TypeVar("Value")
 
 
-class Figures(Protocol):
+class EpochMeter(Protocol):
     """What an epoch amounts to so far."""
 
     def pack(self) -> dict[str, Any]:
@@ -29,11 +29,11 @@ class Figures(Protocol):
         ...
 
 
-Meter = TypeVar("Meter", bound=Figures)
+AnyMeter = TypeVar("AnyMeter", bound=EpochMeter)
 
 
 @dataclass
-class State(Generic[Meter]):
+class State(Generic[AnyMeter]):
     """All that the next step depends on. `steps` is the number of steps an epoch, `epoch` that of the epochs done and
     `step` that of the steps done in the next one, whose figures so far `meter` has; `lr` is that of its first step.
     `best` are the weights with the `fewest` errors on the validation split, where those are kept; `figures` are those
@@ -44,7 +44,7 @@ class State(Generic[Meter]):
     optimizer: Optimizer
     scheduler: LRScheduler
     scaler: torch.amp.GradScaler
-    meter: Meter
+    meter: AnyMeter
     steps: int
     epoch: int = 0
     step: int = 0

@@ -11,9 +11,6 @@ def choices(group: str) -> str:
     return ", ".join(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
 
 
-IDX = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
-
-
 def folders(root: Path, classes: list[str], size: int, each: int = 3) -> None:
     for part in ("train", "test"):
         for number, name in enumerate(classes):

@@ -15,6 +15,7 @@ from running import KD, environment, files_below, inside, kd
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS, choices
 from kd_cli.cli.manual import about, choice, commands, manual
+from kd_cli.cli.spelling import spelt
 
 GROUPS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "hydra")
 WORDS = {
@@ -25,7 +26,7 @@ WORDS = {
         ("experiment=black_box_noise", "student=mlp_30"),
         ("teacher=ensemble", "objective=logit_matching"),
     ),
-    "dump_targets": ((), ("teacher=checkpoint", "model@teacher.model=mlp_30")),
+    "dump_targets": ((), ("teacher=checkpoint", "teacher.model=mlp_30")),
     "train_teacher": ((), ("dataset=image_folder", "teacher=resnet18")),
 }
 
@@ -45,7 +46,7 @@ def leaves(node: DictConfig, prefix: str = "") -> dict[str, object]:
 def by_hydra(command: str, words: tuple[str, ...]) -> dict[str, object]:
     schema.register()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return leaves(compose(command, list(words)))
+        return leaves(compose(command, [new for word in words for new in spelt(word)]))
 
 
 @pytest.mark.parametrize(("command", "words"), [(name, words) for name in WORDS for words in WORDS[name]], ids=str)

@@ -11,7 +11,7 @@ import torch
 from image_bytes import RAMP, colour, file_of, grey, png, why
 from PIL import Image, TiffImagePlugin
 
-from kd_cli.data.decoding import LARGEST_FILE, LARGEST_IMAGE, Unusable, decode, read
+from kd_cli.data.decoding import LARGEST_FILE, LARGEST_IMAGE, Unusable, decode, read_image
 
 TURNS = {1: 0, 6: -1, 3: 2, 8: 1}  # EXIF's orientation: by how many quarters numpy turns what is stored
 
@@ -69,7 +69,7 @@ def test_postscript_called_png_starts_no_interpreter(tmp_path):
     gs.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     gs.chmod(0o755)
     (tmp_path / "x.png").write_bytes(file_of(Image.new("RGB", (8, 8)), "EPS"))
-    read = f"decode(read(r'{tmp_path / 'x.png'}'), (8, 8), 1)"
+    read = f"decode(read_image(r'{tmp_path / 'x.png'}'), (8, 8), 1)"
     code = f"from kd_cli.data.decoding import *\ntry: {read}\nexcept Unusable: pass"
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PATH": path})
@@ -104,18 +104,18 @@ def test_every_cut_of_a_file_is_refused_or_decoded():
 
 def test_what_cannot_be_read_says_why(tmp_path):
     with pytest.raises(Unusable, match=r"^cannot be read \(No such file or directory\)$"):
-        read(tmp_path / "gone.png")
+        read_image(tmp_path / "gone.png")
     with pytest.raises(Unusable, match=r"^no plain file$"):
-        read(tmp_path)
+        read_image(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(Unusable, match=r"^no plain file$"):  # opened, it would wait for ever
-        read(tmp_path / "pipe.png")
+        read_image(tmp_path / "pipe.png")
     with pytest.raises(Unusable, match=r"^no plain file$"):
-        read(Path("/dev/zero"))
+        read_image(Path("/dev/zero"))
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(LARGEST_FILE + 1)
     with pytest.raises(Unusable, match=r"^1,073,741,825 bytes, more than the 1,073,741,824 that are read$"):
-        read(tmp_path / "huge.png")
+        read_image(tmp_path / "huge.png")
 
 
 def test_too_many_open_files_is_no_fault_of_the_file(tmp_path):

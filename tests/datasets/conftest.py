@@ -1,10 +1,7 @@
 from pathlib import Path
 
 import pytest
-import torch
 from image_files import draw
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture

@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
-CPU = torch.device("cpu")
-
 
 def flip_byte(path: Path, position: int) -> None:
     content = bytearray(path.read_bytes())

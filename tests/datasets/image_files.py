@@ -5,13 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.errors import DataError
-
-CPU = torch.device("cpu")
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> Path:

@@ -14,8 +14,6 @@ from pixels import pixels_of
 from kd_cli.datasets.cifar import CIFAR10_CLASSES, cifar10, cifar100
 from kd_cli.errors import DataError
 
-CPU = torch.device("cpu")
-
 
 def records(count: int, labels: tuple[int, ...], seed: int) -> np.ndarray:
     """Rows of the binary version: `labels` is the number of values of each label byte."""

@@ -7,8 +7,6 @@ from torch.nn.functional import interpolate
 from kd_cli.datasets import digits as digits_module
 from kd_cli.errors import ConfigError
 
-CPU = torch.device("cpu")
-
 
 def test_digits_are_scikit_learns(digits):
     theirs = load_digits()

@@ -8,8 +8,6 @@ from kd_cli.datasets.confusable import confusable
 from kd_cli.datasets.noise import noise
 from kd_cli.errors import ConfigError
 
-CPU = torch.device("cpu")
-
 
 def test_noise_has_the_mean_and_spread_that_were_asked_for_and_no_labels():
     made = noise(samples=3000, channels=3, height=5, width=4, mean=0.5, std=0.1)

@@ -21,7 +21,6 @@ from kd_cli.datasets.mnist import FASHION, FILES, MNIST_SHA256, _check_origin, f
 from kd_cli.errors import DataError
 
 ORIGINAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
-CPU = torch.device("cpu")
 
 
 def idx(array: np.ndarray) -> bytes:

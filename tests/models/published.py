@@ -2,8 +2,6 @@
 
 from torch import nn
 
-CIFAR = (3, 32, 32)
-
 
 def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())

@@ -11,8 +11,6 @@ from running import TINY, Outcome, inside
 from kd_cli.device import find_device
 from kd_cli.errors import ConfigError
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from kd_cli.errors import ConfigError
 from kd_cli.files.digests import id_of
-from kd_cli.store.artifacts import Artifact, whole
+from kd_cli.store.artifacts import Artifact, whole_file
 
 
 def test_what_is_written_is_found_by_its_identity(store):
@@ -81,7 +81,7 @@ def test_what_is_stored_is_on_the_disk_before_it_has_its_name(store, monkeypatch
 
     def fill(folder):
         (folder / "a.txt").write_text("a")
-        with whole(folder / "b.txt") as working:
+        with whole_file(folder / "b.txt") as working:
             working.write_text("b")
             done.clear()
         assert done == [(folder / "b.txt").stat().st_ino]
@@ -93,13 +93,13 @@ def test_what_is_stored_is_on_the_disk_before_it_has_its_name(store, monkeypatch
 
 
 def python_to_a_full_disk(folder: Path) -> dict[str, object]:
-    with whole(folder / "history.jsonl"), open("/dev/full", "w") as full:
+    with whole_file(folder / "history.jsonl"), open("/dev/full", "w") as full:
         full.write("x")
     return {}
 
 
 def safetensors_to_a_full_disk(folder: Path) -> dict[str, object]:
-    with whole(folder / "model.safetensors"):
+    with whole_file(folder / "model.safetensors"):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
@@ -127,7 +127,7 @@ def test_artifacts_hold_no_pickle(store):
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
 def test_everything_has_the_mode_that_the_umask_gives(store, umask, mode):
     def continued(folder: Path) -> dict[str, object]:
-        with whole(folder / "logits-00000.safetensors") as working:
+        with whole_file(folder / "logits-00000.safetensors") as working:
             save_file({"logits": torch.zeros(2)}, working)
         assert (folder / "logits-00000.safetensors").stat().st_mode & 0o777 == mode
         return fill(folder)

@@ -2,14 +2,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from told import tell
 
 from kd_cli.data.samples import Split
 from kd_cli.store.artifacts import Store
 from kd_cli.targets.soft_targets import Storage, write_targets
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture

@@ -177,8 +177,8 @@ def test_check_room_counts_the_bytes_of_all_views(tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as refusal:
         check_room(below, 10_000, 8, 100, Storage("float16"))
     assert str(refusal.value) == (
-        "transfer.views must be at most 4 here, got 8. 8 views × 10,000 samples × 100 classes need 0.0 GB, 0.0 GB are "
-        "free. Lower it, or run the teacher in each step with teacher.online=true."
+        "transfer.views must be at most 4 here, got 8. 8 views × 10,000 samples × 100 classes need 16.0 MB, 10.0 MB "
+        "are free. Lower it, or run the teacher in each step with teacher.online=true."
     )
     with pytest.raises(ConfigError, match="at most 2 here"):
         check_room(below, 10_000, 4, 100, Storage("float32"))

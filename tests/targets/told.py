@@ -5,8 +5,6 @@ from torch import Tensor
 
 from kd_cli.data.samples import Split
 
-CPU = torch.device("cpu")
-
 
 def tell(split: Split, view: int, positions: Tensor | None = None, classes: int = 6) -> Tensor:
     """A teacher whose logits name sample and view: max-centred and exact in float16."""

@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "mine" / "teacher").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "odd.yaml").write_text("_target_: odd_models.odd\n_partial_: true\nkind: well\n")
     (tmp_path / "mine" / "teacher" / "mine.yaml").write_text(
-        "defaults:\n  - /model@model: odd\n  - _self_\n_target_: kd_cli.teachers.checkpoint.Checkpoint\n"
+        "defaults:\n  - /model@model: odd\n  - _self_\n_target_: kd_cli.teachers.checkpoint.Pretrained\n"
         "path: well.safetensors\nonline: false\n"
     )
     torch.manual_seed(0)

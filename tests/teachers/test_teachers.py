@@ -14,7 +14,7 @@ from kd_cli.data.spec import image_spec
 from kd_cli.errors import ArtifactError, ConfigError
 from kd_cli.models.mlp import mlp
 from kd_cli.teachers.artifact import Stored
-from kd_cli.teachers.checkpoint import Checkpoint, read_state_dict
+from kd_cli.teachers.checkpoint import Pretrained, read_state_dict
 from kd_cli.teachers.trained import Trained
 
 SMALL = partial(mlp, widths=[6])
@@ -32,11 +32,11 @@ def net() -> nn.Module:
     return SMALL(3, (1, 4, 4)).eval()
 
 
-def source(path: Path, **arguments: object) -> Checkpoint:
-    return Checkpoint(model=SMALL, path=str(path), **arguments)
+def source(path: Path, **arguments: object) -> Pretrained:
+    return Pretrained(model=SMALL, path=str(path), **arguments)
 
 
-def logits_of(teacher: Checkpoint) -> torch.Tensor:
+def logits_of(teacher: Pretrained) -> torch.Tensor:
     return teacher.network(DATASET, no_loader).eval()(IMAGES).detach()
 
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_is_read_in_the_usual_forms(tmp_path, net, form):
 def test_the_normalisation_comes_from_the_config_where_the_checkpoint_has_none(tmp_path, net):
     state = {name: value for name, value in net.state_dict().items() if not name.endswith(("mean", "std"))}
     path = as_safetensors(state, tmp_path / "teacher")
-    teacher = Checkpoint(model=partial(SMALL, mean=[0.5], std=[0.25]), path=str(path))
+    teacher = Pretrained(model=partial(SMALL, mean=[0.5], std=[0.25]), path=str(path))
     torch.testing.assert_close(logits_of(teacher), net((IMAGES - 0.5) / 0.25).detach())
 
 

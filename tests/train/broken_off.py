@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from watching import Seen
 
 from kd_cli.data.augment import Shift
 from kd_cli.data.samples import Split
@@ -83,8 +84,7 @@ def train(
             validation,
             compile,
             checkpoint=checkpoint,
-            on_step=on_step,
-            on_epoch=on_epoch,
+            watch=Seen(on_step, on_epoch),
         )
     return model
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from watching import Seen
 
 from kd_cli.data.samples import Split
 from kd_cli.models.mlp import mlp
@@ -10,8 +11,6 @@ from kd_cli.objectives.hinton import Hinton
 from kd_cli.train.batches import Batches
 from kd_cli.train.fit import fit
 from kd_cli.train.recipe import Recipe
-
-CPU = torch.device("cpu")
 
 
 def net() -> nn.Module:
@@ -24,7 +23,7 @@ def history(
 ) -> list[dict[str, float]]:
     records: list[dict[str, float]] = []
     objective = CrossEntropy() if batches.targets is None else Hinton(4.0, 0.5, 0.5)
-    fit(model, batches, objective, rule, validation, on_epoch=records.append)
+    fit(model, batches, objective, rule, validation, watch=Seen(epoch=records.append))
     for record in records:
         del record["images_per_second"]
     return records

@@ -10,6 +10,7 @@ import pytest
 import torch
 from broken_off import CPU, EPOCHS, Stop, adamw, keep, said, same, sgd, small, train
 from torch import Tensor, nn
+from watching import Seen
 
 from kd_cli.models.resnet import resnet
 from kd_cli.objectives.cross_entropy import CrossEntropy
@@ -120,7 +121,7 @@ def test_what_float16_makes_of_its_scale_is_kept(tmp_path, few):
                     raise Stop
 
             (folder / HISTORY).touch()
-            fit(model, Batches(few, 32, 5, CPU), huge, rule, checkpoint=keep(folder), on_step=on_step)
+            fit(model, Batches(few, 32, 5, CPU), huge, rule, checkpoint=keep(folder), watch=Seen(step=on_step))
 
         if stop:
             with pytest.raises(Stop):
@@ -169,7 +170,7 @@ def test_whoever_presses_ctrl_c_twice_does_not_wait_for_the_step(tmp_path, few) 
     (tmp_path / HISTORY).touch()
     rule = Recipe(EPOCHS, 32, sgd, cosine)
     with pytest.raises(KeyboardInterrupt):
-        fit(small(), Batches(few, 32, 5, CPU), CrossEntropy(), rule, checkpoint=keep(tmp_path), on_step=twice)
+        fit(small(), Batches(few, 32, 5, CPU), CrossEntropy(), rule, checkpoint=keep(tmp_path), watch=Seen(step=twice))
     assert not (tmp_path / FILE).exists()
 
 
@@ -190,7 +191,7 @@ def test_a_long_epoch_is_written_down_amid_its_steps(tmp_path, few, monkeypatch)
         CrossEntropy(),
         Recipe(1, 32, sgd, cosine),
         checkpoint=keeping,
-        on_step=minutes,
+        watch=Seen(step=minutes),
     )
     assert saved == [60 * 4 * (step + 1) for step in range(LAST_STEP + 1) if step % 3 == 2]
 
@@ -236,7 +237,7 @@ def test_nothing_is_written_before_the_time_has_come(tmp_path, few, monkeypatch)
         parameter = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(parameter.parameters(), lr=0.1)
         state = State(parameter, optimizer, cosine(optimizer, 9, 1), torch.amp.GradScaler("cpu"), Meter(), 1)
-        with checkpoint.watch(state) as keep_it:
+        with checkpoint.resumed(state) as keep_it:
             for epoch in range(1, 10):
                 clock[0], state.epoch = 60.0 * epoch, epoch
                 keep_it()

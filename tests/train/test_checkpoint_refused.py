@@ -20,6 +20,7 @@ from torch import Tensor
 from kd_cli.store.history import HISTORY
 from kd_cli.train import checkpoint as module
 from kd_cli.train import fit as engine
+from kd_cli.train import loop
 from kd_cli.train.checkpoint import FILE, _read
 
 
@@ -181,7 +182,7 @@ def test_a_checkpoint_of_another_seed_is_not_gone_on_from(tmp_path: Path) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "kd_cli.train.checkpoint.Checkpoint.note", lambda self, record: stop(record) if record["epoch"] == 3 else 0
+            "kd_cli.train.watch.History.epoch", lambda self, record: stop(record) if record["epoch"] == 3 else 0
         )
         assert inside(*words, "teacher.seed=0", cwd=tmp_path).status == 1
     shutil.copytree(partial[0], partial[1])
@@ -232,7 +233,7 @@ def test_another_processor_or_other_kernels_begin_anew(tmp_path, few, caplog, mo
         train(tmp_path, few, stop=3, checkpoint=keep(tmp_path, **made))
     with monkeypatch.context() as patch:
         if "kernels" in change:
-            patch.setattr(engine, "float32_kernels", lambda device, flops: nullcontext(change["kernels"]))
+            patch.setattr(loop, "float32_kernels", lambda device, flops: nullcontext(change["kernels"]))
         if "compile" in change:
             patch.setattr(engine, "compiled", lambda model, memory_format: model)
         recipe = {"memory_format": change["memory_format"]} if "memory_format" in change else {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from watching import Seen
 from weights import weights
 
 from kd_cli import device
@@ -115,7 +116,7 @@ def test_a_loss_that_is_no_number_ends_training_with_epoch_and_rate(small_net, r
             Batches(few, 50, 0, CPU),
             objective,
             recipe(lr=0.25, epochs=4),
-            on_epoch=lambda record: epochs.append(int(record["epoch"])),
+            watch=Seen(epoch=lambda record: epochs.append(int(record["epoch"]))),
         )
     assert str(error.value).startswith(f"The loss turned {shown} in epoch 2 of 4 at learning rate 0.25. Try ")
     assert epochs == [1]
@@ -150,7 +151,7 @@ def test_the_last_epoch_is_kept_unless_asked_otherwise(small_net, recipe, few, d
         CrossEntropy(),
         recipe(epochs=3),
         digits.validation,
-        on_epoch=lambda record: states.append(weights(model)),
+        watch=Seen(epoch=lambda record: states.append(weights(model))),
     )
     assert torch.equal(weights(model), states[-1])
 
@@ -167,7 +168,7 @@ def test_best_validation_keeps_the_earliest_epoch_with_the_fewest_validation_err
         states.append(copy.deepcopy(model.state_dict()))
 
     rule = recipe(lr=0.02, epochs=6, select="best_validation")
-    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, contrary, on_epoch=on_epoch)
+    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, contrary, watch=Seen(epoch=on_epoch))
     accuracies = [record["validation_accuracy"] for record in records]
     best = accuracies.index(max(accuracies))
     assert best < len(accuracies) - 1
@@ -185,7 +186,7 @@ def test_of_epochs_with_equally_many_validation_errors_the_first_is_kept(small_n
         errors.append(record["validation_accuracy"])
 
     rule = recipe(lr=1e-7, epochs=3, select="best_validation")
-    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, digits.validation, on_epoch=on_epoch)
+    fit(model, Batches(few, 32, 0, CPU), CrossEntropy(), rule, digits.validation, watch=Seen(epoch=on_epoch))
     assert len(set(errors)) == 1
     assert all(torch.equal(value, states[0][name]) for name, value in model.state_dict().items())
     assert not all(torch.equal(value, states[0][name]) for name, value in states[-1].items())

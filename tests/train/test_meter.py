@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from watching import Seen
 
 from kd_cli.data.samples import UNLABELLED, Batch
 from kd_cli.objectives.cross_entropy import CrossEntropy
@@ -28,7 +29,7 @@ def test_figures_of_an_uneven_last_batch_are_means_over_samples(recipe, few):
 
     records: list[dict[str, float]] = []
     split = few.select(torch.arange(101))  # 64 + 37
-    fit(Constant(), Batches(split, 64, 0, CPU), CrossEntropy(), recipe(lr=0.0), on_epoch=records.append)
+    fit(Constant(), Batches(split, 64, 0, CPU), CrossEntropy(), recipe(lr=0.0), watch=Seen(epoch=records.append))
     bias = torch.linspace(0, 2, 10, dtype=torch.float64)
     expected = float((bias.logsumexp(0) - bias[split.labels]).mean())
     assert [record["loss"] for record in records] == pytest.approx([expected] * 2, rel=1e-6)
@@ -65,8 +66,7 @@ def test_each_epoch_is_recorded_with_its_number_rate_terms_and_accuracies(small_
         Hinton(4.0, 0.5, 0.25),
         recipe(lr=0.2, epochs=3, scheduler=lambda *a: multi_step(*a, milestones=[2], gamma=0.5)),
         digits.validation,
-        on_step=lambda epoch, step: steps.append((epoch, step)),
-        on_epoch=records.append,
+        watch=Seen(lambda epoch, step: steps.append((epoch, step)), records.append),
     )
     assert steps == [(epoch, step) for epoch in range(3) for step in range(3)]
     assert [record["epoch"] for record in records] == [1, 2, 3]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_trainings import history, net
 from torch import nn
+from watching import Seen
 
 from kd_cli.data.augment import Shift
 from kd_cli.data.samples import Split
@@ -128,8 +129,8 @@ def test_broken_off_they_end_in_the_same_bits(tmp_path: Path, few, recipe, stop)
         with (folder / HISTORY).open("a", buffering=1) as lines:
             fit(
                 model, Batches(few, 32, 5, CPU, Shift(1), 3), CrossEntropy(), rule, contrary(few),
-                checkpoint=Checkpoint(folder, "student", 20, 1, None, {}), on_step=on_step,
-                on_epoch=lambda record: print(json.dumps(record), file=lines),
+                checkpoint=Checkpoint(folder, "student", 20, 1, None, {}),
+                watch=Seen(on_step, lambda record: print(json.dumps(record), file=lines)),
             )  # fmt: skip
         return model
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from watching import Seen
 
 from kd_cli import device
 from kd_cli.data.augment import Shift
@@ -20,7 +21,7 @@ from kd_cli.objectives.hinton import Hinton
 from kd_cli.train.batches import Batches
 from kd_cli.train.fit import fit
 from kd_cli.train.plateau import Plateau
-from kd_cli.train.population import Member, capacity, fit_population
+from kd_cli.train.population import Member, capacity, fit_population, of_member
 from kd_cli.train.recipe import Recipe
 from kd_cli.train.schedules import constant, cosine, one_cycle
 
@@ -59,12 +60,12 @@ def both(make: Callable[[int], Member], validation: Split | None = None) -> tupl
     alone, together = [make(k) for k in range(4)], [make(k) for k in range(4)]
     histories: list[list[dict[str, float]]] = [[] for _ in alone]
     for one, history in zip(alone, histories, strict=True):
-        fit(one.model, one.batches, one.objective, one.recipe, validation, on_epoch=history.append)
-    records: list[dict[int, dict[str, float]]] = []
-    assert fit_population(together, validation, on_epoch=records.append)[0] == [True] * 4
+        fit(one.model, one.batches, one.objective, one.recipe, validation, watch=Seen(epoch=history.append))
+    records: list[dict[str, float]] = []
+    assert fit_population(together, validation, watch=Seen(epoch=records.append))[0] == [True] * 4
     return (
         [(one.model, history) for one, history in zip(alone, histories, strict=True)],
-        [(one.model, [record[k] for record in records]) for k, one in enumerate(together)],
+        [(one.model, [of_member(record, k) for record in records]) for k, one in enumerate(together)],
     )
 
 
@@ -153,10 +154,10 @@ def test_a_member_whose_loss_is_lost_leaves_the_others_as_they_are(few: Split) -
     def make(k: int, lr: float) -> Member:
         return member(k, few, optimizer=partial(torch.optim.SGD, lr=lr if k == 1 else 0.05), epochs=3)
 
-    records: list[dict[int, dict[str, float]]] = []
+    records: list[dict[str, float]] = []
     lost = [make(k, 1e30) for k in range(4)]
-    assert fit_population(lost, on_epoch=records.append)[0] == [True, False, True, True]
-    assert all(set(record) == {0, 2, 3} for record in records)
+    assert fit_population(lost, watch=Seen(epoch=records.append))[0] == [True, False, True, True]
+    assert all({name.partition(".")[0] for name in record} == {"0", "2", "3"} for record in records)
     well = [make(k, 0.05) for k in range(4)]
     assert fit_population(well)[0] == [True] * 4
     for k in (0, 2, 3):

@@ -1,9 +1,6 @@
 """The weights of a model as one vector."""
 
-import torch
 from torch import Tensor, nn
-
-CPU = torch.device("cpu")
 
 
 def weights(model: nn.Module) -> Tensor:

@@ -59,7 +59,7 @@ class Specialist(nn.Module):
                 )
 
 
-class Specialists(nn.Module):
+class SpecialistEnsemble(nn.Module):
     """`sets` (int64 `[M, C]`) are the classes of each specialist, in the order of its outputs. Those are asked, and
     count, whose set holds one of the generalist's `top_n` most probable classes.
     """

@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from running import TINY, Outcome, inside
 
 import kd_cli
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from running import seal
 
 from kd_cli.errors import ArtifactError
 
-CPU = torch.device("cpu")
 WATCHED = {
     "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect", "socket.getaddrinfo",
     "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.putenv", "shutil.rmtree", "pickle.find_class",

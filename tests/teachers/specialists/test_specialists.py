@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
 from kd_cli.data.spec import image_spec
-from kd_cli.data.splits import whole
+from kd_cli.data.splits import whole_split
 from kd_cli.models.mlp import mlp
 from kd_cli.teachers.specialists.clustering import confusable_sets
 from kd_cli.teachers.specialists.covering import conditional, covering
 from kd_cli.teachers.specialists.half_own import HalfOwn, relabelled
-from kd_cli.teachers.specialists.network import Specialist, Specialists
+from kd_cli.teachers.specialists.network import Specialist, SpecialistEnsemble
 from kd_cli.teachers.specialists.solver import combine
 
 CPU = torch.device("cpu")
@@ -81,7 +81,7 @@ def test_the_dustbins_correction_makes_a_calibrated_specialist_of_the_over_sampl
     labels = torch.cat([torch.arange(3).repeat(500), torch.full((3500,), 2)])
     shown = (labels * 5 + torch.randint(0, 13, (5000,), generator=draw)) % 4
     pixels = shown.to(torch.uint8).view(-1, 1, 1, 1)
-    batches = HalfOwn(whole(Resident(pixels), labels), 2, 64, 0, CPU, None)
+    batches = HalfOwn(whole_split(Resident(pixels), labels), 2, 64, 0, CPU, None)
     counts = torch.zeros(4, 3, dtype=torch.float64)
     counts.index_put_((shown, labels), torch.ones(5000, dtype=torch.float64), accumulate=True)
     drawn = counts * torch.tensor([1, 1, 1000 / 4000])  # what an epoch holds on average: 1,000 of either kind
@@ -132,7 +132,7 @@ def test_those_count_that_know_one_of_the_generalists_top_classes(top_n: int) ->
     sets = torch.tensor([[0, 1], [1, 3], [4, 5]])
     generalist, images = net(6, SHAPE), 9 * torch.randn(50, *SHAPE)
     specialists = [Specialist(3, image_spec(SHAPE), net) for _ in sets]
-    together = Specialists(generalist, specialists, sets, top_n).eval()
+    together = SpecialistEnsemble(generalist, specialists, sets, top_n).eval()
     general = generalist(images).log_softmax(1)
     said = torch.stack([specialist(images).log_softmax(1) for specialist in specialists], 1)
     top = general.argsort(1, descending=True)[:, :top_n]

@@ -15,9 +15,6 @@ from kd_cli.commands import train_teacher
 from kd_cli.datasets.confusable import confusable
 from kd_cli.steps.teacher import Teacher
 
-SHAPE = (1, 2, 2)
-
-
 # End to end, on three groups of four classes.
 
 TINY = (

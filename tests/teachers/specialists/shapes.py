@@ -1,4 +1,0 @@
-import torch
-
-CPU = torch.device("cpu")
-SHAPE = (1, 2, 2)
