@@ -14,7 +14,7 @@ from kd_cli.errors import TrainingError
 from kd_cli.measure.flops import work_of
 from kd_cli.measure.prediction import errors_on
 from kd_cli.progress import log
-from kd_cli.train.accumulation import joined, parts_of
+from kd_cli.train.accumulation import parts_of, rejoined
 from kd_cli.train.batches import Batches, derive
 from kd_cli.train.checkpoint import Checkpoint
 from kd_cli.train.devices import Devices, OneDevice
@@ -127,7 +127,7 @@ class NetworkTraining:
         state.scheduler.step()
         if self.recipe.max_norm is not None:
             constrain(self._matrices, self.recipe.max_norm)
-        state.meter.add(batch, *joined(done))
+        state.meter.add(batch, *rejoined(done))
 
     def _laid_out(self, value: Tensor) -> Tensor:
         return value.contiguous(memory_format=self._layout) if value.ndim == 4 else value
