@@ -29,7 +29,7 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def whole_split(samples: Samples, labels: Tensor) -> Split:
+def whole(samples: Samples, labels: Tensor) -> Split:
     """A split of all these samples, each named by its position."""
     return Split(samples, labels.to(torch.int64), torch.arange(len(labels)))
 

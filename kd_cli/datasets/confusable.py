@@ -11,7 +11,7 @@ from torch import Tensor
 from kd_cli import ranges
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Dataset, Split
-from kd_cli.data.splits import assemble, whole_split
+from kd_cli.data.splits import assemble, whole
 from kd_cli.errors import must
 
 SIDE = 12  # pixels
@@ -42,4 +42,4 @@ def _samples(means: Tensor, count: int, draw: torch.Generator) -> Split:
     labels = torch.arange(len(means)).repeat(count)
     values = 127.5 + means[labels] + NOISE * torch.randn(len(labels), means.shape[1], generator=draw)
     images = values.round().clamp(0, 255).to(torch.uint8).view(-1, 1, SIDE, SIDE)
-    return whole_split(Resident(images), labels)
+    return whole(Resident(images), labels)

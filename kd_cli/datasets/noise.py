@@ -5,7 +5,7 @@ import torch
 from kd_cli import ranges
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import UNLABELLED, Dataset
-from kd_cli.data.splits import LARGEST_IMAGE, MOST_SAMPLES, fingerprint, whole_split
+from kd_cli.data.splits import LARGEST_IMAGE, MOST_SAMPLES, fingerprint, whole
 from kd_cli.errors import must
 
 LARGEST = 1 << 31  # bytes
@@ -42,6 +42,6 @@ def noise(
     for block in pixels.split(max(1, min(1024, DRAWN // pixels[0].numel()))):
         drawn = torch.randn(block.shape, generator=generator)
         block.copy_(drawn.mul_(std * 255).add_(mean * 255).round_().clamp_(0, 255))
-    split = whole_split(Resident(pixels), torch.full((samples,), UNLABELLED))
+    split = whole(Resident(pixels), torch.full((samples,), UNLABELLED))
     nothing = split.select(torch.empty(0, dtype=torch.int64))
     return Dataset("noise", nothing, None, split, nothing, (), split.samples.spec, fingerprint(split))

@@ -58,7 +58,7 @@ class Member:
 
 
 def check_population(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
-    """ConfigError, by its name, for what a population cannot train."""
+    """Raise ConfigError, by its name, for what a population cannot train."""
     layers = list(model) if type(model) is nn.Sequential else [model]
     for k, layer in enumerate(layers):
         if type(layer) not in (FIRST[k : k + 1] or THEN):
@@ -81,7 +81,7 @@ def check_population(model: nn.Module, objective: Objective, recipe: Recipe) -> 
 
 
 def capacity(model: nn.Module, device: torch.device) -> int | None:
-    """How many networks of this size gain from being stacked; None for any number."""
+    """Return how many networks of this size gain from being stacked; None for any number."""
     weights = sum(p.numel() for p in model.parameters())
     return max(1, round(STACKED_WEIGHTS / weights)) if device.type == "cpu" else None
 

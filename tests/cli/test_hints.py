@@ -27,7 +27,6 @@ def test_a_hint_is_one_word_of_the_shell_and_one_value_for_hydra(value: str) -> 
     ("typed", "hint"),
     [
         (('transfer.omit_classes="' + EVIL + '"',), "transfer.omit_classes=["),
-        (('student.model="' + EVIL + '"',), "model@student.model="),
         (("seed=1,2", 'output_dir="' + EVIL + '"'), "kd sweep seed=1,2 "),
     ],
 )

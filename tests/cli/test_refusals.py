@@ -42,10 +42,10 @@ WITHOUT_TORCH = [
     ("student=mlp64", f"student must be one of {choices('student')}, got 'mlp64'. Did you mean 'mlp_64'?"),
     ("student=", f"student must be one of {choices('student')}, got ''."),
     ("objective=hintn", f"objective must be one of {choices('objective')}, got 'hintn'. Did you mean 'hinton'?"),
-    ("model@student.model=cn", f"model must be one of {choices('model')}, got 'cn'. Did you mean 'cnn'?"),
+    ("model@student.model=cn", f"student.model must be one of {choices('model')}, got 'cn'. Did you mean 'cnn'?"),
     (
         "augment@transfer.augment=jiter",
-        f"augment must be one of {choices('augment')}, got 'jiter'. Did you mean 'jitter'?",
+        f"transfer.augment must be one of {choices('augment')}, got 'jiter'. Did you mean 'jitter'?",
     ),
     ("temprature=3", "temprature must be a key of kd distill, got 'temprature=3'. Did you mean 'temperature'?"),
     (
@@ -65,29 +65,25 @@ WITHOUT_TORCH = [
     ("transfer.seed=1.5", f"transfer.seed must be a whole number ≥ 0, got 1.5. {QUOTE}"),
     ("dataset.seed=-1", f"dataset.seed must be a whole number ≥ 0, got -1. {QUOTE}"),
     (
-        "student.model=cnn",
-        "student.model must be a mapping, got 'cnn'. "
-        "To choose a file of configs/model/, write model@student.model=cnn.",
+        "student.model=cnnx",
+        f"student.model must be one of {choices('model')}, got 'cnnx'. Did you mean 'cnn'?",
     ),
     (
-        "teacher.model=cnn",
-        "teacher.model must be a mapping, got 'cnn'. "
-        "To choose a file of configs/model/, write model@teacher.model=cnn.",
+        "teacher.model=cnnx",
+        f"teacher.model must be one of {choices('model')}, got 'cnnx'. Did you mean 'cnn'?",
     ),
     (
-        "student.train.optimizer=adamw",
-        "student.train.optimizer must be a mapping, got 'adamw'. "
-        "To choose a file of configs/optimizer/, write optimizer@student.train.optimizer=adamw.",
+        "student.train.optimizer=adamwx",
+        f"student.train.optimizer must be one of {choices('optimizer')}, got 'adamwx'. Did you mean 'adamw'?",
     ),
     (
-        "transfer.augment=jitter",
-        "transfer.augment must be a mapping, got 'jitter'. "
-        "To choose a file of configs/augment/, write augment@transfer.augment=jitter.",
+        "transfer.augment=jitterx",
+        f"transfer.augment must be one of {choices('augment')}, got 'jitterx'. Did you mean 'jitter'?",
     ),
     (
-        "augment@transfer.augment=mixup transfer.augment.inner=jitter",
-        "transfer.augment.inner must be a mapping, got 'jitter'. "
-        "To choose a file of configs/augment/, write augment@transfer.augment.inner=jitter.",
+        "transfer.augment=mixup transfer.augment.inner='jitter'",
+        "transfer.augment.inner must be a mapping, got 'jitter'. It names a file as transfer.augment.inner=jitter on "
+        "the command line, and as `/augment@transfer.augment.inner: jitter` in defaults.",
     ),
     (
         "augment@transfer.augment=cutmix augment@transfer.augment.inner=mixup",
@@ -103,7 +99,7 @@ WITHOUT_TORCH = [
         "transfer.dataset.size must be a key of kd distill, got 'transfer.dataset.size=28'. "
         "Write: kd distill transfer.dataset=digits transfer.dataset.size=28",
     ),
-    ("transfer.dataset=mnits", f"dataset must be one of {DATASETS}, got 'mnits'. Did you mean 'mnist'?"),
+    ("transfer.dataset=mnits", f"transfer.dataset must be one of {DATASETS}, got 'mnits'. Did you mean 'mnist'?"),
     ("bias_correction=priors", "bias_correction must be one of prior, oracle, got 'priors'."),
     (
         "bias_correction=oracle",
@@ -116,7 +112,7 @@ WITHOUT_TORCH = [
     ("baseline=perhaps", "baseline must be true or false, got 'perhaps'."),
     ("compile=perhaps", "compile must be true or false, got 'perhaps'."),
     ("teacher=artifact", "teacher.path must be given: teacher.path=…"),
-    ("teacher=checkpoint", f"model@teacher.model must be given, one of {choices('model')}: model@teacher.model=…"),
+    ("teacher=checkpoint", f"teacher.model must be given, one of {choices('model')}: teacher.model=…"),
     (
         "foo",
         "An argument must be key=value, got 'foo'. Quote values that hold special characters: 'key=\"a value\"'.",
@@ -166,7 +162,7 @@ WITH_TORCH = [
     ("transfer.views=0", "transfer.views must be a whole number ≥ 1, got 0."),
     (
         "transfer.views=2",
-        "transfer.views must be 1 where transfer.augment is null, got 2. Choose one: augment@transfer.augment=jitter.",
+        "transfer.views must be 1 where transfer.augment is null, got 2. Choose one: transfer.augment=jitter.",
     ),
     ("targets.dtype=int8", "targets.dtype must be one of float16, float32, got 'int8'."),
     ("+targets.k=3", "targets must be a mapping of dtype, top_k, temperatures, got 'k'."),

@@ -6,6 +6,8 @@ import pytest
 from ensembles import WORDS
 from running import Outcome, files_below, inside
 
+from kd_cli.cli.choices import choices
+
 LISTED = "Others are listed: 'teacher.members=[outputs/teachers/<id>,outputs/teachers/<id>]'."
 WRITTEN = "A list of teachers is written 'teacher.members=[mlp_1200,cnn,outputs/teachers/<id>]'."
 E = "teacher=ensemble "
@@ -39,9 +41,9 @@ E = "teacher=ensemble "
             "Write 'teacher.members=[mlp_1200,cnn]', or /teacher@members.<name>: <choice> in the defaults of a YAML.",
         ),
         (
-            E + "+teacher.members.wide=mlp_1200",
-            "teacher.members.wide must be a mapping, got 'mlp_1200'. "
-            "To choose a file of configs/teacher/, write teacher@teacher.members.wide=mlp_1200.",
+            E + "+teacher.members.wide=mlp_120",
+            f"teacher.members.wide must be one of {', '.join(choices('teacher'))}, got 'mlp_120'. "
+            "Did you mean 'mlp_1200'?",
         ),
         (E + "teacher.members=[cnn_digits,artifact]", "teacher.members.1.path must be given: teacher.members.1.path=…"),
         (
@@ -68,21 +70,20 @@ E = "teacher=ensemble "
             "teacher.member must be a key of kd distill, got 'teacher.member=cnn'. Choose it with teacher=ensemble.",
         ),
         (
-            E + "teacher.member.model=cnn",
-            "teacher.member.model must be a mapping, got 'cnn'. "
-            "To choose a file of configs/model/, write model@teacher.member.model=cnn.",
+            E + "teacher.member.model=cnnn",
+            f"teacher.member.model must be one of {', '.join(choices('model'))}, got 'cnnn'. Did you mean 'cnn'?",
         ),
         (
-            E + "teacher.member.train.optimizer=adamw",
-            "teacher.member.train.optimizer must be a mapping, got 'adamw'. "
-            "To choose a file of configs/optimizer/, write optimizer@teacher.member.train.optimizer=adamw.",
+            E + "teacher.member.train.optimizer=adaw",
+            f"teacher.member.train.optimizer must be one of {', '.join(choices('optimizer'))}, got 'adaw'. "
+            "Did you mean 'adamw'?",
         ),
         (E + "teacher.member.train.epochs=0", "teacher.member.train.epochs must be a whole number ≥ 1, got 0."),
         (E + "teacher.member.model.dropout=1", "teacher.member.model.dropout must be ≥ 0 and < 1, got 1."),
         (
             E + "teacher.members=[cnn_digits] teacher.members.0.seed=-1",
             "teacher.members.0.seed must be a whole number ≥ 0, got -1. "
-            "On a shell, quote a reference: 'teacher.seed=${seed}'.",
+            "On a shell, quote a reference: 'teacher.members.0.seed=${seed}'.",
         ),
     ],
 )

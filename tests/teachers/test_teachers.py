@@ -91,7 +91,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path, net):
     with pytest.raises(ArtifactError) as refusal:
         logits_of(source(path))
     assert str(refusal.value) == (
-        f"teacher.path={path} does not fit teacher.model. Keys missing: 3.bias, 3.weight; unexpected: another, "
+        f"path={path} does not fit model. Keys missing: 3.bias, 3.weight; unexpected: another, "
         "extra.bias; of another shape: 6.weight [5, 6] instead of [3, 6]."
     )
 
@@ -122,7 +122,7 @@ def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path, form):
     with pytest.raises(ArtifactError) as refusal:
         read_state_dict(path)
     assert str(refusal.value) == (
-        "teacher.path must be a checkpoint that holds tensors alone (.safetensors, or .pt that loads with "
+        "path must be a checkpoint that holds tensors alone (.safetensors, or .pt that loads with "
         f"weights_only=True), got {str(path)!r}."
     )
     assert not ran.exists()
@@ -167,7 +167,7 @@ def test_what_is_no_state_dict_is_refused(tmp_path, content):
     with pytest.raises(ArtifactError) as refusal:
         read_state_dict(path)
     assert str(refusal.value) == (
-        f"teacher.path must be a state dict (names and tensors), got another format in {str(path)!r}."
+        f"path must be a state dict (names and tensors), got another format in {str(path)!r}."
     )
 
 
@@ -175,9 +175,7 @@ def test_a_missing_checkpoint_is_refused(tmp_path):
     path = tmp_path / "none.pt"
     with pytest.raises(ArtifactError) as refusal:
         read_state_dict(path)
-    assert str(refusal.value) == (
-        f"teacher.path must be a checkpoint (.safetensors, .pt or .pth), got {str(path)!r}, no file."
-    )
+    assert str(refusal.value) == (f"path must be a checkpoint (.safetensors, .pt or .pth), got {str(path)!r}, no file.")
 
 
 def test_named_classes_put_the_logits_into_the_data_sets_order(tmp_path, net):
@@ -251,7 +249,7 @@ def test_a_stored_teacher_for_other_classes_or_images_is_refused(net, about, mes
     made_for = {"classes": DATASET.classes, "spec": DATASET.spec} | about
     with pytest.raises(ArtifactError) as refusal:
         Stored(path="x").network(DATASET, lambda path: (net, made_for))
-    assert str(refusal.value).startswith(f"teacher.path must be a model with {message}")
+    assert str(refusal.value).startswith(f"path must be a model with {message}")
 
 
 def test_a_teacher_to_be_trained_is_built_for_the_data_set(recipe):

@@ -11,6 +11,7 @@ import torch
 from running import inside
 from safetensors.torch import load_file
 
+from kd_cli.cli.choices import choices
 from kd_cli.commands import train_teacher
 from kd_cli.datasets.confusable import confusable
 from kd_cli.steps.teacher import Teacher
@@ -167,9 +168,8 @@ GROUPS = ("teacher=specialists", *TINY[2:5])
             "To choose one, write teacher.generalist=mlp_1200.",
         ),
         (
-            "teacher.generalist.model=cnn",
-            "teacher.generalist.model must be a mapping, got 'cnn'. To choose a file of configs/model/, write "
-            "model@teacher.generalist.model=cnn.",
+            "teacher.generalist.model=cnnn",
+            f"teacher.generalist.model must be one of {', '.join(choices('model'))}, got 'cnnn'. Did you mean 'cnn'?",
         ),
         (
             "augment@teacher.augment=mixup",
