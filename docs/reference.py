@@ -149,7 +149,8 @@ def refusals() -> Iterator[tuple[str, str, str]]:
             key, rule, remedy = _range(getattr(ranges, name), call, known)
         else:
             continue
-        if not re.fullmatch(r"<\w+>|\W*", key) or not re.search(r"<(rule|kind|what|bounds)>|^<\w+>$", rule):
+        remedy = "" if re.fullmatch(r"<\w+>", remedy) else remedy
+        if not re.fullmatch(r"<\w+>", rule) and not (re.fullmatch(r"<\w+>|\W*", key) and "<what>" in rule):
             yield f"`{f'…{key}' if key.startswith('.') else key}`", _escaped(rule), _escaped(remedy.replace("{}", key))
 
 
