@@ -15,10 +15,9 @@ BENCHMARKS = training.py,--mnist,$(MNIST) training.py,--threads,2,--mnist,$(MNIS
 	specialists_solver.py sweep.py,--mnist,$(MNIST) verification.py,--mnist,$(MNIST)
 
 .DEFAULT_GOAL := help
-# A processor without AVX-512 and bf16, imitated on one that has them; the files that a processor's numbers go into.
+# A processor without AVX-512 and bf16, imitated on one that has them; the tests that a processor's numbers go into.
 PORTABLE = ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 KD_HIDE_BF16=1
-NUMERIC = $(addprefix tests/test_,batch_size.py checkpoint.py device.py dump_targets.py engine.py evaluation.py flops.py \
-	memory_format.py mixing.py models.py objectives.py population.py soft_targets.py stages.py stepping.py)
+NUMERIC = $(addprefix tests/,measure models objectives steps targets train data/test_mixing.py test_device.py)
 
 .PHONY: help setup distill sweep teachers reproduce bench test test-portable faults mutants check fix docs clean
 

@@ -48,7 +48,7 @@ def batched(pixels: Tensor, labels: Tensor, augment: Augment | Mix, view: int) -
     started = time.perf_counter()
     order = torch.randperm(len(split)).split(BATCH)
     for shown in show(split, order, CPU, augment, 0, view):
-        shown.images.float().div_(255)
+        shown.stored.float().div_(255)
     return (time.perf_counter() - started) / BATCHES
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
+from kd_cli.data.spec import image_spec
 from kd_cli.data.splits import whole
 from kd_cli.device import hardware
 from kd_cli.measure.flops import work_of
@@ -37,7 +38,7 @@ CPU = torch.device("cpu")
 def forward(teacher: nn.Module, split: Split) -> float:
     """Images a second of forward passes over batches that lie ready."""
     batches = [
-        images.float() / 255 for images in split.images.stream(torch.arange(len(split)).split(EVALUATION_BATCH), CPU)
+        images.float() / 255 for images in split.samples.stream(torch.arange(len(split)).split(EVALUATION_BATCH), CPU)
     ]
     teacher.eval()
     started = time.perf_counter()
@@ -77,7 +78,8 @@ def main() -> None:
     for name, (build, shape, images) in teachers.items():
         split = whole(Resident(torch.randint(256, (images, *shape), dtype=torch.uint8)), torch.arange(images) % 10)
         teacher = build()
-        teacher.to(memory_format=LAYOUTS[chosen_memory_format("auto", work_of(teacher, shape).convolutions)])
+        convolutions = work_of(teacher, image_spec(shape)).convolutions
+        teacher.to(memory_format=LAYOUTS[chosen_memory_format("auto", convolutions)])
         pairs = [(forward(teacher, split), dump(teacher, split)) for _ in range(asked.repeats + 1)][1:]
         ratios = [ours / bare for bare, ours in pairs]
         bare, ours = (statistics.median(part) for part in zip(*pairs, strict=True))

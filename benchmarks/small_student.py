@@ -74,7 +74,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     split = digits().train
-    images = next(split.images.stream([torch.arange(len(split))], CPU)).float() / 255
+    images = next(split.samples.stream([torch.arange(len(split))], CPU)).float() / 255
     logits = torch.randn(len(split), 10)
     seen: dict[str, list[float]] = {"bare loop": [], "kd": []}
     for _ in range(asked.repeats + 1):

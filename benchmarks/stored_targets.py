@@ -23,7 +23,7 @@ from table import own_memory
 from torch import Tensor
 
 from kd_cli.data.resident import Resident
-from kd_cli.data.samples import Batch, Split
+from kd_cli.data.samples import Answer, Batch, Split
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.store.artifacts import Store, read_artifact
@@ -63,9 +63,9 @@ class Training:
         """Seconds of one step on a random batch."""
         positions = torch.randint(self.samples, (BATCH,))
         started = time.perf_counter()
-        batch = Batch(self.images, self.labels, targets(positions, 0, self.images))
+        batch = Batch(self.images, self.labels, Answer(targets(positions, 0, self.images)))
         self.optimizer.zero_grad()
-        self.objective(self.student(batch.images), batch)["loss"].backward()
+        self.objective(Answer(self.student(batch.inputs)), batch)["loss"].backward()
         self.optimizer.step()
         return time.perf_counter() - started
 

@@ -5,7 +5,6 @@
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from table import Table
 
 from kd_cli.device import hardware
+from kd_cli.runs.result import Result
 
 TEMPERATURES = "1,2,4,8,16,20"
 
@@ -39,8 +39,9 @@ def main() -> None:
 
         run("distill", "temperature=3")
         taken = run("sweep", f"temperature={TEMPERATURES}")
-        results = [json.loads(path.read_text()) for path in Path(folder).glob("outputs/sweeps/*/*/result.json")]
-    students = sum(result["stages"]["student"]["seconds"] for result in results)
+        found = (Result.read(path.parent) for path in Path(folder).glob("outputs/sweeps/*/*/result.json"))
+        results = [result for result in found if result is not None]
+    students = sum(result.stages["student"].seconds for result in results)
     print(hardware(1))
     name = f"{len(results)} jobs, student 784-800-800-10, {asked.epochs} epochs of MNIST"
     table = Table(name, ["wall time, s", "sum of the student stages, s", "ratio"])

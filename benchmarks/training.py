@@ -129,8 +129,8 @@ def load(folder: str | None) -> tuple[Tensor, Tensor]:
         from kd_cli.datasets.mnist import mnist
 
         train = mnist(folder, download=False).train
-        assert isinstance(train.images, Resident)
-        return train.images.pixels[:COUNT], train.labels[:COUNT]
+        assert isinstance(train.samples, Resident)
+        return train.samples.values[:COUNT], train.labels[:COUNT]
     random = np.random.default_rng(0)
     pixels = torch.from_numpy(random.integers(0, 256, (COUNT, *SHAPE), dtype=np.uint8))
     return pixels, torch.from_numpy(random.integers(0, CLASSES, COUNT))

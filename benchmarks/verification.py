@@ -5,7 +5,6 @@ one epoch each, the shortest run there is, and the paper's 120 and 40, reckoned 
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from table import Table
 
 from kd_cli.device import hardware
+from kd_cli.runs.result import Result
 from kd_cli.store.artifacts import open_artifact
 
 EPOCHS = {"teacher": 120, "student": 40, "baseline": 40}
@@ -35,8 +35,9 @@ def main() -> None:
         subprocess.run([kd, *words], cwd=folder, env=environment, check=True, capture_output=True)
         wall = time.perf_counter() - started
         (path,) = Path(folder).glob("outputs/runs/*/result.json")
-        stages = json.loads(path.read_text())["stages"]
-        stored = [Path(folder, "outputs", stage["artifact"]) for stage in stages.values()]
+        result = Result.read(path.parent)
+        assert result is not None
+        stored = [Path(folder, "outputs", stage.artifact) for stage in result.stages.values() if stage.artifact]
         size = sum(file.stat().st_size for each in stored for file in each.iterdir())
         taken = []
         for _ in range(3):
@@ -44,7 +45,7 @@ def main() -> None:
             for each in stored:
                 open_artifact(each)
             taken.append(time.perf_counter() - started)
-    longer = wall + sum(stages[role]["seconds"] * (epochs - 1) for role, epochs in EPOCHS.items())
+    longer = wall + sum(result.stages[role].seconds * (epochs - 1) for role, epochs in EPOCHS.items())
     table = Table(f"{size / 1e6:.1f} MB in {len(stored)} artifacts; {hardware(1)}", ["run", "verifying", "share"])
     for name, seconds in (("1 epoch each, measured", wall), ("120 and 40 epochs, reckoned", longer)):
         table.add(name, f"{seconds:.1f} s", f"{min(taken) * 1000:.0f} ms", f"{min(taken) / seconds:.2%}")

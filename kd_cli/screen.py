@@ -97,7 +97,7 @@ def as_utf8(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
-def prepare() -> None:
+def prepare_streams() -> None:
     """Makes a process's streams, warnings and last words show what they are given, in every encoding."""
     codecs.register_error("kd", _plainer)
     for stream in (sys.stdout, sys.stderr):

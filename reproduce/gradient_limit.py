@@ -41,7 +41,7 @@ def main() -> None:
     asked = parser.parse_args()
     results = Results(Path(asked.output), asked.budget)
     split = mnist(asked.mnist).train
-    images = next(split.images.stream([torch.arange(IMAGES)], torch.device("cpu"))).float() / 255
+    images = next(split.samples.stream([torch.arange(IMAGES)], torch.device("cpu"))).float() / 255
     found: dict[str, dict[str, list[float]]] = {"logits": {}, "weights": {}}
     for job in results.jobs(NAME, {"objective": "hinton"}):
         teacher, student = (

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from watching import Seen
 
 from kd_cli import device
 from kd_cli.data.augment import Affine, ResizedCrop, Shift, uniform
@@ -82,7 +83,7 @@ def test_a_student_learns_from_stored_targets_in_every_precision(digits, net, ta
     records, model = [], net()
     batches = Batches(digits.train, 64, 0, GPU, Shift(2), 3, 2, targets)
     rule = recipe(lr=0.02, epochs=4, precision=precision, clip=1.0)
-    fit(model, batches, Hinton(4.0, 0.5, 0.5), rule, digits.validation, on_epoch=records.append)
+    fit(model, batches, Hinton(4.0, 0.5, 0.5), rule, digits.validation, watch=Seen(epoch=records.append))
     assert records[-1]["loss"] < records[0]["loss"]
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert next(model.parameters()).device.type == "cuda"

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from running import KD, environment, inside
 from safetensors.torch import load_file
+from watching import Seen
 
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.interruption import SIGNALS, Hold
@@ -102,12 +103,12 @@ def test_a_signal_to_the_whole_group_does_not_end_a_loaders_workers(number: int,
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_loaders_workers_decode_on_after_a_signal(number: int, images: Path) -> None:
     split = image_folder(str(images), size=8, channels=1, workers=2).train
-    stream = split.images.stream(list(torch.arange(48).split(2)), torch.device("cpu"))
+    stream = split.samples.stream(list(torch.arange(48).split(2)), torch.device("cpu"))
     seen = [next(stream)]
     for worker in multiprocessing.active_children():
         os.kill(worker.pid or 0, number)
     seen += stream
-    assert torch.equal(torch.cat(seen), next(split.images.stream([torch.arange(48)], torch.device("cpu"))))
+    assert torch.equal(torch.cat(seen), next(split.samples.stream([torch.arange(48)], torch.device("cpu"))))
 
 
 @pytest.mark.slow
@@ -263,14 +264,14 @@ def test_a_population_that_is_interrupted_goes_on_to_the_same_bits(
 
     real = population.fit_population
 
-    def fit(members: Any, validation: Any, checkpoint: Any, on_step: Any, on_epoch: Any) -> Any:
+    def fit(members: Any, validation: Any, checkpoint: Any, watch: Any) -> Any:
         def strike(epoch: int, step: int) -> None:
-            on_step(epoch, step)
+            watch.step(epoch, step)
             if (epoch, step) == (2, 3) and not struck:
                 struck.append(step)
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        return real(members, validation, checkpoint, strike, on_epoch)
+        return real(members, validation, checkpoint, Seen(strike, watch.epoch))
 
     monkeypatch.setattr(population, "fit_population", fit)
     stopped = inside(*words, cwd=tmp_path)

@@ -46,9 +46,9 @@ def test_stored_targets_belong_to_the_very_pixels_that_the_student_sees(teacher,
     for epoch in range(3):
         for batch in Batches(few, 32, 9, CPU, Shift(2), 5, views=2, targets=stored).epoch(epoch):
             with torch.no_grad():
-                now = teacher(batch.images)  # normalised by the teacher itself
+                now = teacher(batch.inputs)  # normalised by the teacher itself
             now = now - now.max(1, keepdim=True).values
-            torch.testing.assert_close(batch.teacher_logits, now, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(batch.teacher.logits, now, rtol=1e-4, atol=1e-5)
 
 
 def test_a_student_follows_a_teacher_of_another_normalisation(teacher, stored, few, recipe):
@@ -77,9 +77,9 @@ def test_student_and_baseline_take_the_same_steps_over_the_same_images(stored, f
         images: list[Tensor] = []
         model = mlp(10, (1, 8, 8), widths=[16])
 
-        def recorded(logits, batch, objective=objective, images=images):
-            images.append(batch.images)
-            return objective(logits, batch)
+        def recorded(answer, batch, objective=objective, images=images):
+            images.append(batch.inputs)
+            return objective(answer, batch)
 
         fit(model, Batches(few, 32, 9, CPU, Shift(2), 5, 2, targets), recorded, recipe())
         shown.append(images)

@@ -5,14 +5,14 @@ from torch import Tensor
 from kd_cli.errors import Phrase, must
 
 
-def check_logits(logits: object, n: int, classes: int) -> None:
+def check_logits(logits: object, n: int, classes: int, noun: str = "images") -> None:
     """ConfigError unless a network's output in training mode is that of eval mode: a tensor of logits."""
     rule = "a network that gives logits alone, also while it is trained"
     hint = "Leave out its auxiliary outputs (for torchvision's own: aux_logits=false), or wrap it."
     if not isinstance(logits, Tensor):
         raise must(".model", rule, type(logits).__name__, hint)
     if tuple(logits.shape) != (n, classes) or not logits.is_floating_point():
-        got = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for {n} images"
+        got = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for {n} {noun}"
         raise must(".model", f"{rule}, [{n}, {classes}] here", Phrase(got), hint)
     check_no_probabilities(logits)
 

@@ -4,15 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kd_cli.build.identity import plain
 from kd_cli.build.logits import check_no_probabilities
 from kd_cli.build.own_code import found, targets_of
+from kd_cli.data.augment import kind_of
 from kd_cli.data.samples import Dataset
+from kd_cli.data.spec import Spec
 from kd_cli.errors import ConfigError, KdError, Phrase, first_line, must, under
 
 
@@ -50,7 +53,7 @@ def build_dataset(node: Any, key: str = "dataset") -> Dataset:
 
 
 def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, key: str = ".model") -> nn.Module:
-    """The network that `build` makes, tried on two blank images: one that does not fit is refused before any work, by
+    """The network that `build` makes, tried on two blank samples: one that does not fit is refused before any work, by
     its `key`.
     """
     with under(name):
@@ -59,7 +62,7 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
             if not isinstance(network, nn.Module):
                 raise TypeError(f"it is no nn.Module but of type {type(network).__name__}")
             with torch.no_grad():
-                blank = network.eval()(torch.zeros(2, *dataset.input_shape))
+                blank = network.eval()(dataset.spec.blank(2))
             if not isinstance(blank, torch.Tensor) or not blank.is_floating_point():
                 kind = getattr(blank, "dtype", type(blank).__name__)
                 raise TypeError(f"its output is no tensor of floating-point numbers but of type {kind}")
@@ -67,13 +70,35 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
         except (KdError, OSError):  # a file or a service that fails is no misfit
             raise
         except Exception as error:  # a network may be anybody's
-            rule = f"a network for images {list(dataset.input_shape)} of dataset={dataset.name}"
+            rule = f"a network for {dataset.spec} of dataset={dataset.name}"
             raise must(key, rule, Phrase(f"an error: {first_line(error)}")) from error
         if shape != (2, len(dataset.classes)):
             rule = f"a network with logits for the {len(dataset.classes)} classes of dataset={dataset.name}"
-            raise must(key, rule, Phrase(f"an output of shape {list(shape)} for 2 images"))
+            raise must(key, rule, Phrase(f"an output of shape {list(shape)} for 2 {dataset.spec.noun}"))
         check_no_probabilities(blank)
     return network
+
+
+def build_stored(node: dict[str, Any], classes: int, spec: Spec) -> Any:
+    """What a stored config describes, for so many classes and for inputs of `spec`; ConfigError where it cannot be."""
+    constructor = instantiate(OmegaConf.create({**node, "_partial_": True}), "model")
+    try:
+        return constructor(num_classes=classes, **spec.arguments(constructor))
+    except (KdError, MemoryError):
+        raise
+    except Exception as error:  # a network may be anybody's
+        raise ConfigError(f"model cannot be built: {first_line(error)} (at model)") from error
+
+
+def check_augment(augment: Any, spec: Spec, key: str) -> None:
+    """ConfigError for an augmentation of other samples than those of `spec`, by the name that was typed."""
+    if augment is None or kind_of(augment) == spec.kind:
+        return
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    typed = next((name for group, name in choices.items() if group.partition("@")[2] == key), None)
+    shown = typed or getattr(getattr(augment, "func", augment), "__name__", type(augment).__name__)
+    inputs = "images" if spec.kind == "image" else f"{spec.kind} inputs"
+    raise must(key, f"one for {inputs}", Phrase(f"{shown} (for {kind_of(augment)})"))
 
 
 def _where(error: InstantiationException, key: str) -> str:

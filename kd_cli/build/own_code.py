@@ -101,7 +101,7 @@ def admit_named(trains: bool, configs: Iterable[DictConfig]) -> None:
     admit(name for name in names if not within(name, OURS))
 
 
-def say() -> None:
+def log_own_modules() -> None:
     """Logs which modules of the current folder have run."""
     folder = _finder().folder
     if folder is not None:

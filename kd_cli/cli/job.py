@@ -55,7 +55,7 @@ class Job:
         launched = in_sweep and not session.shares  # by a launcher, in a process of its own
         if launched and interruption.Process.struck is not None:
             if before is None:
-                run_folder.forget(folder, Path(cfg.output_dir))
+                run_folder.discard(folder, Path(cfg.output_dir))
             return
         try:
             with interruption.job(launched):
@@ -88,7 +88,7 @@ class Job:
             say(f"{job} failed: {first_line(error)} Its log: {folder / 'kd.log'}")
             return
         if name in ANSWERS:
-            own_code.say()
+            own_code.log_own_modules()
         elif not in_sweep:
             answer_path(folder)
 
@@ -120,12 +120,12 @@ def _leave_word(cfg: DictConfig, folder: Path, accepted: bool, had_result: bool,
     which the folder had, is left alone. A job of a sweep always leaves a result: its table is made of them.
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN and not accepted:
-        run_folder.begin(folder, asked(cfg))
+        run_folder.mark_accepted(folder, asked(cfg))
         accepted = True
     if accepted:
         run_folder.update(folder, {**asked(cfg), **_failure(error)})
     elif not had_result:
-        run_folder.forget(folder, Path(cfg.output_dir))
+        run_folder.discard(folder, Path(cfg.output_dir))
 
 
 def _is_done(cfg: DictConfig, folder: Path, session: Session) -> bool:
@@ -142,7 +142,7 @@ def _is_done(cfg: DictConfig, folder: Path, session: Session) -> bool:
     if twin is not None:
         (folder / run_folder.RESULT).unlink(missing_ok=True)  # of an earlier attempt: the twin's stands
         say(f"Job {name} is equal to {twin}, and not run.")
-        run_folder.forget(folder, Path(cfg.output_dir))
+        run_folder.discard(folder, Path(cfg.output_dir))
         return True
     session.jobs[digest] = name
     return False

@@ -18,7 +18,7 @@ def key(meaning: str, default: Any) -> Any:
 
 
 @dataclass
-class Checkpoint:
+class CheckpointKeys:
     """How often a training is written down: at the end of each n-th epoch, or once so much time has passed."""
 
     every_epochs: int | None = key("write an unfinished training down at the end of each n-th epoch", None)
@@ -35,7 +35,7 @@ class Normalisation:
 
 
 @dataclass
-class Sweep:
+class SweepKeys:
     """Where the jobs of a sweep go."""
 
     name: str | None = key("folder below output_dir/sweeps; null: made of the command line", None)
@@ -62,8 +62,8 @@ class TrainTeacher:
     output_dir: str = key("where everything goes, and where it is found again", "outputs")
     rebuild: bool = key("move a damaged artifact aside and make it anew", False)
     trusted_modules: list[str] = key("modules of yours that a stored config may name", list)
-    checkpoint: Checkpoint = key("how often a training is written down", Checkpoint)
-    sweep: Sweep = key("where the jobs of a sweep go", Sweep)
+    checkpoint: CheckpointKeys = key("how often a training is written down", CheckpointKeys)
+    sweep: SweepKeys = key("where the jobs of a sweep go", SweepKeys)
     resume: bool = key("of a sweep: run the jobs alone that are missing or did not complete", True)
 
 

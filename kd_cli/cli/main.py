@@ -16,9 +16,8 @@ from kd_cli.cli.choices import CONFIGS
 from kd_cli.cli.help import page, usage
 from kd_cli.cli.manual import commands
 from kd_cli.errors import KdError, did_you_mean, reason
-from kd_cli.screen import answer, answer_path, prepare, quoting, say
+from kd_cli.screen import answer, answer_path, prepare_streams, quoting, say
 
-HYDRAS_VALUE_ERRORS = ("Config group override", "Only one of --run", "The --resolve flag")
 SHOWS = {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 SHOWS_ALONE = SHOWS - {"--multirun", "-m"}  # and runs nothing
 SHELLS = ("bash", "zsh", "fish")
@@ -26,7 +25,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 def main() -> None:
     """Entry point of the `kd` command. A signal to end it is taken as Ctrl-C is."""
-    prepare()
+    prepare_streams()
     interruption.listen()
     try:
         status = run(sys.argv[1:])
@@ -91,11 +90,9 @@ def _hydra(name: str, words: list[str]) -> int:
         say("The folder that kd is started in must exist, but it was removed. Change to another one: cd <folder>.")
         return 1
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     from kd_cli.cli.job import Job, fixed
-    from kd_cli.cli.messages import translate
+    from kd_cli.cli.messages import is_hydras, translate
     from kd_cli.cli.refusals import refused
     from kd_cli.cli.spelling import config_dirs, placed, sorted_out, spelt
     from kd_cli.runs.session import Session, opened
@@ -140,7 +137,7 @@ def _hydra(name: str, words: list[str]) -> int:
             say(traceback.format_exc().rstrip())
         elif isinstance(error, KdError):
             say(re.sub(r"\n(?! )", "\n  ", str(error)))  # no line of it looks like another message
-        elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith(HYDRAS_VALUE_ERRORS):
+        elif is_hydras(error):
             say(translate(error, name, typed))
         elif isinstance(error, OSError):
             say(_of_disk(error))
@@ -163,10 +160,10 @@ def _of_disk(error: OSError) -> str:
 
 def _close_sweep(folder: Path, status: int) -> int:
     from kd_cli.report.sweep import summarize
-    from kd_cli.store.run_folder import forget
+    from kd_cli.store.run_folder import discard
 
     if not any(folder.glob("*/result.json")):  # refused before the first job
-        forget(folder, folder.parent.parent)
+        discard(folder, folder.parent.parent)
         return status or 1
     try:
         all_completed = summarize(folder)

@@ -139,10 +139,10 @@ def _fields(schema: type, prefix: str) -> Iterator[Key]:
         if is_dataclass(default):
             yield from _fields(type(default), f"{prefix}{each.name}.")
         else:
-            yield Key(prefix + each.name, plain(default), each.metadata[""])
+            yield Key(prefix + each.name, as_typed(default), each.metadata[""])
 
 
-def plain(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """Return a value as YAML, and the command line, have it."""
     text = str(value)
     return {"None": "null", "True": "true", "False": "false", "{}": "null"}.get(text, text)

@@ -40,7 +40,7 @@ def refused(command: str, words: Sequence[str]) -> str:
         if said := _added(typed, word) or _place(typed, word):
             return said
     shows = any(word.partition("=")[0] in ("--help", "-h", "--hydra-help", "--info", "-i") for word in flags)
-    several = command == "sweep" or bool({"--multirun", "-m"} & set(flags))
+    several = typed.sweeps
     if shows:
         return ""
     if several and command in ANSWERS:
@@ -63,7 +63,7 @@ def _added(typed: Words, word: str) -> str:
         return ""
     if name.partition(".")[0] in (*schema.keys(typed.command), "hydra"):
         return ""
-    said = f"{name} must be a key of kd {typed.command.replace('_', '-')}, got {word!r}."
+    said = f"{name} must be a key of kd {typed.name}, got {word!r}."
     return f"{said} {suggestion(typed) or named(typed, name)}".strip()
 
 
@@ -95,7 +95,7 @@ def _stray(typed: Words) -> str:
         there = choices(name, typed.own)
         hint = f"Give it a value: {name}=…{f', one of {LIST.join(there)}' if there else ''}."
     if not hint and (hint := named(typed, name)) == "" and dashed:
-        hint = f"kd {typed.command.replace('_', '-')} --help lists the keys."
+        hint = f"kd {typed.name} --help lists the keys."
     return f"{said} {hint or ('' if opened else QUOTING)}".strip()
 
 

@@ -33,7 +33,7 @@ QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${se
 
 def register() -> None:
     """Makes schemas and resolvers known to Hydra; a command's YAML starts from `<command>_schema`."""
-    resolvers.register()
+    resolvers.register_resolvers()
     store = ConfigStore.instance()
     for name, node in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=node)

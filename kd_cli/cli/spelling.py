@@ -68,7 +68,9 @@ def placed(command: str, overrides: Sequence[str]) -> list[str]:
 
 def group_of(key: str) -> str:
     """The group of configs that fills a nested key, or the name of none. Keys at the top are groups for Hydra too."""
-    above, _, leaf = key.rpartition(".")
+    above, _, leaf = key.removeprefix("+").rpartition(".")
+    if above.endswith(".members"):  # each has a name of its own, which may be a new one
+        return "teacher"
     return GROUPS.get(leaf, leaf) if above and re.fullmatch(r"(?!hydra\.)[\w.]+", key) else ""
 
 
@@ -106,7 +108,7 @@ def spelt(word: str, own: Iterable[Path] = ()) -> list[str]:
     if not value.isascii() and not set(value) & set("'\"[]{}()$\\"):  # Hydra wants letters that are not ASCII quoted
         word = f"{key}={','.join(part if part.isascii() else quoted(part) for part in value.split(','))}"
     if group := chosen(word, own):
-        return [f"{group}@{word}"]
+        return [f"+{group}@{word[1:]}" if word.startswith("+") else f"{group}@{word}"]
     if value == "null" and "@" in key:  # Hydra takes no null for a group
         return [f"{key.rpartition('@')[2]}=null"]
     found = re.fullmatch(r"teacher\.members=\[(.+)\]", word)

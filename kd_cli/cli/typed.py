@@ -31,6 +31,16 @@ class Words:
         """Overrides, flags, and what is neither."""
         return sorted_out(self.words)
 
+    @property
+    def name(self) -> str:
+        """The command as it is typed."""
+        return self.command.replace("_", "-")
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether several values of a key are several jobs."""
+        return self.command == "sweep" or bool({"--multirun", "-m"} & set(self.parts[1]))
+
     @cached_property
     def own(self) -> list[Path]:
         """The person's own folders of configs."""
@@ -73,10 +83,20 @@ class Words:
         if self.accepts(overrides):
             return list(overrides)
         found: list[str] = []
-        for word in sorted(overrides, key=lambda word: word.partition("=")[0].count(".")):  # what is chosen has keys
+        for word in sorted(overrides, key=_depth):  # what is chosen has keys
             if self.accepts([*found, word]):
                 found.append(word)
         return found
+
+    @cached_property
+    def fault(self) -> str | None:
+        """The first of the typed overrides that cannot be composed with those that it depends on."""
+        found: list[str] = []
+        for word in sorted(self.parts[0], key=_depth):
+            if self.config([*found, word]) is None:
+                return word
+            found.append(word)
+        return None
 
     @cached_property
     def known(self) -> dict[str, Any]:
@@ -95,6 +115,10 @@ class Words:
         return shlex.join(["kd", name, *overrides, *self.parts[1]])
 
 
+def _depth(word: str) -> int:
+    return word.partition("=")[0].count(".")  # what is chosen has keys
+
+
 def first(word: str) -> str:
     """`temperature=1` for `temperature=1,2`: what the first job of a sweep has."""
     try:
@@ -104,6 +128,14 @@ def first(word: str) -> str:
     except Exception:  # Hydra says itself what it cannot read
         return word
     return word
+
+
+def is_sweep(word: str) -> bool:
+    """Whether an override stands for several jobs."""
+    try:
+        return bool(OverridesParser.create().parse_override(word).is_sweep_override())
+    except Exception:
+        return False
 
 
 def swept(word: str) -> list[Any] | None:

@@ -30,7 +30,7 @@ def begin(plan: Plan, session: Session) -> Setting:
     dataset = plan.dataset.load(session)
     if len(dataset.test) == 0:
         hint = f"As a transfer set, unlabelled: {override('transfer.dataset', dataset.name)}."
-        raise must("dataset", "one with labels and test images", dataset.name, hint)
+        raise must("dataset", f"one with labels and test {dataset.spec.noun}", dataset.name, hint)
     how = Circumstances(device, plan.compile, plan.every_epochs, plan.every_minutes, dataset.fingerprint)
     return Setting(dataset, plan.dataset.stored, how, run, session)
 
@@ -38,7 +38,7 @@ def begin(plan: Plan, session: Session) -> Setting:
 def accept(cfg: DictConfig, plan: Plan, setting: Setting) -> None:
     """Everything that was typed has been checked: the run's folder is from now on that of a run."""
     setting.run.accept(asked(cfg) | {"data": setting.dataset_config}, plan.starts())
-    own_code.say()
+    own_code.log_own_modules()
     for sentence in strangers(cfg):
         log.info(sentence)
 

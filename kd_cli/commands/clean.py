@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.filesize import decimal
 
-from kd_cli.commands.list import show, size
+from kd_cli.commands.list import show_entries
 from kd_cli.errors import ArtifactError, first_line
 from kd_cli.screen import override, say, shown
 from kd_cli.store.artifacts import Store
@@ -20,14 +21,14 @@ def main(cfg: DictConfig) -> None:
     found = inventory(root)
     going, doubtful = _going(found, cfg.force), found.doubtful()
     if going:
-        show(going, root)
+        show_entries(going, root)
     else:
         say(f"Nothing to remove in {root}.")
     if doubtful:
         _say_why(found, doubtful, root, cfg.force)
     if going and not cfg.yes:
         words = "yes=true force=true" if cfg.force and doubtful else "yes=true"
-        freed = size(sum(entry.bytes for entry in going))
+        freed = decimal(sum(entry.bytes for entry in going))
         say(f"kd clean {override('output_dir', root)} {words} removes them: {freed}.")
     elif going:
         _remove(root, {entry.name for entry in going}, cfg.force)
@@ -76,7 +77,7 @@ def _remove(root: Path, listed: set[str], force: bool) -> None:
             failed.append(f"{folder}: {first_line(error)}")
         else:
             freed, removed = freed + number, removed + 1
-    say(f"Removed {removed} folders: {size(freed)}.")
+    say(f"Removed {removed} folders: {decimal(freed)}.")
     for name in held:
         say(f"{name} is being made by another process: kept.")
     if failed:

@@ -11,7 +11,7 @@ from kd_cli.errors import under
 from kd_cli.measure.figures import Figures
 from kd_cli.measure.gap import gap_recovered
 from kd_cli.progress import log
-from kd_cli.report.run import show
+from kd_cli.report.run import show_run
 from kd_cli.runs.session import Session
 from kd_cli.steps.bias_correction import check_correction, obtain_corrected
 from kd_cli.steps.plan import plan_of
@@ -63,7 +63,7 @@ def main(cfg: DictConfig, session: Session) -> None:
         train_together("baselines", [baseline, *(peer.baseline() for peer in peers)], setting)
         models["baseline"] = _obtained(baseline)
 
-    log.info("evaluating on the %d test images", len(dataset.test))
+    log.info("evaluating on the %d test %s", len(dataset.test), dataset.spec.noun)
     teachers, logits = judge_teacher(teacher, setting)
     figures = {"teacher": teachers}
     for role, step in models.items():
@@ -78,7 +78,7 @@ def main(cfg: DictConfig, session: Session) -> None:
         "note": _note(transfer) if plan.student.baseline else None,
         "environment": setting.circumstances.environment(run.precision["student"]) | transfer.environment,
     }
-    show(run.finish(**figures, **recovered(figures), **found), in_sweep())
+    show_run(run.finish(**figures, **recovered(figures), **found), in_sweep())
 
 
 def _obtained(step: TrainedModel) -> TrainedModel:
@@ -90,11 +90,11 @@ def _obtained(step: TrainedModel) -> TrainedModel:
 
 def _note(transfer: TransferSet) -> str | None:
     """What is to be known of a baseline that learnt from other labels than the student's samples have."""
-    labelled, samples = transfer.split.labelled, len(transfer.split)
+    labelled, samples, noun = transfer.split.labelled, len(transfer.split), transfer.split.samples.spec.noun
     if not labelled:
         return "The transfer set has no labels: the baseline was trained on the training split."
     if labelled < samples:
-        return f"The baseline learnt from the {labelled:,} labels of the transfer set's {samples:,} images."
+        return f"The baseline learnt from the {labelled:,} labels of the transfer set's {samples:,} {noun}."
     return None
 
 

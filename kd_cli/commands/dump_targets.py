@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from kd_cli.commands.begin import accept, begin, in_sweep
-from kd_cli.report.run import show
+from kd_cli.report.run import show_run
 from kd_cli.runs.session import Session
 from kd_cli.steps.plan import plan_of
 from kd_cli.steps.targets import obtain_targets, room
@@ -23,4 +23,4 @@ def main(cfg: DictConfig, session: Session) -> None:
     accept(cfg, plan, setting)
     obtain_targets(plan.targets, obtain_teacher(plan.teacher, networks, setting), transfer, setting)
     environment = setting.circumstances.environment("32") | transfer.environment
-    show(setting.run.finish(environment=environment), in_sweep())
+    show_run(setting.run.finish(environment=environment), in_sweep())

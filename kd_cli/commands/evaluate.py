@@ -11,8 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from kd_cli.build.objects import build_dataset
 from kd_cli.build.trust import DATASETS, check_stored
+from kd_cli.data.spec import Spec
 from kd_cli.device import find_device
 from kd_cli.errors import ArtifactError, DataError, must
+from kd_cli.files import typed_json
 from kd_cli.measure.evaluation import evaluate
 from kd_cli.report.models_table import print_figures
 from kd_cli.runs.result import Result
@@ -28,11 +30,11 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     loaded = load(cfg.path, list(cfg.trusted_modules))
     node, fingerprint = _data(cfg, loaded)
     dataset = build_dataset(node)
-    if dataset.classes != loaded.classes or dataset.input_shape != loaded.input_shape:
+    if dataset.classes != loaded.classes or dataset.spec != loaded.spec:
         raise ArtifactError(
             f"path must be a model for dataset={dataset.name} ({len(dataset.classes)} classes, input "
-            f"{list(dataset.input_shape)}), got {cfg.path!r} ({len(loaded.classes)} classes, input "
-            f"{list(loaded.input_shape)})."
+            f"{_input(dataset.spec)}), got {cfg.path!r} ({len(loaded.classes)} classes, input "
+            f"{_input(loaded.spec)})."
         )
     splits = {name: getattr(dataset, name) for name in ("train", "validation", "transfer", "test")}
     if cfg.split not in splits:
@@ -44,22 +46,28 @@ def main(cfg: DictConfig) -> dict[str, Any]:
             f"Set {override('dataset', dataset.name)} dataset.validation=0.1."
         )
     if split.labelled < len(split):
-        raise DataError(f"split={cfg.split}: {len(split) - split.labelled} of its {len(split)} images have no label.")
+        missing = f"{len(split) - split.labelled} of its {len(split)} {dataset.spec.noun}"
+        raise DataError(f"split={cfg.split}: {missing} have no label.")
     if fingerprint not in (None, dataset.fingerprint):
-        say(f"These are not the data of {cfg.path}: images, labels or splits differ.")
-    evaluation = evaluate(loaded.model, split, dataset.classes, device)
-    figures = evaluation.figures
-    judged = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **figures}
+        say(f"These are not the data of {cfg.path}: {dataset.spec.noun}, labels or splits differ.")
+    figures = evaluate(loaded.model, split, dataset.classes, device).measured
+    told = {key: value for key, value in typed_json.to_json(figures).items() if key != "artifact"}  # it is the path
+    judged = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **told}
     judged["dataset_fingerprint"] = dataset.fingerprint
     if cfg.format == "json":
         answer(json.dumps(judged, indent=2))
     elif cfg.format == "csv":
         flat = {k: v for k, v in judged.items() if not isinstance(v, dict)}
-        flat |= {f"latency_ms_{size}": value for size, value in figures["latency_ms"].items()}
+        flat |= {f"latency_ms_{size}": value for size, value in judged["latency_ms"].items()}
         write_csv(sys.stdout, list(flat), [flat])
     else:
-        print_figures(evaluation.measured, str(loaded.folder), dataset.name, cfg.split)
+        print_figures(figures, str(loaded.folder), dataset.name, cfg.split)
     return judged
+
+
+def _input(spec: Spec) -> str:
+    """What a model takes: of images the shape alone."""
+    return str(list(spec.shape)) if spec.kind == "image" else str(spec.stored())
 
 
 def _data(cfg: DictConfig, loaded: Loaded) -> tuple[Any, Any]:
@@ -71,11 +79,12 @@ def _data(cfg: DictConfig, loaded: Loaded) -> tuple[Any, Any]:
     path = Path(cfg.path)
     run = Result.read(path) if loaded.folder != path else None
     where, stored = loaded.folder / "config.yaml", loaded.config.get("dataset")
-    if run is not None and run.data is not None:
-        where, stored = path / RESULT, run.data
-    fingerprint = _fingerprint(read_artifact(loaded.folder)) if run is None else None
-    if run is not None and run.environment is not None:
-        fingerprint = run.environment.dataset_fingerprint
+    if run is None:
+        fingerprint = _fingerprint(read_artifact(loaded.folder))
+    else:
+        fingerprint = run.environment.dataset_fingerprint if run.environment else None
+        if run.data is not None:
+            where, stored = path / RESULT, run.data
     if "_target_" in cfg.dataset:
         return cfg.dataset, fingerprint
     if not isinstance(stored, dict):

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kd_cli.measure.evaluation import Evaluation, evaluate
-from kd_cli.measure.figures import Figures, Member
+from kd_cli.measure.figures import Figures, MemberFigures
 from kd_cli.steps.setting import Setting
 from kd_cli.steps.specialists import specialists_figures
 from kd_cli.steps.teacher import Teacher
@@ -31,6 +31,6 @@ def judge_teacher(teacher: Teacher, setting: Setting) -> tuple[Figures, Tensor]:
     for member in teacher.members.values():
         its = judge(member.network, member.identity, setting).measured
         shared = {key: getattr(its, key) for key in ("errors", "n", "accuracy", "nll", "ece")}
-        members.append(Member(**shared, artifact=member.name))
+        members.append(MemberFigures(**shared, artifact=member.name))
     more = specialists_figures(teacher.network, evaluation.logits, setting.dataset, setting.device)
     return replace(evaluation.measured, artifact=teacher.name, members=members or None, **more), evaluation.logits

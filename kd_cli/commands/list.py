@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from rich.filesize import decimal
 
 from kd_cli.screen import answer, write_csv
 from kd_cli.store.inventory import KINDS, Entry, inventory
@@ -24,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     elif cfg.format == "csv":
         write_csv(sys.stdout, COLUMNS, ({**each, "users": " ".join(each["users"])} for each in rows))
     else:
-        show(entries, Path(cfg.output_dir))
+        show_entries(entries, Path(cfg.output_dir))
 
 
 def row(entry: Entry) -> dict[str, Any]:
@@ -33,26 +34,16 @@ def row(entry: Entry) -> dict[str, Any]:
     return dict(zip(COLUMNS, (entry.name, entry.state, entry.title, entry.bytes, created, entry.users), strict=True))
 
 
-def show(entries: list[Entry], root: Path) -> None:
+def show_entries(entries: list[Entry], root: Path) -> None:
     """The table, on standard output."""
     rows = []
     for entry in entries:
         title = entry.title if entry.state == "complete" else entry.state
         runs = sum(not user.startswith(KINDS) for user in entry.users)
         users = f"{runs} runs, {len(entry.users) - runs} artifacts" if entry.users else "–"
-        rows.append((entry.name, title, size(entry.bytes), _age(entry.created), users))
+        rows.append((entry.name, title, decimal(entry.bytes), _age(entry.created), users))
     headings, words = ("artifact", "what it is", "size", "age", "used by"), ("artifact", "what it is", "used by")
     surface(sys.stdout).print(Sheet(f"{len(entries)} artifacts in {root}", headings, rows, left=words))
-
-
-def size(count: int) -> str:
-    """Bytes as a person reads them: three digits and a unit."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
 
 
 def _age(created: datetime) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read
+from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read_image
 from kd_cli.data.folder import Listing, files_below
 from kd_cli.device import find_device
-from kd_cli.errors import DataError, reading
+from kd_cli.errors import DataError, must, reading
 from kd_cli.measure.prediction import evaluation_batch
 from kd_cli.screen import answer, shown, write_csv
 from kd_cli.store.models import load
@@ -26,22 +26,24 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     """
     device = find_device(cfg.device)
     loaded = load(cfg.path, list(cfg.trusted_modules))
-    channels, height, width = loaded.input_shape
+    if loaded.spec.kind != "image":
+        raise must("path", "a model for images", cfg.path, f"It takes {loaded.spec}.")
+    channels, height, width = loaded.spec.shape
     model, rows, bad = loaded.model.to(device), [], []
     with reading(cfg.images):
         listing = _listing(Path(cfg.images))
-    paths, at_once = listing.images, evaluation_batch(loaded.input_shape)
+    paths, at_once = listing.images, evaluation_batch(loaded.spec)
     for start in range(0, len(paths), at_once):
         batch = []
         for path in paths[start : start + at_once]:
             try:
-                batch.append((path, decode(read(path), (height, width), channels)))
+                batch.append((path, decode(read_image(path), (height, width), channels)))
             except Unusable as why:
                 bad.append(shown(f"{path}: {why}"))
         if not batch or bad:
             continue
         with torch.inference_mode():
-            images = torch.stack([image for _, image in batch]).to(device).float() / 255
+            images = loaded.spec.to_network(torch.stack([image for _, image in batch]).to(device))
             probabilities, classes = model(images).float().softmax(1).max(1)
         rows += [
             {"file": str(path), "class": loaded.classes[k], "probability": round(p, 6)}

@@ -4,7 +4,7 @@ from omegaconf import DictConfig
 
 from kd_cli.commands.begin import accept, begin, in_sweep
 from kd_cli.commands.judge import judge_teacher
-from kd_cli.report.run import show
+from kd_cli.report.run import show_run
 from kd_cli.runs.session import Session
 from kd_cli.steps.plan import plan_of
 from kd_cli.steps.teacher import obtain_teacher, prepare
@@ -20,4 +20,4 @@ def main(cfg: DictConfig, session: Session) -> None:
     figures, _ = judge_teacher(teacher, setting)
     precisions = dict.fromkeys(setting.run.precision.values())
     environment = setting.circumstances.environment(", ".join(precisions) or "32")
-    show(setting.run.finish(teacher=figures, environment=environment), in_sweep())
+    show_run(setting.run.finish(teacher=figures, environment=environment), in_sweep())

@@ -5,7 +5,7 @@ whatever device and in whatever batch it is asked for. That is what lets soft ta
 """
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -49,11 +49,20 @@ def uniform(index: Tensor, seed: int, view: int, draws: int) -> Tensor:
 
 
 class Augment(Protocol):
-    """Changes uint8 images `[n, channels, height, width]`, given each sample's index; keeps dtype and shape."""
+    """Changes stored samples (images: uint8 `[n, channels, height, width]`), given each one's index; keeps dtypes and
+    shapes. Its attribute `kind` says for which samples it is, those of a Spec of that kind; without one it is for
+    images.
+    """
 
-    def __call__(self, images: Tensor, index: Tensor, seed: int, view: int) -> Tensor:
+    def __call__(self, stored: Any, index: Tensor, seed: int, view: int) -> Any:
         """View `view` of these samples."""
         ...
+
+
+def kind_of(augment: Any) -> str:
+    """The kind of samples that it is for; of a `_partial_` function that which the function states."""
+    stated = getattr(augment, "kind", None) or getattr(getattr(augment, "func", None), "kind", None)
+    return str(stated or "image")
 
 
 def _is_range(value: object) -> bool:
@@ -69,6 +78,8 @@ class Shift:
     flip=True)` is the random crop with padding 4 that is usual on CIFAR; `Shift(2)` the jitter of Hinton, Vinyals and
     Dean (2015, section 3).
     """
+
+    kind = "image"
 
     def __init__(self, pixels: int, flip: bool = False, triangular: bool = False) -> None:
         whole(".augment.pixels", pixels, 0)
@@ -100,6 +111,8 @@ class ResizedCrop:
     half the time where `flip` is set.
     """
 
+    kind = "image"
+
     def __init__(self, scale: tuple[float, float] = (0.08, 1.0), flip: bool = True) -> None:
         if not _is_range(scale) or scale[1] > 1:
             raise must(".augment.scale", "two shares of the area, 0 < low ≤ high ≤ 1", scale)
@@ -122,6 +135,8 @@ class Affine:
     """A turn by up to `degrees`, a translation by up to `translate` of each side, a factor out of `scale` and a shear
     by up to `shear` degrees, evenly drawn, about the centre, filled with zeros; with `flip` half are mirror images.
     """
+
+    kind = "image"
 
     def __init__(
         self,

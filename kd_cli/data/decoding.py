@@ -41,7 +41,7 @@ class Unusable(Exception):
     """Why a file cannot be used as an image: a text that completes `<path>: …`."""
 
 
-def read(path: str | Path) -> bytes:
+def read_image(path: str | Path) -> bytes:
     """A file's bytes. Raises Unusable, or DataError where it is not the file's fault."""
     try:
         found = os.stat(path)

@@ -24,6 +24,8 @@ class Mix(ABC):
     of 2⁻¹⁶: a mixture of bytes is then exact in float32, and hence the same on every device. `concentration` is α.
     """
 
+    kind = "image"
+
     def __init__(self, concentration: float = 1.0, inner: Augment | None = None) -> None:
         number(".augment.concentration", concentration, above=0)
         if isinstance(inner, Mix):

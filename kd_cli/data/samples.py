@@ -1,52 +1,46 @@
-"""The values that travel between the parts: images, splits, data sets, batches."""
+"""The values that travel between the parts: samples, splits, data sets, batches, answers."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from kd_cli.data.inputs import Inputs, rows
+from kd_cli.data.spec import Spec
 from kd_cli.errors import DataError
 
 UNLABELLED = -1
 
 
-def no_images(found: str) -> DataError:
-    """The refusal of samples that are no images: divided by 255, as bytes are, they would mean something else."""
-    return DataError(
-        f"dataset must be one of uint8 images [channels, height, width], got {found}. Texts, tokens and features are "
-        "not learnt from; store images as bytes from 0 to 255."
-    )
-
-
-class Images(Protocol):
-    """Images that can be fetched by position, as uint8 `[n, channels, height, width]`."""
+class Samples(Protocol):
+    """Samples that can be fetched by position, as they are stored."""
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Number of samples."""
         ...
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Channels, height and width."""
+    def spec(self) -> Spec:
+        """What each of them is."""
         ...
 
-    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-        """The images of each batch of positions (int64, on any device), in the order asked for, on `device`."""
+    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
+        """The samples of each batch of positions (int64, on any device), in the order asked for, on `device`."""
         ...
 
     def checksums(self) -> Tensor:
-        """CRC-32 of each image's stored bytes, int64 `[N]`."""
+        """CRC-32 of each sample's stored bytes, int64 `[N]`."""
         ...
 
-    def select(self, positions: Tensor) -> "Images":
-        """The images at these positions."""
+    def select(self, positions: Tensor) -> "Samples":
+        """The samples at these positions."""
         ...
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the stored bytes of all images, in order."""
+        """SHA-256 over the stored bytes of all samples, in order."""
         ...
 
 
@@ -54,7 +48,7 @@ class Images(Protocol):
 class Split:
     """One part of a data set. `index` names each sample for good; `labels` has −1 where there is none."""
 
-    images: Images
+    samples: Samples
     labels: Tensor  # int64 [N]
     index: Tensor  # int64 [N]
 
@@ -68,7 +62,7 @@ class Split:
 
     def select(self, positions: Tensor) -> "Split":
         """The samples at these positions, keeping their index."""
-        return Split(self.images.select(positions), self.labels[positions], self.index[positions])
+        return Split(self.samples.select(positions), self.labels[positions], self.index[positions])
 
     def with_labels(self, labels: Tensor) -> "Split":
         """The same samples with other labels."""
@@ -85,30 +79,61 @@ class Dataset:
     transfer: Split
     test: Split
     classes: tuple[str, ...]
-    input_shape: tuple[int, int, int]  # channels, height, width
+    spec: Spec
     fingerprint: str
 
     def __post_init__(self) -> None:
-        """DataError for what is no data set of images, all of one shape."""
+        """DataError for a split whose samples are others than the data set's."""
         for split in (self.train, self.validation, self.transfer, self.test):
-            if split is not None and not len(split.images.shape) == 3 == len(self.input_shape):
-                raise no_images(f"samples of {list(split.images.shape)}")
-            if split is not None and tuple(split.images.shape) != tuple(self.input_shape):
-                found = list(split.images.shape)
-                raise DataError(f"{self.name}: images must have its input_shape {list(self.input_shape)}, got {found}.")
+            if split is None or split.samples.spec == self.spec:
+                continue
+            if self.spec.kind == "image" == split.samples.spec.kind:
+                found = f"its input_shape {list(self.spec.shape)}, got {list(split.samples.spec.shape)}"
+                raise DataError(f"{self.name}: images must have {found}.")
+            raise DataError(f"{self.name}: all samples must be {self.spec}, got {split.samples.spec}.")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of a batch; of its features those that an objective needs."""
+
+    logits: Tensor  # float32 [n, classes]
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def rows(self, chosen: slice) -> "Answer":
+        """What it says of these samples."""
+        return Answer(self.logits[chosen], {name: value[chosen] for name, value in self.features.items()})
+
+
+class Mixture(NamedTuple):
+    """What each sample of a batch is mixed with. In it `Batch.labels`, which the train accuracy counts, are those of
+    the sample itself.
+    """
+
+    partner_labels: Tensor  # int64 [n], −1 where unlabelled
+    share: Tensor  # float32 [n] in [0, 1]: of the sample in the mixture, the partner has the rest
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees. Images are float32 in [0, 1]; the teacher's logits are absent in plain training, the partners
-    and their share where no images are mixed. In a mixture `labels`, which the train accuracy counts, are those of the
-    sample itself.
-    """
+    """What one step sees. The teacher's answer is absent in plain training, the mixture where nothing is mixed."""
 
-    images: Tensor  # [n, channels, height, width]
+    inputs: Inputs  # as a network is shown them
     labels: Tensor  # int64 [n], −1 where unlabelled
-    teacher_logits: Tensor | None = None  # float32 [n, classes]
-    partner_labels: Tensor | None = None  # int64 [n], −1 where unlabelled
-    share: Tensor | None = None  # float32 [n] in [0, 1]: of the sample in the mixture, the partner has the rest
+    teacher: Answer | None = None
+    mixture: Mixture | None = None
     class_weights: Tensor | None = None  # float32 [classes], of the hard term
     mass: Tensor | None = None  # what the hard term is divided by, where this is a part of a larger batch
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, chosen: slice) -> "Batch":
+        """These samples of it."""
+        return replace(
+            self,
+            inputs=rows(self.inputs, chosen),
+            labels=self.labels[chosen],
+            teacher=None if self.teacher is None else self.teacher.rows(chosen),
+            mixture=None if self.mixture is None else Mixture(*(value[chosen] for value in self.mixture)),
+        )

@@ -1,6 +1,7 @@
 """How samples are set apart, and how a data set is put together from its parts."""
 
 import hashlib
+import json
 import logging
 import unicodedata
 from collections import Counter
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from kd_cli import ranges
-from kd_cli.data.samples import UNLABELLED, Dataset, Images, Split
+from kd_cli.data.samples import UNLABELLED, Dataset, Samples, Split
+from kd_cli.data.spec import Spec, image_spec
 from kd_cli.errors import DataError, must
 from kd_cli.ranges import is_number, is_whole, number
 
@@ -27,9 +29,9 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def whole(images: Images, labels: Tensor) -> Split:
+def whole(samples: Samples, labels: Tensor) -> Split:
     """A split of all these samples, each named by its position."""
-    return Split(images, labels.to(torch.int64), torch.arange(len(labels)))
+    return Split(samples, labels.to(torch.int64), torch.arange(len(labels)))
 
 
 def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
@@ -70,9 +72,9 @@ def carve(split: Split, validation: float, seed: int, classes: Sequence[str] = (
     held_out = stratified(split.labels, int(count), seed)
     rest = torch.ones(len(split), dtype=torch.bool)
     rest[held_out] = False
-    keep_classes(
-        key, validation, "small enough to leave every class an image", split.labels, split.labels[rest], classes
-    )
+    one = "an image" if split.samples.spec.kind == "image" else "a sample"
+    rule = f"small enough to leave every class {one}"
+    keep_classes(key, validation, rule, split.labels, split.labels[rest], classes)
     return split.select(rest.nonzero()[:, 0]), split.select(held_out)
 
 
@@ -132,8 +134,10 @@ def fraction_of(split: Split, fraction: float, seed: int, classes: Sequence[str]
 
 
 def fingerprint(split: Split) -> str:
-    """Digest of a split's images and labels."""
-    return hashlib.sha256(split.images.digest.encode() + split.labels.numpy().tobytes()).hexdigest()
+    """Digest of a split's samples, of what they are, and of its labels."""
+    spec = split.samples.spec
+    about = "" if spec.kind == "image" else json.dumps(spec.stored())  # an image's digest holds its shape
+    return hashlib.sha256(f"{split.samples.digest}{about}".encode() + split.labels.numpy().tobytes()).hexdigest()
 
 
 def assemble(
@@ -141,16 +145,19 @@ def assemble(
     train: Split,
     test: Split,
     classes: Sequence[str],
-    input_shape: tuple[int, int, int],
+    spec: Spec | Sequence[int],
     validation: Split | float,
     seed: int,
     transfer: Split | None = None,
 ) -> Dataset:
-    """The data set of these parts; without a transfer set of its own, the training split serves as one."""
+    """The data set of these parts; without a transfer set of its own, the training split serves as one. A shape
+    `[channels, height, width]` in place of a Spec is that of images.
+    """
+    spec = spec if isinstance(spec, Spec) else image_spec(spec)
     ranges.whole(".dataset.seed", seed, 0)
     for part, split in (("training", train), ("test", test)):
         if len(split) == 0:
-            raise DataError(f"{name} has no {part} images.")
+            raise DataError(f"{name} has no {part} {spec.noun}.")
         if split.labels.min() < 0 or split.labels.max() >= len(classes):
             wrong = int(split.labels.min()) if split.labels.min() < 0 else int(split.labels.max())
             raise DataError(f"{name}: a label in the {part} split is {wrong}, outside 0 … {len(classes) - 1}.")
@@ -167,14 +174,22 @@ def assemble(
     shown = {"training": train, "transfer": transfer, "validation": held_out, "test": test}
     for part, its in shown.items():
         if its is not None:
-            _say_where_constant(name, part, its)
-    return Dataset(name, train, held_out, transfer or train, test, names, input_shape, digest)
+            _look_at(name, part, its)
+    return Dataset(name, train, held_out, transfer or train, test, names, spec, digest)
 
 
-def _say_where_constant(name: str, part: str, split: Split) -> None:
-    """Warns of images that are all nearly of one shade: mostly they were scaled by another rule than their maker's."""
+def _look_at(name: str, part: str, split: Split) -> None:
+    """Refuses samples that are not what their Spec says. Warns of images that are all nearly of one shade: mostly they
+    were scaled by another rule than their maker's.
+    """
     looked_at = torch.linspace(0, len(split) - 1, min(LOOKED_AT, len(split))).long()
-    pixels = next(split.images.stream([looked_at], torch.device("cpu"))).float()
+    seen, spec = next(split.samples.stream([looked_at], torch.device("cpu"))), split.samples.spec
+    spec.check(seen)
+    spec.check_values(seen)
+    if spec.kind != "image":
+        return
+    assert isinstance(seen, Tensor)
+    pixels = seen.float()
     if len(looked_at) >= A_SET and float(pixels.std()) < NEARLY_CONSTANT:
         log.warning(
             "%s: the %s images hold hardly anything but one shade: their pixels are %.1f ± %.1f of 255.",

@@ -1,4 +1,4 @@
-"""The images of a split as one view shows them: for training, for the teacher's dump and for its check."""
+"""The samples of a split as one view shows them: for training, for the teacher's dump and for its check."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from kd_cli.data.augment import Augment
+from kd_cli.data.inputs import Inputs
 from kd_cli.data.mixing import Mix
-from kd_cli.data.samples import Split, no_images
+from kd_cli.data.samples import Split
+from kd_cli.data.spec import Spec
 from kd_cli.errors import must
 
 
@@ -16,7 +18,7 @@ from kd_cli.errors import must
 class Shown:
     """A batch of a view; the last two are absent where nothing is mixed."""
 
-    images: Tensor  # uint8 [n, channels, height, width]
+    stored: Inputs  # as the data set holds its samples
     partners: Tensor | None = None  # int64 [n], positions in the split
     share: Tensor | None = None  # float32 [n], of the sample itself in the mixture
 
@@ -24,32 +26,34 @@ class Shown:
 def show(
     split: Split, batches: Sequence[Tensor], device: torch.device, augment: Augment | Mix | None, seed: int, view: int
 ) -> Iterator[Shown]:
-    """Each batch of positions on `device`, in the order asked for; a refusal where images are no bytes."""
-    index = split.index.to(device)
+    """Each batch of positions on `device`, in the order asked for; a refusal where samples are not what their Spec
+    says.
+    """
+    index, spec = split.index.to(device), split.samples.spec
     if not isinstance(augment, Mix):
-        for positions, pixels in zip(batches, split.images.stream(batches, device), strict=True):
-            check(pixels)
+        for positions, stored in zip(batches, split.samples.stream(batches, device), strict=True):
+            spec.check(stored)
             if augment is not None:
-                pixels = check(augment(pixels, index[positions.to(device)], seed, view), augment)
-            yield Shown(pixels)
+                stored = augmented(augment, stored, index[positions.to(device)], seed, view, spec)
+            yield Shown(stored)
         return
     partners, shares, place = augment.draw(index, seed, view)
     pairs = [torch.cat([own, partners[own]]) for own in (positions.to(device) for positions in batches)]
-    for pair, pixels in zip(pairs, split.images.stream(pairs, device), strict=True):
-        check(pixels)
+    for pair, pixels in zip(pairs, split.samples.stream(pairs, device), strict=True):
+        spec.check(pixels)
         if augment.inner is not None:
-            pixels = check(augment.inner(pixels, index[pair], seed, view), augment.inner)
+            pixels = augmented(augment.inner, pixels, index[pair], seed, view, spec)
+        assert isinstance(pixels, Tensor)  # mixtures are of images
         (own, others), (images, partner_images) = pair.chunk(2), pixels.chunk(2)
         mixed, share = augment.blend(images, partner_images, shares[own], place[:, own])
         yield Shown(mixed, others, share)
 
 
-def check(images: Tensor, augment: Augment | None = None) -> Tensor:
-    """The images, as a data set or an augmentation gave them; a refusal by its name unless they are bytes."""
-    if images.dtype == torch.uint8 and images.ndim == 4:
-        return images
-    found = f"{str(images.dtype).removeprefix('torch.')} of {list(images.shape[1:])}"
-    if augment is None:
-        raise no_images(found)
-    rule = "one that gives uint8 images [n, channels, height, width], as it was given"
-    raise must(".augment", rule, f"{getattr(augment, '__name__', type(augment).__name__)}: {found}")
+def augmented(augment: Augment, stored: Inputs, index: Tensor, seed: int, view: int, spec: Spec) -> Inputs:
+    """The samples as an augmentation gives them; a refusal by its name unless it gives what it was given."""
+    made: Inputs = augment(stored, index, seed, view)
+    if found := spec.misfit(made):
+        what = "uint8 images [n, channels, height, width]" if spec.kind == "image" else f"{spec}"
+        name = getattr(augment, "__name__", type(augment).__name__)
+        raise must(".augment", f"one that gives {what}, as it was given", f"{name}: {found}")
+    return made

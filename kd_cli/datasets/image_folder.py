@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from kd_cli import ranges
-from kd_cli.data.decoding import EXTENSIONS, VERSION, Unusable, decode, read
+from kd_cli.data.decoding import EXTENSIONS, VERSION, Unusable, decode, read_image
 from kd_cli.data.folder import files_below, is_hidden
+from kd_cli.data.inputs import Inputs
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
+from kd_cli.data.spec import Spec, image_spec
 from kd_cli.data.splits import LARGEST_IMAGE, assemble, same_form
 from kd_cli.errors import DataError, Phrase, must, reading
 from kd_cli.screen import as_utf8, shown
@@ -61,11 +63,11 @@ class ImageFiles:
         return len(self.paths)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Channels, height and width."""
-        return self.channels, self.size, self.size
+    def spec(self) -> Spec:
+        """Images of one size."""
+        return image_spec((self.channels, self.size, self.size))
 
-    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
         """Each batch; DataError where a file is no longer what it was."""
         if self.decoded is not None:
             yield from self.decoded.stream(batches, device)
@@ -86,7 +88,7 @@ class ImageFiles:
     def _decoded(self, position: int) -> Tensor:
         path = self.paths[position]
         try:
-            content = read(path)
+            content = read_image(path)
             if zlib.crc32(content) != int(self.crc[position]):
                 raise Unusable("changed")
             return decode(content, (self.size, self.size), self.channels)
@@ -234,7 +236,7 @@ def _scan(paths: list[str], size: int, channels: int, workers: int, keep: bool, 
 
     def scan(position: int) -> str | None:
         try:
-            content = read(paths[position])
+            content = read_image(paths[position])
             image = decode(content, (size, size), channels)
         except Unusable as why:
             return shown(f"{paths[position]}: {why}")

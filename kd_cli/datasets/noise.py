@@ -44,4 +44,4 @@ def noise(
         block.copy_(drawn.mul_(std * 255).add_(mean * 255).round_().clamp_(0, 255))
     split = whole(Resident(pixels), torch.full((samples,), UNLABELLED))
     nothing = split.select(torch.empty(0, dtype=torch.int64))
-    return Dataset("noise", nothing, None, split, nothing, (), (channels, height, width), fingerprint(split))
+    return Dataset("noise", nothing, None, split, nothing, (), split.samples.spec, fingerprint(split))

@@ -33,7 +33,7 @@ def unsealed(path: Path) -> dict[str, Any]:
     """The reverse of `sealed`, from a file; ValueError and the like where it is not as it was written."""
     if path.is_symlink():
         raise ValueError("it is no plain file")
-    text = plain_file.read(path, LARGEST).decode()
+    text = plain_file.read_plain(path, LARGEST).decode()
     manifest: dict[str, Any] = json.loads(text)
     if text != sealed({key: value for key, value in manifest.items() if key != "digest"}):
         raise ValueError("it is not as it was written")

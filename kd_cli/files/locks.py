@@ -92,5 +92,5 @@ def _acquired(lock: BaseFileLock, path: Path, name: str, said: str | None, patie
 
 def _owner(path: Path) -> str:
     with suppress(OSError, ValueError):
-        return plain_file.read(path, MOST).decode()
+        return plain_file.read_plain(path, MOST).decode()
     return "another process"

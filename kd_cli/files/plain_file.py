@@ -10,7 +10,7 @@ from kd_cli.files.disk import refusal
 ASIDE = "rebuild=true moves it aside."
 
 
-def read(path: Path, most: int) -> bytes:
+def read_plain(path: Path, most: int) -> bytes:
     """A plain file's content. Never waits: ValueError for a pipe, a device, or more than `most` bytes; OSError."""
     if not stat.S_ISREG(path.stat().st_mode):  # not even opened: a device may act on that
         raise ValueError("it is no plain file")

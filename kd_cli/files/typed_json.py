@@ -64,7 +64,9 @@ def _read_union(kinds: tuple[Any, ...], value: Any, name: str) -> Any:
     if value is None and NoneType in kinds:
         return None
     first, *others = (kind for kind in kinds if kind is not NoneType)
-    return value if others and type(value) in kinds else _read(first, value, name)
+    if others and type(value) not in kinds:
+        raise ValueError(f"{name} must be a plain value, got {shortened(value)}")
+    return value if others else _read(first, value, name)
 
 
 def _read_fields(kind: Any, value: dict[str, Any], prefix: str) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kd_cli.data.inputs import Inputs
 from kd_cli.errors import TrainingError
 
 TOLERANCE = 1e-6  # of a class's frequency: less than a tenth of an image in 60,000
@@ -18,8 +19,8 @@ PROBE_TOLERANCE = 1e-5  # of the logits' size
 
 
 def prior_shift(logits: Tensor, prior: Tensor) -> Tensor:
-    """The shift of each class, float64 `[classes]` of mean 0, with which the mean softmax at T = 1 over the rows of
-    `logits` `[N, classes]` is `prior` `[classes]` (which sums to 1), to within `TOLERANCE`.
+    """Return the shift of each class, float64 `[classes]` of mean 0, with which the mean softmax at T = 1 over the rows
+    of `logits` `[N, classes]` is `prior` `[classes]` (which sums to 1), to within `TOLERANCE`.
 
     It is where the convex mean of logsumexp(logits + shift) − prior · shift is least: unique up to a constant, which no
     softmax sees. Newton's method takes a handful of steps; scaling each class by prior / mean instead (Sinkhorn's
@@ -56,7 +57,7 @@ def prior_shift(logits: Tensor, prior: Tensor) -> Tensor:
 
 
 def _shifted(logits: Tensor, shift: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    """logsumexp and softmax of the shifted logits in float64, block by block."""
+    """Return logsumexp and softmax of the shifted logits in float64, block by block."""
     for block in logits.split(ROWS):
         wide = block.double() + torch.from_numpy(shift)
         normaliser = wide.logsumexp(1)
@@ -64,8 +65,8 @@ def _shifted(logits: Tensor, shift: np.ndarray) -> Iterator[tuple[Tensor, Tensor
 
 
 def best_shift(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """The one shift of all of `classes`, float64 `[classes]` and 0 for the others, that leaves the fewest errors on
-    `logits` `[N, classes]` with `labels` `[N]`.
+    """Return the one shift of all of `classes`, float64 `[classes]` and 0 for the others, that leaves the fewest errors
+    on `logits` `[N, classes]` with `labels` `[N]`.
 
     A row goes over to `classes` where the shift passes the distance between its largest logit outside them and its
     largest inside: between two such distances nothing changes, so that all that can happen is tried. Of the intervals
@@ -91,13 +92,13 @@ def best_shift(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor
 
 
 @torch.no_grad()
-def output_bias(network: nn.Module, images: Tensor, classes: int) -> nn.Parameter | None:
-    """The parameter `[classes]` that is added to the logits as it is: the last `bias` for which a trial on `images`
-    shows that. None where there is none.
+def output_bias(network: nn.Module, inputs: Inputs, classes: int) -> nn.Parameter | None:
+    """Return the parameter `[classes]` that is added to the logits as it is: the last `bias` for which a trial on
+    `inputs` shows that. None where there is none.
     """
     training = network.training
     network.eval()
-    before = network(images).double()
+    before = network(inputs).double()
     probe = torch.linspace(1, 2, classes, dtype=before.dtype, device=before.device)
     try:
         for name, parameter in reversed(list(network.named_parameters())):
@@ -105,7 +106,7 @@ def output_bias(network: nn.Module, images: Tensor, classes: int) -> nn.Paramete
                 continue
             kept = parameter.clone()
             parameter.add_(probe.to(parameter))
-            moved = network(images).double() - before
+            moved = network(inputs).double() - before
             parameter.copy_(kept)
             if ((moved - probe).abs() <= PROBE_TOLERANCE * (1 + before.abs())).all():
                 return parameter

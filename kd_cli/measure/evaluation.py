@@ -4,14 +4,13 @@ import math
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kd_cli.data.inputs import Inputs, each, tensors
 from kd_cli.data.samples import Split
 from kd_cli.device import threads_for
-from kd_cli.files import typed_json
 from kd_cli.measure import metrics
 from kd_cli.measure.figures import Count, Figures
 from kd_cli.measure.flops import work_on
@@ -30,13 +29,6 @@ class Evaluation:
     logits: Tensor
     measured: Figures
 
-    @property
-    def figures(self) -> dict[str, Any]:
-        """`measured` as result.json has it."""
-        content: dict[str, Any] = typed_json.to_json(self.measured)
-        del content["artifact"]
-        return content
-
 
 def evaluate(
     model: nn.Module, split: Split, classes: tuple[str, ...], device: torch.device, teacher: Tensor | None = None
@@ -45,8 +37,8 @@ def evaluate(
     training = model.training
     logits = predict(model, split, device)
     wrong, n = metrics.errors(logits, split.labels), len(split)
-    image = next(split.images.stream([torch.tensor([0])], device)).float() / 255
-    flops = work_on(model, image).flops
+    sample = split.samples.spec.to_network(next(split.samples.stream([torch.tensor([0])], device)))
+    flops = work_on(model, sample).flops
     counts = metrics.per_class(logits, split.labels, classes)
     measured = Figures(
         errors=wrong,
@@ -57,7 +49,7 @@ def evaluate(
         params=sum(p.numel() for p in model.parameters()),
         flops=int(flops) if math.isfinite(flops) else None,
         bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
-        latency_ms={str(size): latency_ms(model, image, size, flops) for size in LATENCY_BATCHES},
+        latency_ms={str(size): latency_ms(model, sample, size, flops) for size in LATENCY_BATCHES},
         per_class={name: Count(**count) for name, count in counts.items()},
         artifact=None,
         agreement=None if teacher is None else metrics.agreement(logits, teacher),
@@ -68,25 +60,26 @@ def evaluate(
 
 
 @torch.inference_mode()
-def latency_ms(model: nn.Module, image: Tensor, batch: int, flops: float = math.inf) -> float | None:
-    """Median milliseconds of a forward pass on the image's device, after warm-up; on one thread where the operations
-    of an image are so few that a batch is too small to share. None for a batch of more than 4 GB.
+def latency_ms(model: nn.Module, sample: Inputs, batch: int, flops: float = math.inf) -> float | None:
+    """Return the median milliseconds of a forward pass on the sample's device, after warm-up; on one thread where the
+    operations of a sample are so few that a batch is too small to share. None for a batch of more than 4 GB.
     """
-    if image.numel() * batch > LATENCY_NUMBERS:
+    if sum(value.numel() for value in tensors(sample)) * batch > LATENCY_NUMBERS:
         return None
     model.eval()
     with threads_for(flops * batch):
-        return _median_ms(model, image, batch)
+        return _median_ms(model, sample, batch)
 
 
-def _median_ms(model: nn.Module, image: Tensor, batch: int) -> float:
-    images = image.repeat(batch, 1, 1, 1)
+def _median_ms(model: nn.Module, sample: Inputs, batch: int) -> float:
+    inputs = each(sample, lambda value: value.repeat(batch, *[1] * (value.ndim - 1)))
+    device = tensors(inputs)[0].device
     taken: list[float] = []
     began = time.perf_counter()
     for repeat in range(WARM_UP + MAX_REPEATS):
         started = time.perf_counter()
-        model(images)
-        if image.device.type != "cpu":
+        model(inputs)
+        if device.type != "cpu":
             torch.accelerator.synchronize()
         if repeat >= WARM_UP:
             taken.append((time.perf_counter() - started) * 1000)

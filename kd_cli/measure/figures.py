@@ -22,7 +22,7 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member(Scores):
+class MemberFigures(Scores):
     """A member of an ensemble by itself; `artifact` is None for one that comes from elsewhere."""
 
     ece: float
@@ -72,7 +72,7 @@ class Figures(Scores):
     rule: str | None = None
     selected_on: str | None = None
     shift: dict[str, float] | None = None
-    members: list[Member] | None = None
+    members: list[MemberFigures] | None = None
     generalist: Scores | None = None
     covering: list[Covering] | None = None
     conditional: Conditional | None = None

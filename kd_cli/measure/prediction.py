@@ -1,23 +1,24 @@
 """A network's logits over a split: for the dump, for validation and for every evaluation."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from kd_cli.data.augment import Augment
+from kd_cli.data.inputs import count, joined
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Split
+from kd_cli.data.spec import Spec
 from kd_cli.data.views import show
 
 EVALUATION_BATCH = 256
-LARGEST_BATCH = 1 << 26  # numbers of a batch's images: 256 of them up to 295 × 295 in colour
+LARGEST_BATCH = 1 << 26  # numbers of a batch's samples: 256 images of up to 295 × 295 in colour
 
 
-def evaluation_batch(shape: Sequence[int]) -> int:
-    """How many images of this shape are evaluated at a time: fewer where they are large."""
-    return max(1, min(EVALUATION_BATCH, LARGEST_BATCH // math.prod(shape)))
+def evaluation_batch(spec: Spec) -> int:
+    """Return how many samples are evaluated at a time: fewer where they are large."""
+    return max(1, min(EVALUATION_BATCH, LARGEST_BATCH // spec.numbers))
 
 
 def predict(
@@ -30,7 +31,7 @@ def predict(
     positions: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Float32 logits `[N, classes]` on the CPU, in the order of the split (or of `positions`), in eval mode."""
+    """Return float32 logits `[N, classes]` on the CPU, in the order of the split (or of `positions`), in eval mode."""
     return torch.cat(list(predictions(model, split, device, augment, augment_seed, view, positions, batch_size)))
 
 
@@ -50,21 +51,23 @@ def predictions(
     positions: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Iterator[Tensor]:
-    """What `predict` gives, batch by batch.
+    """Yield what `predict` gives, batch by batch.
 
     Computed in float32, in batches of one size: a short last batch is padded, because other kernels may serve other
     sizes and give other last bits.
     """
-    batch_size = batch_size or evaluation_batch(split.images.shape)
+    spec = split.samples.spec
+    batch_size = batch_size or evaluation_batch(spec)
     training = model.training
     model.to(device).eval()
     chosen = torch.arange(len(split)) if positions is None else positions
     batches = chosen.split(batch_size)
     try:
         for shown in show(split, batches, device, augment, augment_seed, view):
-            pixels, n = shown.images, len(shown.images)
+            inputs = spec.to_network(shown.stored)
+            n = count(inputs)
             if n < batch_size and len(chosen) > batch_size:
-                pixels = torch.cat([pixels, pixels.new_zeros(batch_size - n, *pixels.shape[1:])])
-            yield model(pixels.float().div_(255))[:n].float().cpu()
+                inputs = joined([inputs, spec.blank(batch_size - n, device)])
+            yield model(inputs)[:n].float().cpu()
     finally:
         model.train(training)

@@ -6,13 +6,13 @@ from torch import nn
 
 from kd_cli.errors import must
 from kd_cli.models.mlp import dense
-from kd_cli.models.normalise import Normalise, widths_of
+from kd_cli.models.normalise import Normalise, of_images, widths_of
 from kd_cli.ranges import number
 
 
 def cnn(
     num_classes: int,
-    input_shape: tuple[int, int, int],
+    input_shape: Sequence[int],
     channels: Sequence[int] = (16, 32),
     widths: Sequence[int] = (64,),
     dropout: float = 0.0,
@@ -20,7 +20,7 @@ def cnn(
     std: Sequence[float] = (1.0,),
 ) -> nn.Module:
     """Logits `[N, num_classes]` of images `[N, *input_shape]`."""
-    previous, height, width = input_shape
+    previous, height, width = of_images(input_shape)
     number(".model.dropout", dropout, at_least=0, below=1)
     layers: list[nn.Module] = [Normalise(mean, std, previous)]
     for filters in widths_of(".model.channels", channels):

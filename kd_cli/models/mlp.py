@@ -1,5 +1,6 @@
 """The multi-layer perceptron of Hinton, Vinyals and Dean (2015, section 3): ReLU layers, dropout where asked for."""
 
+import math
 from collections.abc import Sequence
 
 from torch import nn
@@ -11,19 +12,22 @@ from kd_cli.ranges import number
 
 def mlp(
     num_classes: int,
-    input_shape: tuple[int, int, int],
+    input_shape: Sequence[int],
     widths: Sequence[int] = (800, 800),
     dropout: float = 0.0,
     input_dropout: float = 0.0,
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of images `[N, *input_shape]` through hidden layers of these widths."""
-    channels, height, width = input_shape
+    """Logits `[N, num_classes]` of float inputs `[N, *input_shape]` through hidden layers of these widths."""
     number(".model.dropout", dropout, at_least=0, below=1)
     number(".model.input_dropout", input_dropout, at_least=0, below=1)
-    layers: list[nn.Module] = [Normalise(mean, std, channels), nn.Flatten(), Dropout(input_dropout)]
-    return nn.Sequential(*layers, *dense(channels * height * width, widths, num_classes, dropout))
+    layers: list[nn.Module] = [
+        Normalise(mean, std, input_shape[0], len(input_shape)),
+        nn.Flatten(),
+        Dropout(input_dropout),
+    ]
+    return nn.Sequential(*layers, *dense(math.prod(input_shape), widths, num_classes, dropout))
 
 
 def dense(inputs: int, widths: Sequence[int], num_classes: int, dropout: float) -> list[nn.Module]:

@@ -10,12 +10,14 @@ from kd_cli.ranges import is_whole
 
 
 class Normalise(nn.Module):
-    """(images − mean) / std for each channel; images are float in [0, 1], `[N, channels, height, width]`."""
+    """(inputs − mean) / std for each channel, the first of a sample's `dimensions`; images are float in [0, 1],
+    `[N, channels, height, width]`.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: int, dimensions: int = 3) -> None:
         super().__init__()
         for key, values in (("mean", mean), ("std", std)):
             numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else None
@@ -24,12 +26,20 @@ class Normalise(nn.Module):
                 raise must(f".model.{key}", rule, values if numbers is None else numbers)
         if not all(value > 0 for value in std):
             raise must(".model.std", "> 0", list(std))
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, *[1] * (dimensions - 1)))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, *[1] * (dimensions - 1)))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images."""
-        return (images - self.mean) / self.std
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalised inputs."""
+        return (inputs - self.mean) / self.std
+
+
+def of_images(input_shape: Sequence[int]) -> tuple[int, int, int]:
+    """Channels, height and width; ConfigError where inputs are none of images."""
+    if len(input_shape) != 3:
+        raise must(".model", "a network for inputs of this shape; this one is for images", list(input_shape))
+    channels, height, width = input_shape
+    return channels, height, width
 
 
 def widths_of(key: str, widths: Sequence[int]) -> list[int]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd_cli.errors import DataError, did_you_mean, must
-from kd_cli.models.normalise import Normalise
+from kd_cli.models.normalise import Normalise, of_images
 
 
 class _Fitted(nn.Module):
@@ -28,7 +28,7 @@ class _Fitted(nn.Module):
 
 def torchvision(
     num_classes: int,
-    input_shape: tuple[int, int, int],
+    input_shape: Sequence[int],
     name: str = "resnet18",
     weights: str | None = None,
     size: int | None = None,
@@ -45,6 +45,7 @@ def torchvision(
     """
     from torchvision import models
 
+    of_images(input_shape)
     known = models.list_models(module=models)
     if name not in known:
         hint = f"{did_you_mean(str(name), known)} Choices: {', '.join(known)}.".lstrip()

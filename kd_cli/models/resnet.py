@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd_cli.errors import must
-from kd_cli.models.normalise import Normalise, widths_of
+from kd_cli.models.normalise import Normalise, of_images, widths_of
 from kd_cli.ranges import is_whole
 
 
@@ -31,7 +31,7 @@ class _Block(nn.Module):
 
 def resnet(
     num_classes: int,
-    input_shape: tuple[int, int, int],
+    input_shape: Sequence[int],
     depth: int = 20,
     widths: Sequence[int] = (16, 16, 32, 64),
     mean: Sequence[float] = (0.0,),
@@ -44,10 +44,11 @@ def resnet(
         raise must(".model.depth", "6n + 2, that is 8, 14, 20, 32, 44, 56, 110 …", depth)
     if len(widths_of(".model.widths", widths)) != 4:
         raise must(".model.widths", "four widths, the stem's and the three stages'", list(widths))
+    channels, _, _ = of_images(input_shape)
     stem, *stages = widths
     layers: list[nn.Module] = [
-        Normalise(mean, std, input_shape[0]),
-        nn.Conv2d(input_shape[0], stem, 3, 1, 1, bias=False),
+        Normalise(mean, std, channels),
+        nn.Conv2d(channels, stem, 3, 1, 1, bias=False),
         nn.BatchNorm2d(stem),
         nn.ReLU(),
     ]

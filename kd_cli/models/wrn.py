@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from kd_cli.errors import must
 from kd_cli.models.dropout import Dropout
-from kd_cli.models.normalise import Normalise
+from kd_cli.models.normalise import Normalise, of_images
 from kd_cli.models.resnet import initialised
 from kd_cli.ranges import is_whole, number, whole
 
@@ -30,7 +30,7 @@ class _Block(nn.Module):
 
 def wrn(
     num_classes: int,
-    input_shape: tuple[int, int, int],
+    input_shape: Sequence[int],
     depth: int = 16,
     width: int = 2,
     dropout: float = 0.0,
@@ -42,9 +42,10 @@ def wrn(
         raise must(".model.depth", "6n + 4, that is 10, 16, 22, 28, 40 …", depth)
     whole(".model.width", width, 1)
     number(".model.dropout", dropout, at_least=0, below=1)
+    channels, _, _ = of_images(input_shape)
     layers: list[nn.Module] = [
-        Normalise(mean, std, input_shape[0]),
-        nn.Conv2d(input_shape[0], 16, 3, 1, 1, bias=False),
+        Normalise(mean, std, channels),
+        nn.Conv2d(channels, 16, 3, 1, 1, bias=False),
     ]
     previous = 16
     for stage in range(3):

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd_cli.data.samples import Batch
+from kd_cli.data.samples import Answer, Batch
 from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
 
 
@@ -13,9 +13,9 @@ class HardTeacher:
     def __init__(self, soft_weight: float, hard_weight: float) -> None:
         self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
 
-    def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The terms `soft` (of the teacher's answer) and `hard`, unweighted, and `loss`, their weighted sum."""
-        assert batch.teacher_logits is not None
-        soft = F.cross_entropy(logits.float(), batch.teacher_logits.argmax(dim=1))
-        hard = hard_loss(logits, batch)
+    def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms `soft` (of the teacher's answer) and `hard`, unweighted, and `loss`, their weighted sum."""
+        assert batch.teacher is not None
+        soft = F.cross_entropy(answer.logits.float(), batch.teacher.logits.argmax(dim=1))
+        hard = hard_loss(answer.logits, batch)
         return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

@@ -3,13 +3,13 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd_cli.data.samples import Batch
+from kd_cli.data.samples import Answer, Batch
 from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
 from kd_cli.ranges import number
 
 
 def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """T² · KL(softmax(v/T) ‖ softmax(z/T)) in nats, mean over samples, in float32 log space.
+    """Return T² · KL(softmax(v/T) ‖ softmax(z/T)) in nats, mean over samples, in float32 log space.
 
     T² keeps the gradient's size when T changes (section 2): the soft gradients scale as 1/T².
     """
@@ -26,9 +26,9 @@ class Hinton:
         self.temperature = temperature
         self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
 
-    def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
-        assert batch.teacher_logits is not None
-        soft = soft_loss(logits, batch.teacher_logits, self.temperature)
-        hard = hard_loss(logits, batch)
+    def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
+        assert batch.teacher is not None
+        soft = soft_loss(answer.logits, batch.teacher.logits, self.temperature)
+        hard = hard_loss(answer.logits, batch)
         return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

@@ -7,12 +7,12 @@ logits it tends to (z − v) / (N · C), each row's mean taken off: the gradient
 
 from torch import Tensor
 
-from kd_cli.data.samples import Batch
+from kd_cli.data.samples import Answer, Batch
 from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
 
 
 def matching_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """½ · mean (z − v)² over samples and classes, of logits `[N, C]` less the mean of their row; float32."""
+    """Return ½ · mean (z − v)² over samples and classes, of logits `[N, C]` less the mean of their row; float32."""
     difference = logits.float() - teacher_logits.float()
     return (difference - difference.mean(dim=1, keepdim=True)).square().mean() / 2
 
@@ -23,8 +23,8 @@ class LogitMatching:
     def __init__(self, soft_weight: float, hard_weight: float) -> None:
         self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
 
-    def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
-        assert batch.teacher_logits is not None
-        soft, hard = matching_loss(logits, batch.teacher_logits), hard_loss(logits, batch)
+    def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
+        assert batch.teacher is not None
+        soft, hard = matching_loss(answer.logits, batch.teacher.logits), hard_loss(answer.logits, batch)
         return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

@@ -4,7 +4,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Sequence
 
-from kd_cli.measure.figures import Covering, Figures, Member
+from kd_cli.measure.figures import Covering, Figures, MemberFigures
 from kd_cli.runs.result import Result
 from kd_cli.table import Sheet, surface
 
@@ -69,7 +69,7 @@ def _heading(role: str, figures: Figures) -> str:
     return f"{role} ({ON_TEST})" if figures.selected_on == "test" else role
 
 
-def _member(members: list[Member], headings: Iterable[str]) -> dict[str, str]:
+def _member(members: list[MemberFigures], headings: Iterable[str]) -> dict[str, str]:
     """The single member of an ensemble: mean ± standard deviation over its members."""
     cells = dict.fromkeys(headings, "–")
     cells["test errors"] = _spread([member.errors for member in members], ".1f")

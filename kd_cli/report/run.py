@@ -3,11 +3,10 @@
 from kd_cli.measure.figures import Figures
 from kd_cli.progress import console, tell
 from kd_cli.report.models_table import ON_TEST, covering_table, table
-from kd_cli.runs.result import ROLES as ROLES
 from kd_cli.runs.result import Result, Stage
 
 
-def show(result: Result, in_sweep: bool) -> None:
+def show_run(result: Result, in_sweep: bool) -> None:
     """Print table and sentences to standard error; in a sweep, which has a table of its own, the sentences alone."""
     if result.figures and not in_sweep:
         console.print(table(result))

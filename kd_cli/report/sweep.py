@@ -32,7 +32,7 @@ def jobs_of(folder: Path) -> list[Path]:
 
 def summarize(folder: Path, where: Console = console) -> bool:
     """Show the summary of a sweep's folder, and write it there; return False if any job did not complete. Raises
-    ConfigError where it cannot be written, ArtifactError where another kd wrote a result in a format of its own.
+    ConfigError where it cannot be written.
     """
     jobs = [_job(path) for path in jobs_of(folder)]
     jobs = _distinct(jobs)
@@ -54,15 +54,17 @@ def _natural(path: Path) -> list[Any]:
 
 
 def _job(folder: Path) -> dict[str, Any]:
-    """One row: the job's folder, what it varied, and its figures; or that its result is missing or damaged."""
+    """One row: the job's folder, what it varied, and its figures; or that its result is missing, damaged or of another
+    kd's format.
+    """
     name = _writable(folder.name)
     try:
         result = Result.read(folder)
         if result is None:
             return {"job": name, "status": "missing", "error": f"it has no {RESULT}"}
         return _row(name, result)
-    except OtherFormatError:  # no table can hold both
-        raise
+    except OtherFormatError as error:
+        return {"job": name, "status": "unreadable", "error": _writable(str(error))}
     except ArtifactError as error:
         return {"job": name, "status": "damaged", "error": _writable(str(error))}
     except UnicodeError as error:

@@ -84,7 +84,7 @@ class Result:
         """Return parsed JSON as a result. Raises ArtifactError naming the field where it is none, or of another format;
         `where` is the file's name in the message.
         """
-        run_folder.expect_format(content, where)
+        run_folder.expect_result_format(content, where)
         try:
             return typed_json.from_json(cls, content)
         except ValueError as error:

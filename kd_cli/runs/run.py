@@ -41,7 +41,7 @@ class Run:
         """
         elsewhere = not self.folder.resolve().is_relative_to(self.root.resolve())
         where = {"output_dir": str(self.root)} if elsewhere else {}  # else all of it may be moved together
-        run_folder.begin(self.folder, asked | where)
+        run_folder.mark_accepted(self.folder, asked | where)
         for key, artifact in given.items():
             self.uses(artifact.folder)
             self.identities[key] = artifact.content

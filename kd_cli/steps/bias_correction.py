@@ -29,7 +29,7 @@ def check_correction(rule: str | None, dataset: Dataset, student: nn.Module, nam
     """Raise ConfigError where `bias_correction` asks for what this student, data set or transfer set cannot have."""
     if rule is None:
         return
-    if output_bias(student, torch.zeros(2, *dataset.input_shape), len(dataset.classes)) is None:
+    if output_bias(student, dataset.spec.blank(2), len(dataset.classes)) is None:
         hint = "Choose a student whose last layer has one."
         raise must("bias_correction", "null for a student without an output bias", rule, hint)
     if rule == "oracle" and len(named) == len(dataset.classes):
@@ -37,7 +37,12 @@ def check_correction(rule: str | None, dataset: Dataset, student: nn.Module, nam
     counts = dataset.train.labels.bincount(minlength=len(dataset.classes))
     if rule == "prior" and not counts.all():
         empty = ", ".join(dataset.classes[k] for k in (counts == 0).nonzero()[:10, 0].tolist())
-        raise must("bias_correction", "null where a class has no training images", rule, f"There are none of {empty}.")
+        raise must(
+            "bias_correction",
+            f"null where a class has no training {dataset.spec.noun}",
+            rule,
+            f"There are none of {empty}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def obtain_corrected(
 ) -> tuple[nn.Module, str, dict[str, Any]]:
     """Return the corrected student, its artifact's name, and what result.json says of the rule and of the shifts."""
     dataset, corrected = setting.dataset, deepcopy(student)
-    blank = torch.zeros(2, *dataset.input_shape, device=setting.device)
+    blank = dataset.spec.blank(2, setting.device)
     bias = output_bias(corrected, blank, len(dataset.classes))
     if bias is None:  # training has taken it away
         raise must("bias_correction", "null for a student without an output bias", rule)

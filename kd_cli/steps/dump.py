@@ -21,7 +21,7 @@ from kd_cli.progress import log, task
 from kd_cli.steps.setting import Setting
 from kd_cli.steps.teacher import Teacher
 from kd_cli.steps.transfer import TransferSet
-from kd_cli.store.artifacts import CHECKPOINT, Artifact, whole
+from kd_cli.store.artifacts import CHECKPOINT, Artifact, whole_file
 from kd_cli.store.models import precision_of
 from kd_cli.targets.batch_size import LARGEST, fastest_batch, out_of_memory
 from kd_cli.targets.soft_targets import DTYPES, SoftTargets, Storage, write_targets
@@ -124,7 +124,7 @@ def _dump(step: Dump, folder: Path) -> dict[str, Any]:
         return time.perf_counter() - started
 
     if "memory_format" not in how:
-        convolutions = work_of(network, setting.dataset.input_shape).convolutions
+        convolutions = work_of(network, setting.dataset.spec).convolutions
         how["memory_format"] = chosen_memory_format(step.teacher.memory_format, convolutions)
     with _laid_out(network, LAYOUTS[how["memory_format"]]), _threads(how["environment"]["threads"]):
         if "batch_size" not in how:
@@ -139,7 +139,7 @@ def _dump(step: Dump, folder: Path) -> dict[str, Any]:
                             done += len(block)
                             progress.move(view + done / len(split))
                             try:
-                                check_numbers(block, network, "The teacher")
+                                check_numbers(block, network, "The teacher", split.samples.spec.noun)
                                 check_range(block, DTYPES[stored_as.dtype])
                             except KdError:  # nobody can go on from what cannot be stored
                                 checkpoint.unlink(missing_ok=True)
@@ -154,7 +154,7 @@ def _dump(step: Dump, folder: Path) -> dict[str, Any]:
 
             def note(name: str, shard: Path) -> None:
                 how["shards"][name] = digests_of([shard], "checksums")[shard.name]
-                with whole(checkpoint) as working:
+                with whole_file(checkpoint) as working:
                     working.write_text(sealed(how), encoding="utf-8")
 
             write_targets(folder, of_view, split, views, stored_as, note)

@@ -110,7 +110,7 @@ class TargetsPlan:
 class StudentPlan:
     """The student and, with `baseline`, the same without a teacher."""
 
-    model: Described[Any]  # (num_classes, input_shape) → network
+    model: Described[Any]  # (num_classes, input_shape or spec) → network
     recipe: Described[Recipe]
     objective: Described[Objective]
     seed: int

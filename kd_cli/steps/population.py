@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from kd_cli.build.objects import check_augment
 from kd_cli.data.mixing import Mix
 from kd_cli.errors import KdError, must, under
 from kd_cli.files.digests import id_of
@@ -22,9 +23,9 @@ from kd_cli.steps.trained_model import TrainedModel, checkpoint_in, kept, write_
 from kd_cli.steps.transfer import TransferSet
 from kd_cli.store.history import HISTORY, read_history
 from kd_cli.store.models import not_numbers
-from kd_cli.store.step import about, find
+from kd_cli.store.step import find, manifest_notes
 from kd_cli.train.checkpoint import FILE
-from kd_cli.train.population import ALONE, Member, MemberMeans, capacity, check, fit_population, of_member
+from kd_cli.train.population import ALONE, Member, MemberMeans, capacity, check_population, fit_population, of_member
 from kd_cli.train.watch import Bar, History, Watches
 
 LAUNCHER = "population"
@@ -41,6 +42,8 @@ def refuse(plans: Iterable[Plan], session: Session) -> None:
             dataset = plan.dataset.load(session)
             model = untrained(student, dataset)
             student.recipe.built.check(model, dataset.validation)
+            if transfer.augment is not None:
+                check_augment(transfer.augment.built, dataset.spec, "transfer.augment")
         except KdError:  # its own job will say so
             continue
         if transfer.augment is not None and isinstance(transfer.augment.built, Mix):
@@ -51,7 +54,7 @@ def refuse(plans: Iterable[Plan], session: Session) -> None:
         if plan.teacher.config.get("combine") == "arithmetic":  # its logits are others at each temperature
             raise must("teacher.combine", "geometric in a population", "arithmetic", ALONE)
         with under("student"):
-            check(model, student.objective.built, student.recipe.built)
+            check_population(model, student.objective.built, student.recipe.built)
         return
 
 
@@ -132,6 +135,6 @@ def _store(
             (folder / HISTORY).write_text(lines, encoding="utf-8")
         write_model(folder, step.identity, network, step.config, step.dataset, step.setting.dataset_config)
         environment = step.setting.circumstances.environment(precision)
-        return {**about(step), "environment": environment, "launcher": LAUNCHER, "members": members}
+        return {**manifest_notes(step), "environment": environment, "launcher": LAUNCHER, "members": members}
 
     step.setting.store.write(step.kind, step.identity, fill)

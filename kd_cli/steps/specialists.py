@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli.build.identity import Described, identity_of
-from kd_cli.build.objects import build_network, instantiate
+from kd_cli.build.objects import build_network, check_augment, instantiate
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
 from kd_cli.errors import DataError, must, under
@@ -25,11 +25,11 @@ from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.store.models import stored_node
 from kd_cli.store.step import obtain
 from kd_cli.teachers.artifact import Stored
-from kd_cli.teachers.checkpoint import Checkpoint
+from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.specialists.clustering import confusable_sets
 from kd_cli.teachers.specialists.covering import conditional, covering
 from kd_cli.teachers.specialists.half_own import HalfOwn, relabelled
-from kd_cli.teachers.specialists.network import Specialist, Specialists
+from kd_cli.teachers.specialists.network import Specialist, SpecialistEnsemble
 from kd_cli.teachers.specialists.source import Specialists as Asked
 from kd_cli.teachers.trained import Trained
 from kd_cli.train.batches import Batches, derive
@@ -43,8 +43,10 @@ def check_specialists(plan: TeacherPlan, setting: Setting, generalist: nn.Module
     """Refuse before any work what would be refused once the generalist is trained."""
     source, dataset = _source(plan), setting.dataset
     if dataset.train.labelled < len(dataset.train):
-        raise DataError(f"{dataset.name}: {len(dataset.train) - dataset.train.labelled} training images have no label.")
+        unlabelled = f"{len(dataset.train) - dataset.train.labelled} training {dataset.spec.noun}"
+        raise DataError(f"{dataset.name}: {unlabelled} have no label.")
     source.check(len(dataset.classes))
+    check_augment(source.augment, dataset.spec, "teacher.augment")
     own = torch.arange(source.classes_each)
     seen = _seen_by(dataset, own)
     build, names = _constructor(_config(plan)), dataset.classes
@@ -57,7 +59,7 @@ def check_specialists(plan: TeacherPlan, setting: Setting, generalist: nn.Module
 
 def obtain_specialists(
     plan: TeacherPlan, setting: Setting, generalist: nn.Module, identity: dict[str, Any], name: str | None
-) -> Specialists:
+) -> SpecialistEnsemble:
     """Return generalist and specialists as one network, each specialist trained, if the store does not hold it.
 
     `identity` determines the generalist, `name` is its artifact's. The classes are clustered by what it predicts for
@@ -75,7 +77,7 @@ def obtain_specialists(
         obtain(replace(step, deps=(name,)) if name is not None else step, setting.store, run)
         specialists.append(step.network.to(setting.device).eval())
     run.precision["teacher"] = run.precision.get("generalist", "32")
-    return Specialists(generalist, specialists, sets, source.top_n)
+    return SpecialistEnsemble(generalist, specialists, sets, source.top_n)
 
 
 def _training(
@@ -88,7 +90,7 @@ def _training(
     for kind, missing in ((", ".join(seen.classes[:-1][:10]), seen.train.labels.min() == len(own)),
                           ("any other class", seen.train.labels.max() < len(own))):  # fmt: skip
         if missing:
-            raise DataError(f"{seen.name}: {stage} has no training images of {kind}.")
+            raise DataError(f"{seen.name}: {stage} has no training {seen.spec.noun} of {kind}.")
     seed = derive(source.seed, "specialist")
     batches = HalfOwn(seen.train, len(own), source.train.batch_size, seed, setting.device, source.augment)
     model = _untrained(_constructor(config), generalist, own, seen, setting.dataset.classes)
@@ -116,7 +118,7 @@ def specialists_figures(network: nn.Module, logits: Tensor, dataset: Dataset, de
     """Return what result.json says beside the figures of a combined teacher with these test logits; nothing of another
     teacher.
     """
-    if not isinstance(network, Specialists):
+    if not isinstance(network, SpecialistEnsemble):
         return {}
     test, sets = dataset.test, network.sets.cpu()
     alone = predict(network.generalist, test, device)
@@ -148,7 +150,7 @@ def _config(plan: TeacherPlan) -> dict[str, Any]:
     generalist = _source(plan).generalist
     if isinstance(generalist, Stored):
         network = stored_node(Path(generalist.path))
-    elif isinstance(generalist, Trained | Checkpoint):
+    elif isinstance(generalist, Trained | Pretrained):
         network = plan.parts["generalist"].config["model"]
     else:
         hint = "Its specialists have its network, with other outputs. To choose one, write teacher.generalist=mlp_1200."
@@ -165,7 +167,7 @@ def _constructor(config: dict[str, Any]) -> Any:
 
 
 def _untrained(build: Any, generalist: nn.Module, own: Tensor, seen: Dataset, classes: Sequence[str]) -> Specialist:
-    model: Specialist = build(num_classes=len(seen.classes), input_shape=seen.input_shape)
+    model: Specialist = build(num_classes=len(seen.classes), spec=seen.spec)
     model.start_from(generalist, own.tolist(), len(classes))
     return model
 

@@ -69,14 +69,14 @@ class Pair:
             elif transfer.labels != "all":
                 found = "set transfer.labels=all"
             else:
-                found = "sort the images into transfer/<class>/"
+                found = f"sort the {dataset.spec.noun} into transfer/<class>/"
             hint = f"Set hard_weight=0, or {found}."
             raise must("hard_weight", "0 for a transfer set without labels", plan.hard_weight, hint)
 
     def try_out(self, model: nn.Module) -> None:
         """Raise ConfigError for what would fail only while the student or its baseline is trained."""
         plan, setting, learns = self.plan, self.setting, self.baseline_split
-        classes, shape = len(setting.dataset.classes), setting.dataset.input_shape
+        classes, spec = len(setting.dataset.classes), setting.dataset.spec.stored()
         tried = [(self.transfer.split, plan.objective, True)]
         if plan.baseline and learns is not self.transfer.split:
             tried.append((learns, ALONE, False))
@@ -85,7 +85,7 @@ class Pair:
             for split, objective, taught in tried:
                 batches = self._batches(split, None)
                 step = partial(probe, model, batches, objective.built, plan.recipe.built, classes, taught)
-                setting.session.once(["probe", *about, taught, shape, len(split)], step)
+                setting.session.once(["probe", *about, taught, spec, len(split)], step)
         if plan.baseline and plan.recipe.built.start_from is not None:
             untrained(plan, setting.dataset, "baseline")
 
@@ -121,8 +121,9 @@ class Pair:
 def untrained(plan: StudentPlan, dataset: Dataset, role: str = "student") -> nn.Module:
     """Return the network before its training: the same weights for the same seed, or those it is to start from."""
     torch.manual_seed(derive(derive(plan.seed, "student"), "initialisation"))
-    arguments = {"num_classes": len(dataset.classes), "input_shape": dataset.input_shape}
-    network = build_network(lambda: plan.model.built(**arguments), "student", dataset)
+    model, classes = plan.model.built, len(dataset.classes)
+    arguments = dataset.spec.arguments(model)
+    network = build_network(lambda: model(num_classes=classes, **arguments), "student", dataset)
     with under("student"):
         start(network, plan.recipe.built, role)
     return network
@@ -159,7 +160,7 @@ def student_identity(
         "train": recipe_identity(plan.recipe.config, role),
         "seed": plan.seed,
         "data": fingerprint(split),
-        "views": {key: value for key, value in transfer.identity.items() if key != "images"},
+        "views": {key: value for key, value in transfer.identity.items() if key != "samples"},
         "classes": list(dataset.classes),
     }
     if plan.recipe.built.sees_validation and dataset.validation is not None:

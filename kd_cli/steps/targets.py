@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_cli.data.inputs import Inputs
 from kd_cli.data.samples import UNLABELLED
 from kd_cli.device import autocast, chosen_precision
 from kd_cli.measure import metrics
@@ -52,8 +53,8 @@ def obtain_targets(plan: TargetsPlan, teacher: Teacher, transfer: TransferSet, s
         ]
         identity = {"members": [each.identity for each in stored], **combination.identity(temperature)}
 
-        def together(positions: Tensor, view: int, images: Tensor) -> Tensor:
-            return combination([each.targets(positions, view, images) for each in stored], temperature)
+        def together(positions: Tensor, view: int, inputs: Inputs) -> Tensor:
+            return combination([each.targets(positions, view, inputs) for each in stored], temperature)
 
         taught = Taught(together, identity, tuple(dep for each in stored for dep in each.deps))
     else:
@@ -71,7 +72,7 @@ def obtain_targets(plan: TargetsPlan, teacher: Teacher, transfer: TransferSet, s
 def asked_online(plan: TargetsPlan, teacher: Teacher, batch_size: int, setting: Setting) -> Taught:
     """Return a teacher that is asked in each step of a student with batches of `batch_size`."""
     network, identity, device = teacher.network, teacher.identity, setting.device
-    flops = work_of(network, setting.dataset.input_shape).of_step(batch_size)
+    flops = work_of(network, setting.dataset.spec).of_step(batch_size)
     if isinstance(network, Members):
         temperature = plan.temperature or 1.0
         identity = identity | network.combination.identity(temperature)
@@ -93,9 +94,9 @@ def _stored(plan: TargetsPlan, teacher: Teacher, transfer: TransferSet, setting:
 
 @torch.inference_mode()
 def _ask(
-    network: nn.Module, device: torch.device, precision: str, positions: Tensor, view: int, images: Tensor
+    network: nn.Module, device: torch.device, precision: str, positions: Tensor, view: int, inputs: Inputs
 ) -> Tensor:
     with autocast(device, precision):
-        logits: Tensor = network(images)
+        logits: Tensor = network(inputs)
     check_numbers(logits, network, "The teacher")
     return logits.float().clamp(min=torch.finfo(torch.float32).min)  # as stored: −∞ times 0 would be no number

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kd_cli.build.identity import Described, identity_of
-from kd_cli.build.objects import build_network
+from kd_cli.build.objects import build_network, check_augment
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
 from kd_cli.errors import DataError, under
@@ -26,7 +26,7 @@ from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.store.models import load, model_folder
 from kd_cli.store.step import name_of, obtain
 from kd_cli.teachers.artifact import Stored
-from kd_cli.teachers.checkpoint import Checkpoint
+from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.own import answers_of, is_own
@@ -76,7 +76,7 @@ def _network(plan: TeacherPlan, part: Part, dataset: Dataset) -> nn.Module:
 
     def loader(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         loaded = load(path, plan.trusted)
-        return loaded.model, {"classes": loaded.classes, "input_shape": loaded.input_shape}
+        return loaded.model, {"classes": loaded.classes, "spec": loaded.spec}
 
     torch.manual_seed(derive(_seed(source) if isinstance(source, Trained) else 0, "initialisation"))
     network = build_network(
@@ -95,6 +95,7 @@ def _tried(plan: TeacherPlan, part: Part, setting: Setting) -> nn.Module:
     network, dataset, source = _network(plan, part, setting.dataset), setting.dataset, part.source
     check_teacher(network, dataset.transfer, setting.device, part.key)
     if isinstance(source, Trained):
+        check_augment(source.augment, dataset.spec, f"{part.key}.augment")
         with under(part.key):
             start(network, source.train, "teacher")
             step = _training(part, source, network, setting)
@@ -108,7 +109,7 @@ def _training(part: Part, source: Trained, network: nn.Module, setting: Setting)
     dataset, recipe, seed = setting.dataset, source.train, _seed(source)
     train = dataset.train
     if train.labelled < len(train):
-        raise DataError(f"{dataset.name}: {len(train) - train.labelled} training images have no label.")
+        raise DataError(f"{dataset.name}: {len(train) - train.labelled} training {dataset.spec.noun} have no label.")
     weights = class_weights(recipe.class_weights, train, dataset.classes)
     batches = Batches(
         train, recipe.batch_size, seed, setting.device, source.augment, seed, class_weights=weights
@@ -169,7 +170,7 @@ def _name_elsewhere(source: Any, setting: Setting) -> str | None:
     if isinstance(source, Stored):
         setting.run.uses(folder := model_folder(Path(source.path)))
         return setting.run.name(folder)
-    return source.path if isinstance(source, Checkpoint) else None
+    return source.path if isinstance(source, Pretrained) else None
 
 
 def teacher_identity(config: dict[str, Any], source: Trained, dataset: Dataset) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class TrainedModel:
             validation, compiled = self.dataset.validation, circumstances.compile
             precision = fit(model, batches, objective, recipe, validation, compiled, checkpoint, watch)
             about = settle(model, batches, recipe.epochs - 1, recipe.batch_statistics)
-            check_numbers(model)  # of statistics as well: they may just have been mended
+            check_weights(model)  # of statistics as well: they may just have been mended
         if about is not None and (said := describe(about)):
             log.info("%s: %s", title, said)
         write_model(folder, self.identity, model, self.config, self.dataset, self.setting.dataset_config)
@@ -119,7 +119,7 @@ def kept(checkpoint: Checkpoint, key: str) -> Iterator[None]:
         raise
 
 
-def check_numbers(model: nn.Module) -> None:
+def check_weights(model: nn.Module) -> None:
     """Raise TrainingError where the last steps have left weights that are no numbers, which no epoch's loss shows."""
     if name := next(not_numbers(model.state_dict(), dict(model.named_parameters())), None):
         raise TrainingError(f"The weights in {name} are no numbers after the last epoch.", *TrainingError.CALMER)
@@ -132,7 +132,7 @@ def write_model(
     about = {
         "model": config,
         "classes": list(dataset.classes),
-        "input_shape": list(dataset.input_shape),
+        "spec": dataset.spec.stored(),
         "dataset": dataset_config,
         "identity": identity,
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kd_cli.build.objects import check_augment
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
@@ -29,7 +30,7 @@ class TransferSet:
     augment: Augment | Mix | None
     seed: int
     views: int | None
-    identity: dict[str, Any]  # of images and views; labels are not the teacher's business
+    identity: dict[str, Any]  # of samples and views; labels are not the teacher's business
     named: list[int]
     labels: Any
     fingerprint: str | None = None
@@ -57,32 +58,36 @@ def transfer_set(plan: TransferPlan, dataset: Dataset, online: bool, session: Se
     split = with_labels(split, plan.labels, plan.seed, dataset.classes)
     augment: Augment | Mix | None = None
     views = plan.views if plan.augment is None or not online else None
-    identity: dict[str, Any] = {"images": split.images.digest}
+    identity: dict[str, Any] = {"samples": split.samples.digest}
     if plan.augment is not None:
         augment = plan.augment.built
+        check_augment(augment, dataset.spec, "transfer.augment")
         identity |= {"augment": plan.augment.identity, "seed": plan.seed, "views": views}
     fingerprint = foreign.fingerprint if foreign is not None else None
     return TransferSet(split, augment, plan.seed, views, identity, named, plan.labels, fingerprint)
 
 
 def _foreign(plan: DatasetPlan, dataset: Dataset, session: Session) -> Dataset:
-    """The data set `transfer.dataset`; ConfigError unless its images have the shape of the data set's."""
+    """The data set `transfer.dataset`; ConfigError unless its samples are such as the data set's."""
     with under("transfer"):
         foreign = plan.load(session)
-    if foreign.input_shape != dataset.input_shape:
-        channels, height, width = dataset.input_shape
+    if foreign.spec != dataset.spec and foreign.spec.kind == dataset.spec.kind == "image":
+        channels, height, width = dataset.spec.shape
         fitting = {"channels": channels, "height": height, "width": width, "size": height}
         node = plan.config
         keys = [f"transfer.dataset.{key}={value}" for key, value in fitting.items() if node.get(key, value) != value]
         raise must(
             "transfer.dataset",
-            f"one with images of {list(dataset.input_shape)}, as dataset={dataset.name} has",
-            list(foreign.input_shape),
+            f"one with images of {list(dataset.spec.shape)}, as dataset={dataset.name} has",
+            list(foreign.spec.shape),
             f"Set {' '.join(keys)}." if keys else "Choose another.",
         )
-    same = foreign.test.images.digest == dataset.test.images.digest
+    if foreign.spec != dataset.spec:
+        rule = f"one with {dataset.spec}, as dataset={dataset.name} has"
+        raise must("transfer.dataset", rule, str(foreign.spec), "Choose another.")
+    same = foreign.test.samples.digest == dataset.test.samples.digest
     if same and dataset.validation is not None and torch.isin(dataset.validation.index, foreign.transfer.index).any():
-        hint = "Its images set apart for validation would be learnt from. Set transfer.dataset=null."
+        hint = f"Its {dataset.spec.noun} set apart for validation would be learnt from. Set transfer.dataset=null."
         raise must("transfer.dataset", "another data set than dataset", foreign.name, hint)
     return foreign
 

@@ -126,7 +126,7 @@ def verify(artifact: Artifact, names: list[str]) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Iterator[Path]:
     """Where to write a file of an unfinished artifact so that it has its own name only when it is complete."""
     working = path.with_name(f"{CHECKPOINT}{path.name}")
     with written(path):

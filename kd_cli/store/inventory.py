@@ -104,7 +104,7 @@ def inventory(root: Path) -> Inventory:
             doubts.append(first_line(error))
     for path in sorted((root / ELSEWHERE).glob("*.json")):
         try:
-            content = json.loads(plain_file.read(path, run_folder.LARGEST))
+            content = json.loads(plain_file.read_plain(path, run_folder.LARGEST))
             named[str(content["run"])] = list(_artifacts_in(content))
             elsewhere.add(str(content["run"]))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -3,9 +3,8 @@
 import logging
 import math
 import os
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,39 +12,46 @@ from typing import Any
 import torch
 import yaml
 from hydra.utils import get_object
-from omegaconf import OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
-from torch.overrides import TorchFunctionMode
 
 from kd_cli.build.identity import identity_of
-from kd_cli.build.objects import instantiate
+from kd_cli.build.objects import build_stored
 from kd_cli.build.trust import check_stored
+from kd_cli.data.inputs import Inputs
+from kd_cli.data.spec import Spec
 from kd_cli.errors import ArtifactError, KdError, Phrase, first_line, reason
 from kd_cli.models import pretrained
 from kd_cli.store import run_folder
 from kd_cli.store.artifacts import Artifact, read_artifact, verify
+from kd_cli.store.blueprint import Shapes, without_memory
 from kd_cli.store.history import HISTORY, read_history
 from kd_cli.store.stored_yaml import read_yaml
 from kd_cli.store.tensor_header import LARGEST, Header, header_of
 
-LARGEST_IMAGE = 1 << 26  # numbers
+LARGEST_SAMPLE = 1 << 26  # numbers
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 log = logging.getLogger("kd")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A stored model in eval mode. Its input is float32 in [0, 1], `[N, *input_shape]`; its output are logits in the
-    order of `classes`. `config` is the whole config that it was stored with.
+    """A stored model in eval mode. Its `spec` says what it takes: `spec.to_network` makes it of stored samples, images
+    of float32 in [0, 1], `[N, *input_shape]`. Its output are logits in the order of `classes`. `config` is the whole
+    config that it was stored with.
     """
 
     model: nn.Module
     classes: tuple[str, ...]
-    input_shape: tuple[int, int, int]
+    spec: Spec
     config: dict[str, Any]
     folder: Path
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of a sample; channels, height and width of an image."""
+        return self.spec.shape
 
 
 def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
@@ -68,12 +74,9 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
     verify(artifact, [name for name in artifact.manifest["files"] if not name.endswith(".safetensors")])
     try:
         config = read_yaml(where)
-        classes, shape = tuple(str(name) for name in config["classes"]), tuple(int(n) for n in config["input_shape"])
+        classes, spec = tuple(str(name) for name in config["classes"]), _spec(config)
         node = config["model"]
-        channels, height, width = shape
-        if min(shape) < 1 or math.prod(shape) > LARGEST_IMAGE:
-            raise ValueError(f"its input_shape is {list(shape)}")
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
+    except (*UNREADABLE, KdError, yaml.YAMLError) as error:
         said = f"{type(error).__name__}: {error}"
         raise ArtifactError(f"{where} does not describe a stored model ({said[:500]}).") from error
     if not isinstance(node, dict):
@@ -82,12 +85,7 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
     _say_what_changed(config, node, where)
 
     def build() -> nn.Module:
-        model: nn.Module = instantiate(
-            OmegaConf.create({**without_fetching(node), "_partial_": False}),
-            "model",
-            num_classes=len(classes),
-            input_shape=(channels, height, width),
-        )
+        model: nn.Module = build_stored(without_fetching(node), len(classes), spec)
         if not isinstance(model, nn.Module):
             raise ArtifactError(f"{where} describes no network.")
         return model
@@ -102,26 +100,36 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
     header = header_of(weights)
     # RegNets compute their widths with tensors, which must hold numbers while they are built.
     regnet = _published(node.get("_target_")) and str(node.get("name")).startswith("regnet_")
-    planned = built(_without_memory(len(header), _Shapes() if regnet else torch.device("meta")))
+    planned = built(without_memory(len(header), Shapes() if regnet else torch.device("meta")))
     _check_fit(header, planned, artifact.folder)
-    known = _check_logits(planned, torch.empty(1, *shape, device="meta"), len(classes), where)
+    known = _check_logits(planned, spec.blank(1, "meta"), len(classes), where)
     if weights.stat().st_size > _memory():
         raise _misfit(artifact.folder, "they are larger than this machine's memory")
     verify(artifact, [name for name in artifact.manifest["files"] if name.endswith(".safetensors")])
     model = built(nullcontext())
     load_weights(model, artifact)
-    if not known and not _check_logits(model, torch.zeros(1, *shape), len(classes), where):
-        raise ArtifactError(f"{where} describes a network that fails on an image of {list(shape)}.")
-    return Loaded(model.eval(), classes, (channels, height, width), config, artifact.folder)
+    if not known and not _check_logits(model, spec.blank(1), len(classes), where):
+        raise ArtifactError(f"{where} describes a network that fails on {spec}.")
+    return Loaded(model.eval(), classes, spec, config, artifact.folder)
 
 
-def _check_logits(model: nn.Module, image: Tensor, classes: int, where: Path) -> bool:
-    """ArtifactError where a network gives something else than logits; False where it does not work on such an image, as
+def _spec(config: dict[str, Any]) -> Spec:
+    """What a stored model takes. Raises KdError and the like where its config does not say. One that was stored before
+    there were other kinds takes images.
+    """
+    spec = Spec.of(config["spec"] if "spec" in config else {"kind": "image", "shape": config["input_shape"]})
+    if spec.numbers > LARGEST_SAMPLE:
+        raise ValueError(f"its input_shape is {list(spec.shape)}")
+    return spec
+
+
+def _check_logits(model: nn.Module, sample: Inputs, classes: int, where: Path) -> bool:
+    """ArtifactError where a network gives something else than logits; False where it does not work on such a sample, as
     some do not in shape alone.
     """
     try:
         with torch.no_grad():
-            made = model.eval()(image)
+            made = model.eval()(sample)
     except Exception:  # a network may be anybody's
         return False
     if not isinstance(made, Tensor) or tuple(made.shape) != (1, classes):
@@ -250,34 +258,6 @@ def _check_fit(header: Header, model: nn.Module, folder: Path) -> None:
 def _misfit(folder: Path, why: Exception | str) -> ArtifactError:
     said = why if isinstance(why, str) else first_line(why)
     return ArtifactError(f"{folder} holds weights that do not fit its config: {said[:500].rstrip('.')}.")
-
-
-class _Shapes(TorchFunctionMode):
-    """Makes tensors that are asked for by their shape in shape alone, and others, of given values, as they are."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        by_shape = func in (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
-        return func(*args, **{**(kwargs or {}), **({"device": "meta"} if by_shape else {})})
-
-
-@contextmanager
-def _without_memory(tensors: int, shapes: AbstractContextManager[Any]) -> Iterator[None]:
-    """Networks are built in shape alone, and refused when they have many more parameters than the file has tensors."""
-    left = 2 * tensors + 100
-
-    def count(*_: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise ArtifactError(f"the model has many more than the {tensors} tensors stored")
-
-    hook = register_module_parameter_registration_hook(count)
-    try:
-        with shapes, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an initialisation that has nothing to fill
-            yield
-    finally:
-        hook.remove()
 
 
 def model_folder(path: Path) -> Path:

@@ -21,7 +21,7 @@ class OtherFormatError(ArtifactError):
     """Another kd wrote the result, in a format that this one does not read."""
 
 
-def begin(folder: Path, result: dict[str, Any]) -> None:
+def mark_accepted(folder: Path, result: dict[str, Any]) -> None:
     """Mark the input as accepted. Until the run ends, its result reads `interrupted`: so it stays if it is killed.
     That of a completed run, which had the folder before, is kept in it until this one completes.
     """
@@ -47,7 +47,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     """
     found = content(folder)
     if found is not None:
-        expect_format(found, folder / RESULT)
+        expect_result_format(found, folder / RESULT)
     return found
 
 
@@ -55,7 +55,7 @@ def content(folder: Path) -> dict[str, Any] | None:
     """Return result.json, whichever kd wrote it. Raises ArtifactError where it is damaged."""
     path = folder / RESULT
     try:
-        found = json.loads(plain_file.read(path, LARGEST))
+        found = json.loads(plain_file.read_plain(path, LARGEST))
     except FileNotFoundError:
         if path.is_symlink():
             raise ArtifactError(f"{path} is a link that leads nowhere.") from None
@@ -67,7 +67,7 @@ def content(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def expect_format(result: Mapping[str, Any], where: str | Path) -> None:
+def expect_result_format(result: Mapping[str, Any], where: str | Path) -> None:
     """Raise ArtifactError for a result that another kd wrote, whose file is `where`."""
     found = result.get("format")
     if "format" not in result or (type(found) is int and found > FORMAT):
@@ -100,7 +100,7 @@ def _write(folder: Path, result: dict[str, Any]) -> None:
     plain_file.write(folder / RESULT, json.dumps(result, indent=2) + "\n")
 
 
-def forget(folder: Path, output_dir: Path) -> None:
+def discard(folder: Path, output_dir: Path) -> None:
     """Remove what Hydra wrote for a refused run, and no other file; then the folders that this leaves empty."""
     logging.shutdown()
     for path in [*(folder / ".hydra").glob("*.yaml"), folder / "kd.log", folder / "multirun.yaml"]:

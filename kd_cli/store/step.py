@@ -82,10 +82,12 @@ def make(step: Step, store: Store) -> Artifact:
     """Make a step's artifact, whether or not there is one like it."""
     with ExitStack() as ends:
         use = Use(step.largest, step.load)
-        return store.write(step.kind, step.identity, lambda folder: {**about(step), **step.make(folder, ends)}, use)
+        return store.write(
+            step.kind, step.identity, lambda folder: {**manifest_notes(step), **step.make(folder, ends)}, use
+        )
 
 
-def about(step: Step) -> dict[str, Any]:
+def manifest_notes(step: Step) -> dict[str, Any]:
     """Return what a manifest says of a step besides its identity."""
     return {"title": step.title, "deps": list(step.deps)}
 

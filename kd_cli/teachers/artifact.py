@@ -19,14 +19,19 @@ class Stored(Single):
     path: str
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
-        """The stored network, if it was made for these classes and this input shape."""
+        """The stored network, if it was made for these classes and these inputs."""
         model, about = load(Path(self.path))
-        for key, theirs, ours in (
+        its, ours = about["spec"], dataset.spec
+        for key, theirs, wanted in (
             ("classes", tuple(about["classes"]), dataset.classes),
-            ("input shape", tuple(about["input_shape"]), dataset.input_shape),
+            ("kind of input", its.kind, ours.kind),
+            ("input shape", its.shape, ours.shape),
+            ("vocabulary", its.vocabulary, ours.vocabulary),
+            ("sample rate", its.sample_rate, ours.sample_rate),
+            ("parts of an input", its.parts, ours.parts),
         ):
-            if theirs != ours:
-                got = Phrase(f"{self.path!r}, whose {key} is {_short(theirs)} instead of {_short(ours)}")
+            if theirs != wanted:
+                got = Phrase(f"{self.path!r}, whose {key} is {_short(theirs)} instead of {_short(wanted)}")
                 raise ArtifactError.must(".path", f"a model with the {key} of dataset={dataset.name}", got)
         return model
 
@@ -35,6 +40,8 @@ class Stored(Single):
         return weights_of(network)
 
 
-def _short(values: Sequence[object]) -> str:
+def _short(values: Sequence[object] | int | None) -> str:
+    if not isinstance(values, list | tuple):
+        return str(values)
     shown = ", ".join(str(value) for value in values[:10])
     return f"[{shown}{f', … ({len(values)} in all)' if len(values) > 10 else ''}]"

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kd_cli.data.inputs import Inputs
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import same_form
 from kd_cli.errors import ArtifactError, Phrase, must
@@ -33,13 +34,13 @@ class _Selected(nn.Module):
         self.network = network
         self.register_buffer("order", torch.tensor(order))
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images)
+    def forward(self, inputs: Inputs) -> Tensor:
+        logits: Tensor = self.network(inputs)
         return logits[:, self.order]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint(Single):
+class Pretrained(Single):
     """`classes` names the checkpoint's outputs in their order; without it they are the data set's classes."""
 
     model: Callable[..., nn.Module]
@@ -58,7 +59,7 @@ class Checkpoint(Single):
             )
         if len(set(names)) != len(names):
             raise must(".classes", "a list without repetition", names)
-        network = self.model(num_classes=len(names), input_shape=dataset.input_shape)
+        network = self.model(num_classes=len(names), **dataset.spec.arguments(self.model))
         _fill(network, read_state_dict(Path(self.path)), self.path)
         if names == list(dataset.classes):
             return network

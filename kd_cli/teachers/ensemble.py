@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from kd_cli.data.inputs import Inputs
 from kd_cli.errors import must
 from kd_cli.ranges import is_number, whole
 from kd_cli.teachers.combination import RULES, Combination
@@ -70,9 +71,9 @@ class Members(nn.Module):
         self.networks = nn.ModuleList(networks)
         self.combination, self.temperature = combination, temperature
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Float32 logits `[N, classes]` of float32 images `[N, channels, height, width]`."""
-        return self.combination([network(images).float() for network in self.networks], self.temperature)
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Float32 logits `[N, classes]`."""
+        return self.combination([network(inputs).float() for network in self.networks], self.temperature)
 
 
 def _fit(weights: object, count: int) -> bool:

@@ -9,34 +9,35 @@ from kd_cli.data.samples import Split
 from kd_cli.errors import ArtifactError, must
 from kd_cli.measure.prediction import predict
 
-ASKED = 32  # images
+ASKED = 32  # samples
 TOLERANCE = 0.05  # of the logits' size, as between a dump and its check
 
 
 def check_teacher(network: nn.Module, split: Split, device: torch.device, name: str) -> None:
     """ArtifactError, in the name of the teacher, for weights or logits that are not numbers, and for an answer about an
-    image that depends on chance or on the other images of its batch.
+    sample that depends on chance or on the others of its batch.
     """
+    noun = split.samples.spec.noun
     positions = torch.arange(min(ASKED, len(split)))
 
     def answer(batch_size: int) -> Tensor:
         return predict(network, split, device, positions=positions, batch_size=batch_size)
 
     first = answer(ASKED)
-    check_numbers(first, network, name)
+    check_numbers(first, network, name, noun)
     if differ(first, answer(ASKED)):
         raise ArtifactError(
-            f"{name} must answer alike when it is asked twice, got other logits for the same images: it draws random "
-            "numbers in eval mode. Switch that off in its forward (if self.training: …)."
+            f"{name} must answer alike when it is asked twice, got other logits for the same {noun}: it draws "
+            "random numbers in eval mode. Switch that off in its forward (if self.training: …)."
         )
     if len(positions) > 1 and differ(first, answer(max(1, len(positions) // 2))):
         raise ArtifactError(
-            f"{name} must answer about each image by itself, got other logits in another batch: it uses the batch's "
-            "own statistics in eval mode. Give its batch norms running statistics."
+            f"{name} must answer about each {noun.removesuffix('s')} by itself, got other logits in another batch: it "
+            "uses the batch's own statistics in eval mode. Give its batch norms running statistics."
         )
 
 
-def check_numbers(logits: Tensor, network: nn.Module, name: str) -> None:
+def check_numbers(logits: Tensor, network: nn.Module, name: str, noun: str = "images") -> None:
     """ArtifactError, with the weights that are to blame, for NaN or +∞; −∞ is a class that cannot be."""
     wrong = (logits.isnan() | logits.isposinf()).any(1)
     if not wrong.any():
@@ -46,7 +47,7 @@ def check_numbers(logits: Tensor, network: nn.Module, name: str) -> None:
     shown = ", ".join(spoilt[:5]) + (f" and {len(spoilt) - 5} more" if len(spoilt) > 5 else "")
     why = f"not all numbers of {shown} are finite" if spoilt else "its weights are finite, what it makes of them is not"
     raise ArtifactError(
-        f"{name} must give finite logits, got NaN or infinity for {int(wrong.sum())} of {len(wrong)} images: {why}. "
+        f"{name} must give finite logits, got NaN or infinity for {int(wrong.sum())} of {len(wrong)} {noun}: {why}. "
         "Take another teacher, or train it anew with a lower learning rate."
     )
 

@@ -18,34 +18,31 @@ LEAST = 2  # samples in a part: batch norm needs two
 
 
 def check_accumulate(parts: int, batch_size: int) -> None:
-    """ConfigError unless a batch of this size can be cut into so many parts."""
+    """Raise ConfigError unless a batch of this size can be cut into so many parts."""
     most = max(1, batch_size // LEAST)
     remedy = "It is the number of parts in which a batch is computed."
     whole(".train.accumulate", parts, 1, most, why=f" with batches of {batch_size}", remedy=remedy)
 
 
 def parts_of(batch: Batch, number: int) -> list[tuple[Batch, float]]:
-    """The batch in `number` parts as equal as can be, of two samples at least, each with its share of the samples."""
-    size = len(batch.images)
+    """Return the batch in `number` parts as equal as can be, of two samples at least, each with its share of the
+    samples.
+    """
+    size = len(batch)
     number = max(1, min(number, size // LEAST))
     if number == 1:
         return [(batch, 1.0)]
     mass = labelled_mass(batch)
-    cut = {
-        name: value.tensor_split(number)
-        for name in ("images", "labels", "teacher_logits", "partner_labels", "share")
-        if (value := getattr(batch, name)) is not None
-    }
     parts = []
-    for k in range(number):
-        share = len(cut["images"][k]) / size
-        part = {name: pieces[k] for name, pieces in cut.items()}
-        parts.append((replace(batch, **part, mass=mass * share), share))
+    for positions in torch.arange(size).tensor_split(number):
+        share, first = len(positions) / size, int(positions[0])
+        part = batch.rows(slice(first, first + len(positions)))
+        parts.append((replace(part, mass=mass * share), share))
     return parts
 
 
 def joined(parts: list[tuple[Tensor, dict[str, Tensor], float]]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits and terms of the whole batch, from those of its parts and their shares."""
+    """Return the logits and terms of the whole batch, from those of its parts and their shares."""
     if len(parts) == 1:
         return parts[0][:2]
     logits = torch.cat([part for part, _, _ in parts])

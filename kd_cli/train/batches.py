@@ -7,20 +7,21 @@ import torch
 from torch import Tensor
 
 from kd_cli.data.augment import Augment
+from kd_cli.data.inputs import Inputs
 from kd_cli.data.mixing import Mix
-from kd_cli.data.samples import Batch, Split
+from kd_cli.data.samples import Answer, Batch, Mixture, Split
 from kd_cli.data.views import show
 
-Targets = Callable[[Tensor, int, Tensor], Tensor]  # (positions, view, images) → float32 logits [n, classes]
+Targets = Callable[[Tensor, int, Inputs], Tensor]  # (positions, view, inputs) → float32 logits [n, classes]
 
 
 def derive(*parts: int | str) -> int:
-    """A seed out of these parts, the same everywhere, without the correlations of seed + epoch + step."""
+    """Return a seed out of these parts, the same everywhere, without the correlations of seed + epoch + step."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest())
 
 
 class Batches:
-    """One epoch after the other: shuffled positions → images → augmentation → the teacher's logits.
+    """One epoch after the other: shuffled positions → samples → augmentation → the teacher's logits.
 
     Everything follows from (seed, epoch), so that two models with the same seed see the same batches. With `views`
     epoch e shows view e mod `views` of the augmentation; without, each epoch shows a view of its own.
@@ -47,28 +48,31 @@ class Batches:
         return len(self._cut(torch.empty(len(self.split))))
 
     def _cut(self, order: Tensor) -> list[Tensor]:
-        """Batches of `batch_size`; a single sample left over joins the batch before it, for batch norm needs two."""
+        """Return batches of `batch_size`; a single sample left over joins the batch before it, for batch norm needs
+        two.
+        """
         cut = list(order.split(self.batch_size))
         if len(cut) > 1 and len(cut[-1]) == 1:
             cut[-2:] = [torch.cat(cut[-2:])]
         return cut
 
     def order(self, epoch: int) -> list[Tensor]:
-        """The positions of each batch of this epoch, int64 on the device."""
+        """Return the positions of each batch of this epoch, int64 on the device."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         return self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
 
     def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
-        """The batches of this epoch from the step `first` on, up to `last` where given, all counted from 0."""
+        """Return the batches of this epoch from the step `first` on, up to `last` where given, all counted from 0."""
         return self.shown(self.order(epoch)[first:last], epoch)
 
     def shown(self, order: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        """These batches of positions as the epoch shows them."""
+        """Yield these batches of positions as the epoch shows them."""
         view = epoch % self.views if self.views else epoch
         seen = show(self.split, order, self.device, self.augment, self.augment_seed, view)
         for positions, shown in zip(order, seen, strict=True):
-            images = shown.images.float().div_(255)
-            logits = self.targets(positions, view, images) if self.targets is not None else None
-            partners = None if shown.partners is None else self._labels[shown.partners]
+            inputs, mixture = self.split.samples.spec.to_network(shown.stored), None
+            teacher = Answer(self.targets(positions, view, inputs)) if self.targets is not None else None
+            if shown.partners is not None and shown.share is not None:
+                mixture = Mixture(self._labels[shown.partners], shown.share)
             labels = self._labels.index_select(0, positions)
-            yield Batch(images, labels, logits, partners, shown.share, self.class_weights)
+            yield Batch(inputs, labels, teacher, mixture, self.class_weights)

@@ -21,10 +21,10 @@ from kd_cli.errors import TrainingError, first_line
 from kd_cli.files.disk import written
 from kd_cli.interruption import Hold
 from kd_cli.progress import log
-from kd_cli.store.artifacts import CHECKPOINT, whole
+from kd_cli.store.artifacts import CHECKPOINT, whole_file
 from kd_cli.store.history import HISTORY, read_history
 from kd_cli.store.tensor_header import Header, header_of
-from kd_cli.train.state import Meter, State
+from kd_cli.train.state import AnyMeter, State
 
 FILE = f"{CHECKPOINT}safetensors"
 LARGEST = 16  # times the weights: more than any optimizer keeps
@@ -56,7 +56,7 @@ class Checkpoint:
         self._whole = 0  # the state's versions when its last step was done
 
     @contextmanager
-    def resumed(self, state: State[Meter], **circumstances: Any) -> Iterator[Callable[[], None]]:
+    def resumed(self, state: State[AnyMeter], **circumstances: Any) -> Iterator[Callable[[], None]]:
         """Go on from where an earlier attempt was, if that was under the same circumstances, and give what is to be
         called after each step and each epoch.
 
@@ -80,8 +80,8 @@ class Checkpoint:
     def _never(self) -> bool:
         return self.every_epochs is None and self.every_minutes is None
 
-    def _load(self, state: State[Meter]) -> None:
-        """Brings `state` and the history to where an earlier attempt was, if one can be continued here. A checkpoint
+    def _load(self, state: State[AnyMeter]) -> None:
+        """Bring `state` and the history to where an earlier attempt was, if one can be continued here. A checkpoint
         that is damaged, or was made under other circumstances, is left aside: the log says so.
         """
         history = ""
@@ -106,8 +106,8 @@ class Checkpoint:
         with written(self.folder):
             (self.folder / HISTORY).write_text(history, encoding="utf-8")
 
-    def _check(self, state: State[Meter], header: Header, plain: dict[str, Any]) -> None:
-        """ValueError and the like unless a training of this length can have come so far."""
+    def _check(self, state: State[AnyMeter], header: Header, plain: dict[str, Any]) -> None:
+        """Raise ValueError or TypeError unless a training of this length can have come so far."""
         weights = sum(value.nbytes for value in state.model.state_dict().values())
         if (self.folder / FILE).stat().st_size > LARGEST * weights + (1 << 28):
             raise ValueError("it is too large for this network")
@@ -120,13 +120,13 @@ class Checkpoint:
             raise ValueError("its history is of other epochs")
         state.check(header, plain)
 
-    def _place(self, state: State[Meter]) -> str:
+    def _place(self, state: State[AnyMeter]) -> str:
         if state.step == 0:
             return f"after epoch {state.epoch} of {self.epochs}"
         return f"in epoch {state.epoch + 1} of {self.epochs}, after {state.step} of {state.steps} steps"
 
-    def _save(self, state: State[Meter]) -> None:
-        """Writes a checkpoint if one is due; ends the training if a signal wants that."""
+    def _save(self, state: State[AnyMeter]) -> None:
+        """Write a checkpoint if one is due; end the training if a signal wants that."""
         self._whole, struck = state.versions, self.hold.struck
         by_epochs = self.every_epochs is not None and state.step == 0 and state.epoch % self.every_epochs == 0
         by_time = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
@@ -135,7 +135,7 @@ class Checkpoint:
         if struck is not None:
             raise KeyboardInterrupt(struck)
 
-    def _write(self, state: State[Meter]) -> None:
+    def _write(self, state: State[AnyMeter]) -> None:
         tensors, plain = state.pack()
         history = (self.folder / HISTORY).read_text("utf-8")
         plain |= {"environment": self.environment, "identity": self.identity, "history": history}
@@ -145,17 +145,17 @@ class Checkpoint:
             log.info("%s: goes without checkpoints, its optimizer's state is none of tensors (%s)", self.title, error)
             self.every_epochs = self.every_minutes = None
             return
-        with whole(self.folder / FILE) as working:
+        with whole_file(self.folder / FILE) as working:
             save_file(tensors, working, {"plain": text, "sha256": _digest(tensors, text)})
         self.kept, self._saved = self._place(state), time.monotonic()
 
     def forget(self) -> None:
-        """Removes the checkpoint of a training that cannot succeed."""
+        """Remove the checkpoint of a training that cannot succeed."""
         (self.folder / FILE).unlink(missing_ok=True)
 
 
 def _about(path: Path) -> tuple[Header, dict[str, Any]]:
-    """What a checkpoint says that it holds; ValueError and the like for what is none."""
+    """Return what a checkpoint says that it holds; ValueError and the like for what is none."""
     if path.is_symlink() or not path.is_file():
         raise ValueError("it is no plain file")
     header = header_of(path)
@@ -175,7 +175,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:
-    """SHA-256 of everything in a checkpoint."""
+    """Return the SHA-256 of everything in a checkpoint."""
     sha = hashlib.sha256(text.encode())
     for name, value in sorted(tensors.items()):
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kd_cli.data.samples import Batch, Split
+from kd_cli.data.inputs import each
+from kd_cli.data.samples import Answer, Batch, Split
 from kd_cli.device import autocast, chosen_precision, reseed
 from kd_cli.errors import TrainingError
 from kd_cli.measure.flops import work_of
@@ -25,7 +26,7 @@ from kd_cli.train.state import State
 from kd_cli.train.stepping import bare_step
 from kd_cli.train.watch import Record, Watch
 
-Objective = Callable[[Tensor, Batch], dict[str, Tensor]]
+Objective = Callable[[Answer, Batch], dict[str, Tensor]]
 
 
 def fit(
@@ -72,7 +73,7 @@ class NetworkTraining:
         self.recipe, self.epochs, self.validation = recipe, recipe.epochs, validation
         device = batches.device
         model.to(device)
-        work = work_of(model, batches.split.images.shape)
+        work = work_of(model, batches.split.samples.spec)
         self.flops = work.of_step(recipe.batch_size)
         self.precision = chosen_precision(recipe.precision, device, self.flops)
         memory_format = chosen_memory_format(recipe.memory_format, work.convolutions)
@@ -107,8 +108,8 @@ class NetworkTraining:
             parameter.grad = None
         for part, share in parts_of(batch, self.recipe.accumulate):
             with autocast(self.batches.device, self.precision):
-                logits = self._forward(part.images.contiguous(memory_format=self._layout))
-            terms = self.objective(logits.float(), part)
+                logits = self._forward(each(part.inputs, self._laid_out))
+            terms = self.objective(Answer(logits.float()), part)
             scaler.scale(terms["loss"] if share == 1 else terms["loss"] * share).backward()
             done.append((logits.detach(), {name: term.detach() for name, term in terms.items()}, share))
         if self.recipe.clip is not None:
@@ -123,6 +124,9 @@ class NetworkTraining:
         if self.recipe.max_norm is not None:
             constrain(self._matrices, self.recipe.max_norm)
         state.meter.add(batch, *joined(done))
+
+    def _laid_out(self, value: Tensor) -> Tensor:
+        return value.contiguous(memory_format=self._layout) if value.ndim == 4 else value
 
     def figures(self) -> Record:
         """Return what the epoch came to, and keep the weights where they are the best on the validation split."""

@@ -24,7 +24,7 @@ class Meter:
         self._labelled: Tensor | int = 0
 
     def add(self, batch: Batch, logits: Tensor, terms: dict[str, Tensor]) -> None:
-        """Counts one batch, by its number of samples: the last one may be smaller."""
+        """Count one batch, by its number of samples: the last one may be smaller."""
         self._steps.append((batch.labels, logits, terms))
         self._kept += logits.numel()
         if self._kept > self.BLOCK:
@@ -46,7 +46,7 @@ class Meter:
         self._steps, self._kept = [], 0
 
     def pack(self) -> dict[str, Any]:
-        """Where it stands, as plain values."""
+        """Return where the epoch stands, as plain values."""
         self._sum()
         return {
             "sums": {name: float(total) for name, total in self._sums.items()},
@@ -57,7 +57,7 @@ class Meter:
         }
 
     def restore(self, plain: dict[str, Any]) -> None:
-        """The reverse of `pack`; ValueError and the like, and nothing changed, for what no epoch can have been."""
+        """Undo `pack`; raise ValueError and the like, and change nothing, for what no epoch can have been."""
         counted = plain["right"], plain["labelled"], plain["seen"]
         if not all(type(count) is int for count in counted) or not 0 <= counted[0] <= counted[1] <= counted[2]:
             raise ValueError(f"it has counted {counted}")
@@ -70,7 +70,7 @@ class Meter:
         self.started = time.perf_counter() - plain["seconds"]
 
     def figures(self) -> dict[str, float]:
-        """Each loss term, the accuracy on the labelled samples, and images/s."""
+        """Return each loss term, the accuracy on the labelled samples, and images/s."""
         self._sum()
         means = {name: float(total) / self.seen for name, total in self._sums.items()}
         right, labelled = int(self._right), int(self._labelled)

@@ -44,5 +44,5 @@ class Plateau(ReduceLROnPlateau):
         """Nothing: a step of training does not move it."""
 
     def after(self, figures: dict[str, float]) -> None:
-        """Takes note of what an epoch gave."""
+        """Take note of what an epoch gave."""
         super().step(figures[self.watched])

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
-from kd_cli.data.samples import Batch, Split
+from kd_cli.data.samples import Answer, Batch, Split
 from kd_cli.device import autocast, chosen_precision
 from kd_cli.errors import must
 from kd_cli.measure.flops import work_of
@@ -57,8 +57,8 @@ class Member:
     recipe: Recipe
 
 
-def check(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
-    """ConfigError, by its name, for what a population cannot train."""
+def check_population(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
+    """Raise ConfigError, by its name, for what a population cannot train."""
     layers = list(model) if type(model) is nn.Sequential else [model]
     for k, layer in enumerate(layers):
         if type(layer) not in (FIRST[k : k + 1] or THEN):
@@ -81,7 +81,7 @@ def check(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
 
 
 def capacity(model: nn.Module, device: torch.device) -> int | None:
-    """How many networks of this size gain from being stacked; None for any number."""
+    """Return how many networks of this size gain from being stacked; None for any number."""
     weights = sum(p.numel() for p in model.parameters())
     return max(1, round(STACKED_WEIGHTS / weights)) if device.type == "cpu" else None
 
@@ -100,7 +100,7 @@ def fit_population(
     lost gets no more records. A `checkpoint` is of all together. Raises ConfigError for what `check` refuses.
     """
     for member in members:
-        check(member.model, member.objective, member.recipe)
+        check_population(member.model, member.objective, member.recipe)
         member.recipe.check(member.model, validation)
     training = PopulationTraining(members, validation)
     train(training, checkpoint, watch)
@@ -128,7 +128,7 @@ class PopulationTraining:
         optimizer, self._group_of = stacked_optimizer(recipes, self.stack.parameters)
         scheduler = self.recipe.scheduler(optimizer, self.epochs, len(self.batches))
         self._move = bare_step(optimizer)
-        flops = work_of(members[0].model, self.batches.split.images.shape).of_step(self.recipe.batch_size)
+        flops = work_of(members[0].model, self.batches.split.samples.spec).of_step(self.recipe.batch_size)
         self.precision = chosen_precision(
             self.recipe.precision, device, flops
         )  # as alone, whatever the stack would gain
@@ -152,8 +152,8 @@ class PopulationTraining:
         stack, groups = self.stack, self.state.optimizer.param_groups
         seeds = [derive(seed, "dropout", epoch, step) for seed in self.batches.seeds]
         with autocast(self.batches.device, self.precision):
-            logits = stack(batch.images, self.batches.which, seeds).float()
-        terms = self._objective(logits, batch)
+            logits = stack(batch.inputs, self.batches.which, seeds).float()
+        terms = self._objective(Answer(logits), batch)
         for parameter in stack.parameters:
             parameter.grad = None
         terms["loss"].sum().backward()

@@ -4,13 +4,15 @@ import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kd_cli.build.logits import check_logits
-from kd_cli.data.samples import Batch
+from kd_cli.data.samples import Answer, Batch
+from kd_cli.data.spec import Spec
 from kd_cli.device import autocast, chosen_precision
 from kd_cli.errors import ConfigError, KdError, Phrase, first_line, must
 from kd_cli.measure.flops import work_of
@@ -26,7 +28,7 @@ BATCH_NORM = "Expected more than 1 value per channel when training"  # torch's, 
 
 
 def probe(model: nn.Module, batches: Batches, objective: Objective, recipe: Recipe, classes: int, taught: bool) -> None:
-    """Trains a copy of `model` for a step with the largest and one with the smallest batch that will come.
+    """Train a copy of `model` for a step with the largest and one with the smallest batch that will come.
 
     ConfigError for what fails. A `taught` one is shown made-up logits of a teacher, who need not be there yet. Neither
     the model nor the random numbers that are drawn next are touched.
@@ -36,18 +38,18 @@ def probe(model: nn.Module, batches: Batches, objective: Objective, recipe: Reci
     except Exception as error:  # a module may hold anything
         log.info("not tried beforehand, the network cannot be copied (%s)", first_line(error))
         return
-    order = batches.order(0)
+    order, spec = batches.order(0), batches.split.samples.spec
     chosen = [max(order, key=len), min(order, key=len)]
     with _untouched(batches.device):
         tried.to(batches.device).train()
-        flops = work_of(tried, batches.split.images.shape).of_step(recipe.batch_size)
+        flops = work_of(tried, batches.split.samples.spec).of_step(recipe.batch_size)
         precision = chosen_precision(recipe.precision, batches.device, flops)
         move = bare_step(recipe.build(tried, len(batches))[0])
         for batch in batches.shown(chosen if len(chosen[0]) > len(chosen[1]) else chosen[:1], 0):
-            logits = torch.randn(len(batch.images), classes, device=batches.device) if taught else None
-            batch = Batch(**{**vars(batch), "teacher_logits": logits})
+            teacher = Answer(torch.randn(len(batch), classes, device=batches.device)) if taught else None
+            batch = replace(batch, teacher=teacher)
             for part, _ in parts_of(batch, recipe.accumulate):
-                _backward(tried, part, objective, precision, classes)
+                _backward(tried, part, objective, precision, classes, spec)
             try:
                 move()
             except Exception as error:  # an optimizer may be anybody's
@@ -55,17 +57,17 @@ def probe(model: nn.Module, batches: Batches, objective: Objective, recipe: Reci
                 raise _refused(".train.optimizer", rule, error, "Choose another optimizer.") from error
 
 
-def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: str, classes: int) -> None:
-    n = len(batch.images)
-    where = f"a network that can be trained on {n} images of {list(batch.images.shape[1:])} at a time"
+def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: str, classes: int, spec: Spec) -> None:
+    n = len(batch)
+    where = f"a network that can be trained on {n} {spec.noun} of {list(spec.shape)} at a time"
     try:
-        with autocast(batch.images.device, precision):
-            logits = model(batch.images)
+        with autocast(batch.labels.device, precision):
+            logits = model(batch.inputs)
     except (KdError, OSError):  # a file or a service that fails is no misfit
         raise
     except Exception as error:  # a network may be anybody's
         raise _failed(where, n, error) from error
-    check_logits(logits, n, classes)
+    check_logits(logits, n, classes, spec.noun)
     if not logits.requires_grad:
         raise must(".model", "a network whose logits depend on what it learns", Phrase("logits without gradient"))
     try:
@@ -78,10 +80,10 @@ def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: s
 
 
 def _loss(objective: Objective, logits: Tensor, batch: Batch) -> Tensor:
-    """The loss that an objective gives; ConfigError where it gives none, for it may be anybody's."""
+    """Return the loss that an objective gives; ConfigError where it gives none, for it may be anybody's."""
     rule = "one that gives named terms, `loss` among them, which is one number that depends on the logits"
     try:
-        loss = objective(logits, batch)["loss"]
+        loss = objective(Answer(logits), batch)["loss"]
     except (KdError, OSError):
         raise
     except Exception as error:
@@ -110,7 +112,7 @@ def _refused(key: str, rule: str, error: Exception, hint: str = "") -> ConfigErr
 
 @contextmanager
 def _untouched(device: torch.device) -> Iterator[None]:
-    """Every random generator as it was."""
+    """Leave every random generator as it was."""
     plain, arrays = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     try:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from kd_cli.data.samples import UNLABELLED, Batch
+from kd_cli.data.samples import UNLABELLED, Answer, Batch
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.train.batches import Batches
 from kd_cli.train.fit import Objective
@@ -44,23 +44,24 @@ class StackedBatches(Batches):
             return parts if self.which is None else parts[self.which]
 
         for batch in super().epoch(epoch, first, last):
-            logits = None if batch.teacher_logits is None else share(batch.teacher_logits)
-            yield Batch(batch.images, share(batch.labels), logits)
+            teacher = None if batch.teacher is None else Answer(share(batch.teacher.logits))
+            yield Batch(batch.inputs, share(batch.labels), teacher)
 
 
 def stacked_objective(
     objectives: list[Objective], device: torch.device
-) -> Callable[[Tensor, Batch], dict[str, Tensor]]:
+) -> Callable[[Answer, Batch], dict[str, Tensor]]:
     """Return each member's own objective, `[S]` for each term, of logits `[S, n, classes]`."""
     hinton = [objective for objective in objectives if isinstance(objective, Hinton)]
     if not hinton:
-        return lambda logits, batch: {"loss": hard_loss_each(logits, batch.labels)}
+        return lambda answer, batch: {"loss": hard_loss_each(answer.logits, batch.labels)}
     numbers = [[member.temperature, member.soft_weight, member.hard_weight] for member in hinton]
     temperature, soft_weight, hard_weight = torch.tensor(numbers, dtype=torch.float32, device=device).unbind(1)
 
-    def terms(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        assert batch.teacher_logits is not None
-        student, teacher = (F.log_softmax(v / temperature.view(-1, 1, 1), -1) for v in (logits, batch.teacher_logits))
+    def terms(answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        assert batch.teacher is not None
+        logits, theirs = answer.logits, batch.teacher.logits
+        student, teacher = (F.log_softmax(v / temperature.view(-1, 1, 1), -1) for v in (logits, theirs))
         divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum((1, 2)) / logits.shape[1]
         soft, hard = temperature**2 * divergence, hard_loss_each(logits, batch.labels)
         return {"loss": soft_weight * soft + hard_weight * hard, "soft": soft, "hard": hard}

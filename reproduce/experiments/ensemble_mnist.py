@@ -11,7 +11,7 @@ def findings(results: Results) -> Findings:
     ensemble = results.runs(NAME, "teacher_errors")
     members: Runs = {}  # the same in each job
     for result in results.each(NAME):
-        members = {k: float(member["errors"]) for k, member in enumerate(result["teacher"]["members"])}
+        members = {k: float(member.errors) for k, member in enumerate(result.teacher.members)}
     whole = {k: ensemble[min(ensemble)] for k in members}
     student, alone = results.runs(NAME, "student_errors"), results.runs(NAME, "baseline_errors")
     single = results.runs("temperature_by_width", "student_errors", {"student": "mlp_800", "temperature": 20})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims import Claim, Runs
+from kd_cli.runs.result import Result
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,19 +43,14 @@ class Results:
                 found[int(job["teacher.seed"] if job.get("seed") is None else job["seed"])] = float(job[figure])
         return found
 
-    def each(self, sweep: str) -> list[dict[str, Any]]:
-        """result.json of each of its completed jobs."""
-        return [json.loads((self.folder(sweep) / job["job"] / "result.json").read_text()) for job in self.jobs(sweep)]
+    def each(self, sweep: str) -> list[Result]:
+        """Return the results of its completed jobs."""
+        found = (Result.read(self.folder(sweep) / job["job"]) for job in self.jobs(sweep))
+        return [result for result in found if result is not None]
 
-    def looked_up(self, sweep: str, *keys: str) -> Runs:
-        """A figure that the summary leaves out, from each job's result.json: `student`, `per_class`, `3`, `errors`."""
-        found = {}
-        for result in self.each(sweep):
-            value: Any = result
-            for key in keys:
-                value = value[key]
-            found[int(result["seed"])] = float(value)
-        return found
+    def looked_up(self, sweep: str, look: Callable[[Result], float]) -> Runs:
+        """Return a figure that the summary leaves out, of each completed job by its seed."""
+        return {int(str(result.seed)): float(look(result)) for result in self.each(sweep)}
 
 
 def _same(found: Any, wanted: Any) -> bool:

@@ -14,7 +14,7 @@ def threes(results: Results) -> Findings:
     """Errors on all images, and on the threes."""
 
     def on_threes(name: str, role: str) -> Runs:
-        return results.looked_up(name, role, "per_class", "3", "errors")
+        return results.looked_up(name, lambda result: result.figures[role].per_class["3"].errors)
 
     oracle = f"{THREES}_oracle"
     student, corrected = (results.runs(THREES, f"{role}_errors") for role in ("student", "corrected"))

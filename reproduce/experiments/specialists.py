@@ -14,7 +14,7 @@ def findings(name: str, where: str) -> Callable[[Results], Findings]:
 
     def found(results: Results) -> Findings:
         combined = results.runs(name, "teacher_errors")
-        generalist = results.looked_up(name, "teacher", "generalist", "errors")
+        generalist = results.looked_up(name, lambda result: result.teacher.generalist.errors)
         student, alone = results.runs(name, "student_errors"), results.runs(name, "baseline_errors")
         claims = [
             smaller(f"{where}: with specialists fewer errors than the generalist", "26.1 against 25.0 % right",
@@ -30,10 +30,10 @@ def covering(results: Results, name: str) -> list[str]:
     """Errors of the generalist and of all together, by how many specialists know the correct class, over all seeds."""
     rows: dict[int, list[int]] = {}
     for result in results.each(name):
-        for row in result["teacher"]["covering"]:
-            total = rows.setdefault(row["specialists"], [0, 0, 0])
-            for k, key in enumerate(("n", "generalist_errors", "errors")):
-                total[k] += row[key]
+        for row in result.teacher.covering:
+            total = rows.setdefault(row.specialists, [0, 0, 0])
+            for k, count in enumerate((row.n, row.generalist_errors, row.errors)):
+                total[k] += count
     if not rows:
         return []
     lines = ["| specialists that know the correct class | test images, all seeds | errors of the generalist | of all |"]

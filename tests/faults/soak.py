@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from running import inside
+from watching import Seen
 
 from kd_cli.commands import distill
 from kd_cli.datasets.digits import digits
@@ -40,7 +41,7 @@ def epochs(number: int, seed: int, took: Callable[[], None]) -> None:
     batches = engine.Batches(dataset.train, 128, seed, torch.device("cpu"))
     recipe = engine.Recipe(number, 128, lambda parameters: torch.optim.SGD(parameters, lr=0.01), constant)
     model = mlp(10, (1, 8, 8), widths=[8])
-    engine.fit(model, batches, CrossEntropy(), recipe, on_epoch=lambda record: took())
+    engine.fit(model, batches, CrossEntropy(), recipe, watch=Seen(epoch=lambda record: took()))
 
 
 def jobs(number: int, seed: int, took: Callable[[], None]) -> None:

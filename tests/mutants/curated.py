@@ -28,6 +28,7 @@ class Mutant:
 
 
 def mutants() -> list[Mutant]:
-    """All of them, as mutants.toml lists them."""
-    listed = tomllib.loads(Path(__file__).with_name("mutants.toml").read_text("utf-8"))["mutant"]
+    """All of them, as the .toml files list them, one for each folder of the package."""
+    lists = sorted(Path(__file__).parent.glob("*.toml"))
+    listed = [each for path in lists for each in tomllib.loads(path.read_text("utf-8"))["mutant"]]
     return [Mutant(**{**each, "tests": tuple(each["tests"])}) for each in listed]

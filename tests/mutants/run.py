@@ -43,8 +43,9 @@ def start(below: str) -> None:
     """Makes the worker's copy, from which Python and the installed command import from now on, and proves it."""
     global copy
     copy = Path(tempfile.mkdtemp(dir=below)) / "kd"
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "outputs", "data", "dist", "build")
-    shutil.copytree(ROOT, copy, ignore=ignored)
+    everywhere = shutil.ignore_patterns(".*", "__pycache__", "outputs")
+    made = {"data", "dist", "build"}  # beside the sources; below them, these names are packages
+    shutil.copytree(ROOT, copy, ignore=lambda at, names: {*everywhere(at, names), *(made if Path(at) == ROOT else ())})
     os.chdir(copy)
     os.environ |= {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "TMPDIR": str(copy.parent)}
     tempfile.tempdir = None

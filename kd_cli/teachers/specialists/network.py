@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from kd_cli.data.inputs import Inputs, rows
+from kd_cli.data.spec import Spec
 from kd_cli.errors import Phrase, must
 from kd_cli.teachers.specialists.solver import combine
 
@@ -19,14 +21,14 @@ class Specialist(nn.Module):
 
     correction: Tensor
 
-    def __init__(self, num_classes: int, input_shape: tuple[int, int, int], network: Callable[..., nn.Module]) -> None:
+    def __init__(self, num_classes: int, spec: Spec, network: Callable[..., nn.Module]) -> None:
         super().__init__()
-        self.network = network(num_classes=num_classes, input_shape=input_shape)
+        self.network = network(num_classes=num_classes, **spec.arguments(network))
         self.register_buffer("correction", torch.zeros(num_classes))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """Logits `[N, classes + 1]`."""
-        logits: Tensor = self.network(images)
+        logits: Tensor = self.network(inputs)
         return logits if self.training else logits + self.correction
 
     @torch.no_grad()
@@ -57,7 +59,7 @@ class Specialist(nn.Module):
                 )
 
 
-class Specialists(nn.Module):
+class SpecialistEnsemble(nn.Module):
     """`sets` (int64 `[M, C]`) are the classes of each specialist, in the order of its outputs. Those are asked, and
     count, whose set holds one of the generalist's `top_n` most probable classes.
     """
@@ -69,14 +71,14 @@ class Specialists(nn.Module):
         self.generalist, self.specialists, self.top_n = generalist, nn.ModuleList(specialists), top_n
         self.register_buffer("sets", sets)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """Logarithms `[N, K]`, float32, of the combined probabilities: logits like any other."""
-        general = self.generalist(images).float().log_softmax(1)
+        general = self.generalist(inputs).float().log_softmax(1)
         likely = general.topk(self.top_n, dim=1).indices
         active = (self.sets[None, :, :, None] == likely[:, None, None, :]).flatten(2).any(2)
-        said = general.new_zeros(len(images), len(self.sets), self.sets.shape[1] + 1)
+        said = general.new_zeros(len(general), len(self.sets), self.sets.shape[1] + 1)
         for m, specialist in enumerate(self.specialists):
-            rows = active[:, m].nonzero()[:, 0]
-            if len(rows):
-                said[rows, m] = specialist(images[rows]).float().log_softmax(1)
-        return combine(general, said, self.sets, active).to(images.device, torch.float32)
+            asked = active[:, m].nonzero()[:, 0]
+            if len(asked):
+                said[asked, m] = specialist(rows(inputs, asked)).float().log_softmax(1)
+        return combine(general, said, self.sets, active).to(general.device, torch.float32)

@@ -6,7 +6,7 @@ from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.errors import must
 from kd_cli.ranges import whole
-from kd_cli.teachers.checkpoint import Checkpoint
+from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.source import Single, Source
 from kd_cli.train.recipe import Recipe
 
@@ -32,7 +32,7 @@ class Specialists(Source):
         if not isinstance(self.generalist, Single):
             hint = "To choose one, write teacher.generalist=mlp_1200."
             raise must(".generalist", "a single network", type(self.generalist).__name__, hint)
-        if isinstance(self.generalist, Checkpoint) and self.generalist.classes:
+        if isinstance(self.generalist, Pretrained) and self.generalist.classes:
             hint = "Specialists take over its outputs, which must stand in the data set's order."
             raise must(".generalist.classes", "null for a generalist", list(self.generalist.classes), hint)
         for key, least in (("specialists", 1), ("classes_each", 1), ("top_n", 1), ("seed", 0)):

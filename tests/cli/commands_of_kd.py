@@ -1,0 +1,3 @@
+"""What kd can be asked to do."""
+
+COMMANDS = ("clean", "distill", "dump-targets", "evaluate", "list", "predict", "summarize", "sweep", "train-teacher")
