@@ -113,6 +113,10 @@ class Spec:
 
     def misfit(self, stored: object) -> str | None:
         """What stored samples are, where they are not what this says."""
+        if (
+            isinstance(stored, Tensor) and not self.parts and stored.shape[1:] == self.shape
+        ):  # nearly always: no detours
+            return None if self._may_hold(stored.dtype) else _named(stored)
         if not isinstance(stored, Tensor | Mapping):
             return type(stored).__name__
         names = tuple(sorted(stored)) if isinstance(stored, Mapping) else ()
@@ -120,18 +124,16 @@ class Spec:
             return f"tensors called {', '.join(map(str, names))}" if names else "a single tensor"
         for value in tensors(stored):
             if not self._may_hold(value.dtype) or tuple(value.shape[1:]) != self.shape:
-                return f"{str(value.dtype).removeprefix('torch.')} of {list(value.shape[1:])}"
+                return _named(value)
         return "parts of differing lengths" if len({len(value) for value in tensors(stored)}) > 1 else None
 
     def _may_hold(self, dtype: torch.dtype) -> bool:
-        whole = not dtype.is_floating_point and not dtype.is_complex
-        match self.kind:
-            case "image":
-                return dtype == torch.uint8
-            case "text":
-                return whole
-            case "audio":
-                return dtype.is_floating_point or dtype == torch.int16
+        if self.kind == "image":
+            return dtype == torch.uint8
+        if self.kind == "text":
+            return not dtype.is_floating_point and not dtype.is_complex
+        if self.kind == "audio":
+            return dtype.is_floating_point or dtype == torch.int16
         return not dtype.is_complex
 
     def check_values(self, stored: Inputs) -> None:
@@ -179,6 +181,10 @@ def no_images(found: str) -> DataError:
         f"dataset must be one of uint8 images [channels, height, width], got {found}. Store images as bytes from 0 to "
         "255; say of texts, sounds and features what they are, by a kd_cli.data.spec.Spec."
     )
+
+
+def _named(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} of {list(value.shape[1:])}"
 
 
 def _must(name: str, rule: str, value: Any) -> DataError:
