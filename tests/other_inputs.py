@@ -10,7 +10,7 @@ from torch import nn
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.spec import Spec
-from kd_cli.data.splits import assemble, whole_split
+from kd_cli.data.splits import assemble, whole
 from kd_cli.objectives.hinton import Hinton
 
 COUNT, LENGTH, VOCABULARY = 240, 8, 12
@@ -42,7 +42,7 @@ def rows(kind="features", validation=0, seed=0, spoilt=False):
 
 
 def _halves(name, samples, labels, classes, spec, validation, seed):
-    split = whole_split(samples, labels)
+    split = whole(samples, labels)
     half = torch.arange(COUNT // 2)
     return assemble(name, split.select(half), split.select(half + COUNT // 2), classes, spec, validation, seed)
 

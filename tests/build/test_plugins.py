@@ -25,7 +25,7 @@ DATASET = '''
 import torch
 
 from kd_cli.data.resident import Resident
-from kd_cli.data.splits import assemble, whole_split
+from kd_cli.data.splits import assemble, whole
 
 
 def stripes(count=64, validation=0, seed=0):
@@ -34,7 +34,7 @@ def stripes(count=64, validation=0, seed=0):
     pixels = torch.randint(0, 60, (count, 1, 6, 6), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     pixels[labels == 0, :, :, 2:4] += 150
     pixels[labels == 1, :, 2:4, :] += 150
-    split = whole_split(Resident(pixels), labels)
+    split = whole(Resident(pixels), labels)
     half = torch.arange(count // 2)
     parts = split.select(half), split.select(half + count // 2)
     return assemble("stripes", *parts, ["upright", "lying"], (1, 6, 6), validation, seed)

@@ -77,7 +77,7 @@ import torch
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.spec import image_spec
-from kd_cli.data.splits import assemble, whole_split
+from kd_cli.data.splits import assemble, whole
 
 
 class Own:
@@ -116,7 +116,7 @@ def samples(kind):
         "floats of my own": (torch.rand(64, 1, 3, 4), Own, (1, 3, 4)),
         "another shape": (tokens.view(64, 1, 3, 4).byte(), Own, (1, 4, 3)),
     }[kind]
-    split = whole_split(hold(values), torch.arange(64) % 2)
+    split = whole(hold(values), torch.arange(64) % 2)
     return assemble("samples", split, split, ["even", "odd"], shape, 0, 0)
 """
 RULE = "dataset must be one of uint8 images [channels, height, width], got"

@@ -9,7 +9,7 @@ from kd_cli.data.inputs import count, joined, rows
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Answer, Batch, Mixture
 from kd_cli.data.spec import Spec, image_spec
-from kd_cli.data.splits import assemble, fingerprint, whole_split
+from kd_cli.data.splits import assemble, fingerprint, whole
 from kd_cli.errors import DataError
 from kd_cli.models.cnn import cnn
 
@@ -113,13 +113,13 @@ def test_the_digest_of_a_text_holds_its_vocabulary() -> None:
     assert one.digest != other.digest
     assert Resident(ids.int(), one.spec).digest != one.digest
     labels = torch.tensor([0])
-    assert fingerprint(whole_split(one, labels)) != fingerprint(whole_split(other, labels))
+    assert fingerprint(whole(one, labels)) != fingerprint(whole(other, labels))
 
 
 def test_splits_of_other_samples_make_no_data_set() -> None:
     labels = torch.tensor([0, 1])
-    train = whole_split(Resident(torch.zeros(2, 2), ROW), labels)
-    test = whole_split(Resident(torch.zeros(2, 3), Spec("features", (3,))), labels)
+    train = whole(Resident(torch.zeros(2, 2), ROW), labels)
+    test = whole(Resident(torch.zeros(2, 3), Spec("features", (3,))), labels)
     with pytest.raises(DataError, match=r"mine: all samples must be features inputs \[2\], got features inputs \[3\]"):
         assemble("mine", train, test, ["a", "b"], ROW, 0, 0)
 
