@@ -64,7 +64,7 @@ def test_every_trained_teacher_can_have_specialists(generalist: str) -> None:
     assert isinstance(source.generalist, Trained)
     source.check(classes=10)
     build, shape = source.generalist.model, shape_of("teacher", generalist)
-    Specialist(5, image_spec(shape), build).start_from(network_of(build, image_spec(shape)), [0, 2, 3, 6], 7)
+    Specialist(5, image_spec(shape), build).start_from(network_of(build, shape), [0, 2, 3, 6], 7)
 
 
 @pytest.mark.parametrize("name", names("student"))
@@ -91,7 +91,7 @@ def test_every_model_takes_the_place_of_a_students(name: str) -> None:
     cfg = composed("distill", f"model@student.model={name}")
     offline(cfg, "student.model")
     shape = (3, 64, 64) if "torchvision" in name else (1, 28, 28)
-    network_of(instantiate(cfg.student.model, "student.model"), image_spec(shape))
+    network_of(instantiate(cfg.student.model, "student.model"), shape)
 
 
 @pytest.mark.parametrize("optimizer", names("optimizer"))
