@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 from kd_cli.data.augment import Affine, Augment, ResizedCrop, Shift
 from kd_cli.data.mixing import CutMix, Mix, Mixup
 from kd_cli.data.resident import Resident
-from kd_cli.data.splits import whole_split
+from kd_cli.data.splits import whole
 from kd_cli.data.views import show
 
 BATCH, BATCHES, SIDE = 128, 8, 32
@@ -44,7 +44,7 @@ PIPELINES: list[tuple[str, Augment | Mix, list[Callable], Callable | None]] = [
 
 def batched(pixels: Tensor, labels: Tensor, augment: Augment | Mix, view: int) -> float:
     """Seconds a batch with kd."""
-    split = whole_split(Resident(pixels), labels)
+    split = whole(Resident(pixels), labels)
     started = time.perf_counter()
     order = torch.randperm(len(split)).split(BATCH)
     for shown in show(split, order, CPU, augment, 0, view):

@@ -20,7 +20,7 @@ from torch import nn
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
 from kd_cli.data.spec import image_spec
-from kd_cli.data.splits import whole_split
+from kd_cli.data.splits import whole
 from kd_cli.device import hardware
 from kd_cli.measure.flops import work_of
 from kd_cli.measure.prediction import EVALUATION_BATCH, predictions
@@ -76,9 +76,7 @@ def main() -> None:
     print(hardware(asked.threads))
     table = Table("Dump against forward passes alone", ["forward, images/s", "dump, images/s", "ratio", "spread"])
     for name, (build, shape, images) in teachers.items():
-        split = whole_split(
-            Resident(torch.randint(256, (images, *shape), dtype=torch.uint8)), torch.arange(images) % 10
-        )
+        split = whole(Resident(torch.randint(256, (images, *shape), dtype=torch.uint8)), torch.arange(images) % 10)
         teacher = build()
         convolutions = work_of(teacher, image_spec(shape)).convolutions
         teacher.to(memory_format=LAYOUTS[chosen_memory_format("auto", convolutions)])

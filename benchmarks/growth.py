@@ -18,7 +18,7 @@ from table import Table, own_memory
 from torch import Tensor
 
 from kd_cli.data.resident import Resident
-from kd_cli.data.splits import whole_split
+from kd_cli.data.splits import whole
 from kd_cli.device import hardware
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.hinton import Hinton
@@ -36,7 +36,7 @@ def cell(samples: int, classes: int) -> tuple[float, float, float]:
     """Nanoseconds a logit for writing, microseconds a sample in training, and MB of memory that training took."""
     pixels = torch.zeros(samples, *SHAPE, dtype=torch.uint8)
     pixels.view(-1)[: min(pixels.numel(), 1 << 20)].random_(256)
-    split = whole_split(Resident(pixels), torch.arange(samples) % classes)
+    split = whole(Resident(pixels), torch.arange(samples) % classes)
     with tempfile.TemporaryDirectory() as folder:
 
         def rows(view: int) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
-from kd_cli.data.splits import whole_split
+from kd_cli.data.splits import whole
 from kd_cli.datasets.digits import digits
 from kd_cli.datasets.mnist import mnist
 from kd_cli.models.mlp import mlp
@@ -81,7 +81,7 @@ def main() -> None:
     else:
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(256, (60_000, 1, 28, 28), dtype=torch.uint8, generator=generator)
-        images = whole_split(Resident(pixels), torch.randint(10, (60_000,), generator=generator))
+        images = whole(Resident(pixels), torch.randint(10, (60_000,), generator=generator))
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {asked.threads} thread(s)\n")
     print("| width | precision | sweep | one after the other | together | times as fast | spread |")
     print("|---|---|---|---|---|---|---|")

@@ -30,7 +30,7 @@ from torchvision.models.resnet import BasicBlock
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
-from kd_cli.data.splits import whole_split
+from kd_cli.data.splits import whole
 from kd_cli.device import SMALL_STEP, float32_kernels, hardware, native_bf16
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
@@ -146,7 +146,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     pixels, labels = load(asked.mnist)
     logits = torch.randn(len(labels), CLASSES, generator=torch.Generator().manual_seed(0))
-    split = whole_split(Resident(pixels), labels)
+    split = whole(Resident(pixels), labels)
     big = partial(mlp, CLASSES, SHAPE, (1200, 1200), mean=MEAN, std=STD)
     small = partial(mlp, CLASSES, SHAPE, (800, 800), mean=MEAN, std=STD)
     shallow = partial(cnn, CLASSES, SHAPE, (16, 32), (64,), mean=MEAN, std=STD)

@@ -2,12 +2,14 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from kd_cli import ranges
 from kd_cli.cli.choices import choices
 from kd_cli.cli.help import sections
 from kd_cli.cli.manual import Key, about, choice, commands, manual
+from kd_cli.errors import KdError
 
 PACKAGE = Path(__file__).parents[1] / "kd_cli"
 GROUPS = {
@@ -137,15 +139,37 @@ def _refusals() -> str:
 
 
 def refusals() -> Iterator[tuple[str, str, str]]:
-    """Yield key, rule and remedy of every call of `must` in the package."""
+    """Yield key, rule and remedy of every refusal of a value in the package: calls of `must` and of `ranges`."""
     for call, known in _calls():
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         if name == "must" and len(call.args) > 2:
             cells = [_text(argument, known) for argument in (*call.args[:2], *call.args[3:4])]
             key, rule, remedy = [*cells, ""][:3]
-            if re.fullmatch("<.*>", key) and re.fullmatch("<.*>", rule):
-                continue  # a rule that is passed on: it is listed where it is made
-            yield f"`{key if not key.startswith('.') else f'…{key}'}`", _escaped(rule), _escaped(remedy)
+        elif name in ("number", "whole") and len(call.args) + len(call.keywords) > 2:
+            key, rule, remedy = _range(getattr(ranges, name), call, known)
+        else:
+            continue
+        remedy = "" if re.fullmatch(r"<\w+>", remedy) else remedy
+        if not re.fullmatch(r"<\w+>", rule) and not (re.fullmatch(r"<\w+>|\W*", key) and "<what>" in rule):
+            yield f"`{f'…{key}' if key.startswith('.') else key}`", _escaped(rule), _escaped(remedy.replace("{}", key))
+
+
+def _range(refuse: Callable[..., None], call: ast.Call, known: dict[str, str]) -> tuple[str, str, str]:
+    """Return what `ranges` says of a value that is none: it words its own rules."""
+    key = _text(call.args[0], known)
+    bounds = {each.arg or "": _bound(each.value, known) for each in call.keywords}
+    try:
+        refuse(key, object(), *(_bound(each, known) for each in call.args[2:]), **bounds)
+    except KdError as error:
+        return key, error.rule, error.remedy
+    raise AssertionError(f"{ast.unparse(call)} refuses nothing")
+
+
+def _bound(node: ast.expr, known: dict[str, str]) -> object:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return _text(node, known)
 
 
 def told() -> Iterator[tuple[str, str]]:
@@ -159,25 +183,37 @@ def told() -> Iterator[tuple[str, str]]:
 
 
 def _calls() -> Iterator[tuple[ast.Call, dict[str, str]]]:
-    """Yield every call in the package, with the texts and lists of texts that modules name, its own first."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))]
-    everywhere = {name: text for tree in trees for name, text in _constants(tree)}
-    for tree in trees:
-        known = everywhere | dict(_constants(tree))
+    """Yield every call in the package, with the texts, numbers and lists that its module names or imports by name."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+    constants = {_module(path): dict(_constants(tree)) for path, tree in trees.items()}
+    for path, tree in trees.items():
+        known = dict(constants[_module(path)])
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom):
+                there = constants.get(str(node.module), {})
+                known |= {each.asname or each.name: there[each.name] for each in node.names if each.name in there}
+                modules = (constants.get(f"{node.module}.{each.name}", {}) for each in node.names)
+                known = {name: text for module in modules for name, text in module.items()} | known
         yield from ((node, known) for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def _module(path: Path) -> str:
+    return ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
 
 
 def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                value = ast.literal_eval(node.value)
-            except ValueError:
-                continue
-            if isinstance(value, str):
-                yield node.targets[0].id, value
-            elif isinstance(value, tuple | dict) and all(isinstance(each, str) for each in value):
-                yield node.targets[0].id, ", ".join(value)
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(target, ast.Name) or not node.value:
+            continue
+        try:
+            value = ast.literal_eval(node.value)
+        except ValueError:
+            continue
+        if isinstance(value, str | int | float):
+            yield target.id, f"{value:,}" if isinstance(value, int) else str(value)
+        elif isinstance(value, tuple | dict) and all(isinstance(each, str) for each in value):
+            yield target.id, ", ".join(value)
 
 
 def _text(node: ast.expr, known: dict[str, str]) -> str:

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 CODE = '''
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.spec import Spec
 from kd_cli.data.splits import assemble, whole
+from kd_cli.objectives.hinton import Hinton
 
 COUNT, LENGTH, VOCABULARY = 240, 8, 12
 
@@ -78,6 +81,18 @@ def shuffled(stored, index, seed, view):
 
 
 shuffled.kind = "text"
+
+
+class Breaking(Hinton):
+    """Fails in its 40th batch, while there is a file called `broken`."""
+
+    calls = 0
+
+    def __call__(self, answer, batch):
+        self.calls += 1
+        if self.calls == 40 and Path("broken").exists():
+            raise RuntimeError("as it was asked to")
+        return super().__call__(answer, batch)
 '''
 ROLE = """
 defaults:
@@ -113,12 +128,14 @@ def write(folder: Path) -> tuple[str, ...]:
     """Writes the plug-ins into a folder of the user's; the words that make `kd` see them."""
     (folder / "my_samples.py").write_text(CODE)
     own = folder / "mine"
-    for group in ("dataset", "teacher", "student", "augment"):
+    for group in ("dataset", "teacher", "student", "augment", "objective"):
         (own / group).mkdir(parents=True)
     (own / "dataset" / "texts.yaml").write_text("_target_: my_samples.texts\nmasked: false\n")
     (own / "dataset" / "masked.yaml").write_text("_target_: my_samples.texts\nmasked: true\n")
     (own / "dataset" / "rows.yaml").write_text("_target_: my_samples.rows\nkind: features\n")
     (own / "augment" / "shuffled.yaml").write_text("_target_: my_samples.shuffled\n_partial_: true\n")
+    weights = "".join(f"{key}: ${{{key}}}\n" for key in ("temperature", "soft_weight", "hard_weight"))
+    (own / "objective" / "breaking.yaml").write_text(f"_target_: my_samples.Breaking\n{weights}")
     for name, constructor, wide, small in (
         ("bag", "bag", "{width: 16, attention: true}", "width: 8"),
         ("layers", "layers", "{width: 16}", "width: 8"),

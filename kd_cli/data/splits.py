@@ -29,7 +29,7 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def whole_split(samples: Samples, labels: Tensor) -> Split:
+def whole(samples: Samples, labels: Tensor) -> Split:
     """A split of all these samples, each named by its position."""
     return Split(samples, labels.to(torch.int64), torch.arange(len(labels)))
 
@@ -154,7 +154,7 @@ def assemble(
     `[channels, height, width]` in place of a Spec is that of images.
     """
     spec = spec if isinstance(spec, Spec) else image_spec(spec)
-    ranges.whole(".dataset.seed", seed, 0)
+    ranges.whole_number(".dataset.seed", seed, 0)
     for part, split in (("training", train), ("test", test)):
         if len(split) == 0:
             raise DataError(f"{name} has no {part} {spec.noun}.")

@@ -8,7 +8,7 @@ import torch
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Dataset, Split
-from kd_cli.data.splits import assemble, whole_split
+from kd_cli.data.splits import assemble, whole
 from kd_cli.errors import DataError, Phrase, first_line, reading
 
 CIFAR10_CLASSES: tuple[str, ...] = (
@@ -68,7 +68,7 @@ def _read_binary(folder: Path, files: list[str], label_bytes: int) -> Split:
             raise DataError(f"{path} is truncated or altered: {size:,} bytes{limit} are not whole records of {record}.")
         rows.append(np.fromfile(path, np.uint8).reshape(-1, record))
     table = torch.from_numpy(np.concatenate(rows))
-    return whole_split(Resident(table[:, label_bytes:].reshape(-1, 3, 32, 32)), table[:, label_bytes - 1])
+    return whole(Resident(table[:, label_bytes:].reshape(-1, 3, 32, 32)), table[:, label_bytes - 1])
 
 
 def _words(path: Path) -> list[str]:
@@ -104,7 +104,6 @@ def _read_python(name: str, root: str, download: bool) -> tuple[Split, Split, tu
             raise DataError.must(".dataset.root", f"a folder that holds {name}", got, into, ".dataset.root")
     parts = [kind(root, train=train) for train in (True, False)]
     train, test = (
-        whole_split(Resident(torch.from_numpy(part.data).permute(0, 3, 1, 2)), torch.tensor(part.targets))
-        for part in parts
+        whole(Resident(torch.from_numpy(part.data).permute(0, 3, 1, 2)), torch.tensor(part.targets)) for part in parts
     )
     return train, test, tuple(parts[0].classes)

@@ -11,7 +11,7 @@ from torch import Tensor
 from kd_cli import ranges
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Dataset, Split
-from kd_cli.data.splits import assemble, whole_split
+from kd_cli.data.splits import assemble, whole
 from kd_cli.errors import must
 
 SIDE = 12  # pixels
@@ -24,7 +24,7 @@ MOST_CLASSES = 1_000  # of which the samples take 0.1 GB while they are drawn
 def confusable(groups: int = 10, classes_each: int = 10, validation: float = 0, seed: int = 0) -> Dataset:
     """Grey images of 12 × 12. They are the same for every `seed`, which governs the validation split alone."""
     for key, value in (("groups", groups), ("classes_each", classes_each)):
-        ranges.whole(f".dataset.{key}", value, 2)
+        ranges.whole_number(f".dataset.{key}", value, 2)
     if groups * classes_each > MOST_CLASSES:
         raise must(".dataset.groups × dataset.classes_each", f"at most {MOST_CLASSES:,}", groups * classes_each)
     draw = torch.Generator().manual_seed(0)
@@ -42,4 +42,4 @@ def _samples(means: Tensor, count: int, draw: torch.Generator) -> Split:
     labels = torch.arange(len(means)).repeat(count)
     values = 127.5 + means[labels] + NOISE * torch.randn(len(labels), means.shape[1], generator=draw)
     images = values.round().clamp(0, 255).to(torch.uint8).view(-1, 1, SIDE, SIDE)
-    return whole_split(Resident(images), labels)
+    return whole(Resident(images), labels)

@@ -11,7 +11,7 @@ from PIL import Image
 from kd_cli import ranges
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Dataset
-from kd_cli.data.splits import assemble, carve, stratified, whole_split
+from kd_cli.data.splits import assemble, carve, stratified, whole
 from kd_cli.errors import DataError
 
 TEST_IMAGES = 599  # a third, fixed for good: changing it changes every figure ever reported
@@ -23,7 +23,7 @@ def digits(validation: float = 0, seed: int = 0, size: int = 8) -> Dataset:
 
     Another `size` than 8 resizes the images bilinearly, in whole numbers, so that they are the same everywhere.
     """
-    ranges.whole(".dataset.size", size, 1, LARGEST_SIZE)
+    ranges.whole_number(".dataset.size", size, 1, LARGEST_SIZE)
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise DataError("dataset=digits needs scikit-learn: pip install scikit-learn.")
@@ -35,7 +35,7 @@ def digits(validation: float = 0, seed: int = 0, size: int = 8) -> Dataset:
         small = [Image.fromarray(image) for image in pixels[:, 0].numpy()]
         resized = [np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for image in small]
         pixels = torch.from_numpy(np.stack(resized)).unsqueeze(1)
-    everything = whole_split(Resident(pixels), table[:, -1])
+    everything = whole(Resident(pixels), table[:, -1])
     # The first third of this draw served to compare recipes, so it is for training; the test split is the second third.
     untouched, _ = carve(everything, TEST_IMAGES, seed=0)
     test = untouched.select(stratified(untouched.labels, TEST_IMAGES, seed=0))

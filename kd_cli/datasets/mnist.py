@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Dataset
-from kd_cli.data.splits import LARGEST_IMAGE, MOST_SAMPLES, assemble, whole_split
+from kd_cli.data.splits import LARGEST_IMAGE, MOST_SAMPLES, assemble, whole
 from kd_cli.errors import DataError, Phrase, first_line, reading
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -113,8 +113,8 @@ def _load(
             raise DataError(f"{paths[file]} holds {len(images)} images, but there are {len(labels)} labels beside it.")
     if train_images.shape[1:] != test_images.shape[1:]:
         raise DataError(f"{paths[FILES[0]]} and {paths[FILES[2]]} hold images of different sizes.")
-    train = whole_split(Resident(train_images.unsqueeze(1)), train_labels)
-    test = whole_split(Resident(test_images.unsqueeze(1)), test_labels)
+    train = whole(Resident(train_images.unsqueeze(1)), train_labels)
+    test = whole(Resident(test_images.unsqueeze(1)), test_labels)
     height, width = train_images.shape[1:]
     return assemble(name, train, test, classes, (1, height, width), validation, seed)
 

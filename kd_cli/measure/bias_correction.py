@@ -19,8 +19,8 @@ PROBE_TOLERANCE = 1e-5  # of the logits' size
 
 
 def prior_shift(logits: Tensor, prior: Tensor) -> Tensor:
-    """The shift of each class, float64 `[classes]` of mean 0, with which the mean softmax at T = 1 over the rows of
-    `logits` `[N, classes]` is `prior` `[classes]` (which sums to 1), to within `TOLERANCE`.
+    """Return the shift of each class, float64 `[classes]` of mean 0, with which the mean softmax at T = 1 over the rows
+    of `logits` `[N, classes]` is `prior` `[classes]` (which sums to 1), to within `TOLERANCE`.
 
     It is where the convex mean of logsumexp(logits + shift) − prior · shift is least: unique up to a constant, which no
     softmax sees. Newton's method takes a handful of steps; scaling each class by prior / mean instead (Sinkhorn's
@@ -57,7 +57,7 @@ def prior_shift(logits: Tensor, prior: Tensor) -> Tensor:
 
 
 def _shifted(logits: Tensor, shift: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    """logsumexp and softmax of the shifted logits in float64, block by block."""
+    """Return logsumexp and softmax of the shifted logits in float64, block by block."""
     for block in logits.split(ROWS):
         wide = block.double() + torch.from_numpy(shift)
         normaliser = wide.logsumexp(1)
@@ -65,8 +65,8 @@ def _shifted(logits: Tensor, shift: np.ndarray) -> Iterator[tuple[Tensor, Tensor
 
 
 def best_shift(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """The one shift of all of `classes`, float64 `[classes]` and 0 for the others, that leaves the fewest errors on
-    `logits` `[N, classes]` with `labels` `[N]`.
+    """Return the one shift of all of `classes`, float64 `[classes]` and 0 for the others, that leaves the fewest errors
+    on `logits` `[N, classes]` with `labels` `[N]`.
 
     A row goes over to `classes` where the shift passes the distance between its largest logit outside them and its
     largest inside: between two such distances nothing changes, so that all that can happen is tried. Of the intervals
@@ -93,8 +93,8 @@ def best_shift(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor
 
 @torch.no_grad()
 def output_bias(network: nn.Module, inputs: Inputs, classes: int) -> nn.Parameter | None:
-    """The parameter `[classes]` that is added to the logits as it is: the last `bias` for which a trial on `inputs`
-    shows that. None where there is none.
+    """Return the parameter `[classes]` that is added to the logits as it is: the last `bias` for which a trial on
+    `inputs` shows that. None where there is none.
     """
     training = network.training
     network.eval()

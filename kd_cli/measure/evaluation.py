@@ -61,8 +61,8 @@ def evaluate(
 
 @torch.inference_mode()
 def latency_ms(model: nn.Module, sample: Inputs, batch: int, flops: float = math.inf) -> float | None:
-    """Median milliseconds of a forward pass on the sample's device, after warm-up; on one thread where the operations
-    of a sample are so few that a batch is too small to share. None for a batch of more than 4 GB.
+    """Return the median milliseconds of a forward pass on the sample's device, after warm-up; on one thread where the
+    operations of a sample are so few that a batch is too small to share. None for a batch of more than 4 GB.
     """
     if sum(value.numel() for value in tensors(sample)) * batch > LATENCY_NUMBERS:
         return None

@@ -37,18 +37,20 @@ class Work:
     convolutions: tuple[Convolution, ...] = ()
 
     def of_step(self, batch_size: int) -> float:
-        """Floating-point operations of a training step: each product is made once forward and twice backward."""
+        """Return the floating-point operations of a training step: each product is made once forward and twice
+        backward.
+        """
         return 3 * self.flops * batch_size
 
 
 def work_of(model: nn.Module, spec: Spec) -> Work:
-    """What `model` computes for a blank sample, in eval mode."""
+    """Return what `model` computes for a blank sample, in eval mode."""
     return work_on(model, spec.blank(1, next(model.parameters(), torch.empty(0)).device))
 
 
 @torch.no_grad()
 def work_on(model: nn.Module, inputs: Inputs) -> Work:
-    """What `model` computes for these inputs, in eval mode; unknown if that fails."""
+    """Return what `model` computes for these inputs, in eval mode; unknown if that fails."""
     training, fused = model.training, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation that holds several products
     try:
@@ -107,7 +109,9 @@ def _convolved(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int], dilation: list[int],
     transposed: bool, *rest: Any,
 ) -> int:  # fmt: skip
-    """Each position of the output takes a whole filter; of a transposed convolution, each of the input."""
+    """Return the operations of a convolution: each position of the output takes a whole filter; of a transposed
+    convolution, each of the input.
+    """
     positions = list(x.shape[2:])
     if not transposed:
         sizes = zip(positions, weight.shape[2:], *(_each(of, x) for of in (stride, padding, dilation)), strict=True)
@@ -116,12 +120,12 @@ def _convolved(
 
 
 def _each(numbers: list[int], x: Tensor) -> list[int]:
-    """A number for each dimension of an image; one may stand for all."""
+    """Return a number for each dimension of an image; one may stand for all."""
     return list(numbers) * (x.ndim - 2) if len(numbers) == 1 else list(numbers)
 
 
 def _product(a: Tensor, b: Tensor, *rest: Any) -> int:
-    """Of matrices, batches of them, or vectors."""
+    """Return the operations of a product of matrices, batches of them, or vectors."""
     return a.numel() * (b.shape[-1] if b.ndim > 1 else 1)
 
 
@@ -130,12 +134,16 @@ def _added(c: Tensor, a: Tensor, b: Tensor, *rest: Any) -> int:
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> int:
-    """Of `[…, n, d]`, `[…, m, d]` and `[…, m, e]`: n·m scores, and as many weights of the values."""
+    """Return the operations of attention of `[…, n, d]`, `[…, m, d]` and `[…, m, e]`: n·m scores, and as many weights
+    of the values.
+    """
     return query.numel() // query.shape[-1] * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
 def _recurrent(x: Tensor, *given: Any) -> int:
-    """Each row of `x` meets each matrix of the layers: a list of them, or two of one layer."""
+    """Return the operations of a recurrent network: each row of `x` meets each matrix of the layers: a list of them, or
+    two of one layer.
+    """
     weights = given[0] if isinstance(given[0], list | tuple) else given[:2]
     numbers: int = sum(weight.numel() for weight in weights if weight.ndim == 2)
     return x.numel() // x.shape[-1] * numbers

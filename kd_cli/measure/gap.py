@@ -6,7 +6,7 @@ import numpy as np
 
 
 def gap_recovered(teacher: Sequence[int], student: Sequence[int], baseline: Sequence[int]) -> float | None:
-    """(baseline − student) / (baseline − teacher) of the mean errors over seeds; None where there is no gap."""
+    """Return (baseline − student) / (baseline − teacher) of the mean errors over seeds; None where there is no gap."""
     t, s, b = (float(np.mean(x)) for x in (teacher, student, baseline))
     return (b - s) / (b - t) if b > t else None
 
@@ -14,7 +14,8 @@ def gap_recovered(teacher: Sequence[int], student: Sequence[int], baseline: Sequ
 def gap_interval(
     teacher: Sequence[int], student: Sequence[int], baseline: Sequence[int], resamples: int = 10_000
 ) -> tuple[float, float] | None:
-    """95 % interval of `gap_recovered` by a bootstrap that draws seeds, each with its three models together.
+    """Return the 95 % interval of `gap_recovered` (2.5 and 97.5 % quantiles) by a bootstrap that draws seeds, each with
+    its three models together.
 
     None below two seeds, or where a resample has no gap to recover (the ratio is then meaningless).
     """

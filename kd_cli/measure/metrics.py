@@ -8,17 +8,19 @@ from torch.nn import functional as F
 
 
 def errors(logits: Tensor, labels: Tensor) -> int:
-    """Number of samples whose most probable class is not their label."""
+    """Return the number of samples whose most probable class is not their label."""
     return int((logits.argmax(1) != labels).sum())
 
 
 def nll(logits: Tensor, labels: Tensor) -> float:
-    """Mean negative log-likelihood in nats."""
+    """Return the mean negative log-likelihood in nats."""
     return float(F.cross_entropy(logits.double(), labels))
 
 
 def ece(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Expected calibration error over equal-width bins of confidence (Guo et al. 2017, section 2, equation 3)."""
+    """Return the expected calibration error over equal-width bins of confidence (Guo et al. 2017, section 2, equation
+    3).
+    """
     confidence, prediction = logits.double().softmax(1).max(1)
     correct = (prediction == labels).double()
     which = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are (lower, upper]
@@ -27,18 +29,18 @@ def ece(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
 
 
 def agreement(logits: Tensor, teacher_logits: Tensor) -> float:
-    """Share of samples on which two models predict the same class."""
+    """Return the share of samples on which two models predict the same class."""
     return float((logits.argmax(1) == teacher_logits.argmax(1)).double().mean())
 
 
 def kl_to_teacher(logits: Tensor, teacher_logits: Tensor) -> float:
-    """Mean KL(teacher ‖ student) in nats at T = 1."""
+    """Return the mean KL(teacher ‖ student) in nats at T = 1."""
     student, teacher = logits.double().log_softmax(1), teacher_logits.double().log_softmax(1)
     return float(F.kl_div(student, teacher, reduction="batchmean", log_target=True))
 
 
 def per_class(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """`n` and `errors` of each class, by name."""
+    """Return `n` and `errors` of each class, by name."""
     wrong = logits.argmax(1) != labels
     count = torch.bincount(labels, minlength=len(classes))
     missed = torch.bincount(labels[wrong], minlength=len(classes))

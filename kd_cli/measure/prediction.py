@@ -17,7 +17,7 @@ LARGEST_BATCH = 1 << 26  # numbers of a batch's samples: 256 images of up to 295
 
 
 def evaluation_batch(spec: Spec) -> int:
-    """How many samples are evaluated at a time: fewer where they are large."""
+    """Return how many samples are evaluated at a time: fewer where they are large."""
     return max(1, min(EVALUATION_BATCH, LARGEST_BATCH // spec.numbers))
 
 
@@ -31,7 +31,7 @@ def predict(
     positions: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Float32 logits `[N, classes]` on the CPU, in the order of the split (or of `positions`), in eval mode."""
+    """Return float32 logits `[N, classes]` on the CPU, in the order of the split (or of `positions`), in eval mode."""
     return torch.cat(list(predictions(model, split, device, augment, augment_seed, view, positions, batch_size)))
 
 
@@ -51,7 +51,7 @@ def predictions(
     positions: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Iterator[Tensor]:
-    """What `predict` gives, batch by batch.
+    """Yield what `predict` gives, batch by batch.
 
     Computed in float32, in batches of one size: a short last batch is padded, because other kernels may serve other
     sizes and give other last bits.

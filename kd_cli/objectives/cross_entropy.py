@@ -10,7 +10,7 @@ from kd_cli.ranges import number
 
 
 def hard_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean cross-entropy in nats over what is labelled, 0 where nothing is; float32.
+    """Return the mean cross-entropy in nats over what is labelled, 0 where nothing is; float32.
 
     A sample counts by its labelled mass: 1 or 0, and in a mixture the share λ of the sample itself if it has a label,
     plus 1 − λ if its partner has one. The mean is Σ (λ · CE(label) + (1 − λ) · CE(partner's label)) over the labelled
@@ -28,7 +28,7 @@ def hard_loss(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def labelled_mass(batch: Batch) -> Tensor:
-    """What `hard_loss` divides the sum over a whole batch by: a number of labels, or their mass."""
+    """Return what `hard_loss` divides the sum over a whole batch by: a number of labels, or their mass."""
     if batch.mixture is None:
         labelled = batch.labels != UNLABELLED
         return labelled.sum() if batch.class_weights is None else (labelled * _weights(batch, batch.labels)).sum()
@@ -50,12 +50,12 @@ class CrossEntropy:
     """Objective of plain training."""
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """The one term, `loss`."""
+        """Return the one term, `loss`."""
         return {"loss": hard_loss(answer.logits, batch)}
 
 
 def loss_weights(soft_weight: float, hard_weight: float) -> tuple[float, float]:
-    """These loss weights, checked: finite, not negative, not both zero."""
+    """Return these loss weights, checked: finite, not negative, not both zero."""
     for key, weight in (("soft_weight", soft_weight), ("hard_weight", hard_weight)):
         number(key, weight, at_least=0)
     if soft_weight == hard_weight == 0:

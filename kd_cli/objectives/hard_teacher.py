@@ -14,7 +14,7 @@ class HardTeacher:
         self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """The terms `soft` (of the teacher's answer) and `hard`, unweighted, and `loss`, their weighted sum."""
+        """Return the terms `soft` (of the teacher's answer) and `hard`, unweighted, and `loss`, their weighted sum."""
         assert batch.teacher is not None
         soft = F.cross_entropy(answer.logits.float(), batch.teacher.logits.argmax(dim=1))
         hard = hard_loss(answer.logits, batch)

@@ -9,7 +9,7 @@ from kd_cli.ranges import number
 
 
 def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """T² · KL(softmax(v/T) ‖ softmax(z/T)) in nats, mean over samples, in float32 log space.
+    """Return T² · KL(softmax(v/T) ‖ softmax(z/T)) in nats, mean over samples, in float32 log space.
 
     T² keeps the gradient's size when T changes (section 2): the soft gradients scale as 1/T².
     """
@@ -27,7 +27,7 @@ class Hinton:
         self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """The terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
+        """Return the terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
         assert batch.teacher is not None
         soft = soft_loss(answer.logits, batch.teacher.logits, self.temperature)
         hard = hard_loss(answer.logits, batch)

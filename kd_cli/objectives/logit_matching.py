@@ -12,7 +12,7 @@ from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
 
 
 def matching_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """½ · mean (z − v)² over samples and classes, of logits `[N, C]` less the mean of their row; float32."""
+    """Return ½ · mean (z − v)² over samples and classes, of logits `[N, C]` less the mean of their row; float32."""
     difference = logits.float() - teacher_logits.float()
     return (difference - difference.mean(dim=1, keepdim=True)).square().mean() / 2
 
@@ -24,7 +24,7 @@ class LogitMatching:
         self.soft_weight, self.hard_weight = loss_weights(soft_weight, hard_weight)
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """The terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
+        """Return the terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
         assert batch.teacher is not None
         soft, hard = matching_loss(answer.logits, batch.teacher.logits), hard_loss(answer.logits, batch)
         return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

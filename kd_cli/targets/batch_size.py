@@ -12,7 +12,8 @@ GAIN = 1.05  # what another size must give: less is noise
 
 
 def fastest_batch(seconds: Callable[[int], float], images: int) -> int:
-    """The best of 64, 128, … 4096 for `images` images: from 256 upwards, or else downwards, while it gets faster.
+    """Return the fastest of 64, 128, … 4096 for `images` images: from 256 upwards, or else downwards, while it gets
+    faster.
 
     `seconds(n)` does one batch of n images and says how long it took. 256 where a trial would not pay.
     """
@@ -46,6 +47,6 @@ def fastest_batch(seconds: Callable[[int], float], images: int) -> int:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out, on the device or (where torch has no class for it) on the CPU."""
+    """Return whether memory ran out, on the device or (where torch has no class for it) on the CPU."""
     said = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in said or "can't allocate memory" in said

@@ -46,17 +46,17 @@ class Storage:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of it determines the stored bytes."""
+        """Return what of it determines the stored bytes."""
         few = {"top_k": self.top_k, "temperatures": list(self.temperatures)}
         return {"dtype": self.dtype} | (few if self.top_k else {})
 
     def row_bytes(self, classes: int) -> int:
-        """Bytes of a sample in a view."""
+        """Return the bytes of a sample in a view."""
         size = DTYPES[self.dtype].itemsize
         return self.top_k * (size + 4) + 4 * len(self.temperatures) if self.top_k else classes * size
 
     def pack(self, logits: Tensor) -> dict[str, Tensor]:
-        """The tensors that are stored of float32 logits `[n, classes]`."""
+        """Return the tensors that are stored of float32 logits `[n, classes]`."""
         dtype = DTYPES[self.dtype]
         if self.top_k:
             return compress(logits, self.top_k, self.temperatures, dtype)
@@ -65,7 +65,7 @@ class Storage:
 
 
 def check_room(folder: Path, samples: int, views: int, classes: int, storage: Storage) -> None:
-    """ConfigError with the figures where `views` views would not fit on the disk that holds `folder`."""
+    """Raise ConfigError with the figures where `views` views would not fit on the disk that holds `folder`."""
     needed = samples * views * storage.row_bytes(classes)
     while not folder.exists():
         folder = folder.parent
@@ -91,7 +91,7 @@ def write_targets(
     storage: Storage,
     about: Callable[[str, Path], None] = lambda name, written: None,
 ) -> None:
-    """Writes the logits of each view, one file a view, and the samples they belong to.
+    """Write the logits of each view, one file a view, and the samples they belong to.
 
     `rows_of_view` gives a view's float32 logits `[n, classes]` in blocks; a view that is there is not asked for again.
     `about` is given the name of each file, and where it is written, before it is called so.
@@ -134,7 +134,7 @@ class SoftTargets:
             self.views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
 
     def __call__(self, positions: Tensor, view: int, inputs: Inputs) -> Tensor:
-        """Float32 logits `[n, classes]` of these positions of the transfer set in this view."""
+        """Return float32 logits `[n, classes]` of these positions of the transfer set in this view."""
         rows = self._rows(positions, view)
         if self.temperature is None or "rest" not in rows:
             return rows["logits"].float()
@@ -142,7 +142,7 @@ class SoftTargets:
         return rebuild(rows["logits"], rows["classes"], rest, self.temperature, self.classes)
 
     def _check_shapes(self, view: dict[str, Tensor]) -> None:
-        """ArtifactError unless a view has the types and shapes that a dump gives it, and classes that there are."""
+        """Raise ArtifactError unless a view has the types and shapes of a dump, and classes that there are."""
         few: dict[str, list[torch.dtype]] = {"classes": [torch.int32], "rest": [torch.float32]}
         _expect(self.folder, view, {"logits": [torch.float16, torch.float32]} | (few if self.temperatures else {}))
         samples, shape = len(self.joined["index"]), view["logits"].shape
@@ -159,7 +159,7 @@ class SoftTargets:
         return {name: tensor.index_select(0, there).to(self.device) for name, tensor in stored.items()}
 
     def check(self, split: Split, recompute: Callable[[int, Tensor], Tensor]) -> None:
-        """Compares every sample's index and checksum with `split`, and `JOIN_PROBES` (sample, view) pairs with what the
+        """Compare every sample's index and checksum with `split`, and `JOIN_PROBES` (sample, view) pairs with what the
         teacher says now of (view, positions); ArtifactError on a mismatch.
         """
         joined = self.joined
@@ -197,14 +197,14 @@ class _Mapped:
 
 
 def not_stated(temperatures: Sequence[float], temperature: float | None) -> ConfigError:
-    """Refuses a temperature for which nobody stated the rest's mass."""
+    """Refuse a temperature for which nobody stated the rest's mass."""
     stated = ", ".join(f"{each:g}" for each in temperatures)
     rule = f"one of those the stored targets state ({stated})"
     return must("temperature", rule, temperature, "Add it to targets.temperatures.")
 
 
 def _stated(artifact: Artifact) -> tuple[int, list[float]]:
-    """The number of classes and the temperatures that a manifest states."""
+    """Return the number of classes and the temperatures that a manifest states."""
     classes, temperatures = artifact.manifest.get("classes", 0), artifact.manifest.get("temperatures", [])
     numbers = isinstance(temperatures, list) and all(type(each) in (int, float) and each > 0 for each in temperatures)
     if type(classes) is not int or not numbers:
@@ -220,7 +220,7 @@ def _expect(folder: Path, tensors: dict[str, Tensor], wanted: dict[str, list[tor
 
 
 def _mapped(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, mapped read-only: their pages belong to the file, not to the process.
+    """Return the tensors of a safetensors file, mapped read-only: their pages belong to the file, not to the process.
 
     safetensors' own loader maps them privately and writable, which the kernel counts as the process's data and refuses
     for a file larger than memory.

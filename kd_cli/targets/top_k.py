@@ -18,8 +18,8 @@ from torch import Tensor
 
 
 def compress(logits: Tensor, k: int, temperatures: Sequence[float], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Max-centred `logits` `[n, k]` of `dtype`, descending; their `classes` int32 `[n, k]`; `rest`, the ρ of each
-    temperature, float32 `[n, temperatures]`, −∞ where nothing is left out.
+    """Return max-centred `logits` `[n, k]` of `dtype`, descending; their `classes` int32 `[n, k]`; `rest`, the ρ of
+    each temperature, float32 `[n, temperatures]`, −∞ where nothing is left out.
     """
     exact = logits.double()
     exact = exact - exact.max(1, keepdim=True).values
@@ -34,8 +34,8 @@ def compress(logits: Tensor, k: int, temperatures: Sequence[float], dtype: torch
 
 
 def rebuild(kept: Tensor, chosen: Tensor, rest: Tensor, temperature: float, classes: int) -> Tensor:
-    """Float32 logits `[n, classes]`: `kept` at the classes `chosen` (both `[n, k]`), and the mass exp(`rest`) `[n]` at
-    this temperature spread evenly over the others.
+    """Return float32 logits `[n, classes]`: `kept` at the classes `chosen` (both `[n, k]`), and the mass exp(`rest`)
+    `[n]` at this temperature spread evenly over the others.
     """
     each = temperature * (rest - math.log(max(classes - kept.shape[1], 1)))
     return each[:, None].repeat(1, classes).scatter_(1, chosen.long(), kept.float())

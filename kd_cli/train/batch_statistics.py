@@ -23,7 +23,7 @@ NOISE = 4.0  # standard errors
 
 
 def settle(model: nn.Module, batches: Batches, epoch: int, mode: str) -> dict[str, Any] | None:
-    """Compares the running statistics of the trained `model` with those of a pass in training mode over images of
+    """Compare the running statistics of the trained `model` with those of a pass in training mode over images of
     `epoch`, as they were shown, and takes them anew with `recomputed`, or with `auto` where they have not settled.
     Returns what the manifest says of it, or None for a network without running statistics.
 
@@ -59,7 +59,7 @@ def settle(model: nn.Module, batches: Batches, epoch: int, mode: str) -> dict[st
 
 
 def describe(about: dict[str, Any]) -> str | None:
-    """What the log says, if it is worth a line."""
+    """Return what the log says, if it is worth a line."""
     if about["settled"] and about["used"] == "as_trained":
         return None
     state = "had settled" if about["settled"] else "had not settled"
@@ -69,13 +69,15 @@ def describe(about: dict[str, Any]) -> str | None:
 
 
 def _runs(norm: _BatchNorm) -> bool:
-    """Whether it keeps running statistics: one that a network holds in eval mode while it learns keeps them fixed."""
+    """Return whether it keeps running statistics: one that a network holds in eval mode while it learns keeps them
+    fixed.
+    """
     return norm.training and norm.track_running_stats and norm.running_mean is not None
 
 
 @torch.no_grad()
 def _figures(model: nn.Module, batches: Batches, epoch: int) -> Tensor:
-    """Cross-entropy in nats and error (0 or 1) of each sample in eval mode, float64 `[n, 2]` on the CPU."""
+    """Return the cross-entropy in nats and error (0 or 1) of each sample in eval mode, float64 `[n, 2]` on the CPU."""
     rows = []
     for batch in batches.epoch(epoch, last=math.ceil(COMPARED / batches.batch_size)):
         truth = _truth(batch)
@@ -102,7 +104,7 @@ def _worse(as_trained: Tensor, anew: Tensor) -> bool:
 
 @torch.no_grad()
 def _take(model: nn.Module, norms: Sequence[_BatchNorm], batches: Batches, epoch: int, images: int) -> None:
-    """Sets the statistics to the mean over the batches of so many images, weighed by their samples."""
+    """Set the statistics to the mean over the batches of so many images, weighed by their samples."""
     momenta, seen = [norm.momentum for norm in norms], 0
     for norm in norms:
         norm.reset_running_stats()

@@ -16,7 +16,7 @@ Targets = Callable[[Tensor, int, Inputs], Tensor]  # (positions, view, inputs) â
 
 
 def derive(*parts: int | str) -> int:
-    """A seed out of these parts, the same everywhere, without the correlations of seed + epoch + step."""
+    """Return a seed out of these parts, the same everywhere, without the correlations of seed + epoch + step."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest())
 
 
@@ -48,23 +48,25 @@ class Batches:
         return len(self._cut(torch.empty(len(self.split))))
 
     def _cut(self, order: Tensor) -> list[Tensor]:
-        """Batches of `batch_size`; a single sample left over joins the batch before it, for batch norm needs two."""
+        """Return batches of `batch_size`; a single sample left over joins the batch before it, for batch norm needs
+        two.
+        """
         cut = list(order.split(self.batch_size))
         if len(cut) > 1 and len(cut[-1]) == 1:
             cut[-2:] = [torch.cat(cut[-2:])]
         return cut
 
     def order(self, epoch: int) -> list[Tensor]:
-        """The positions of each batch of this epoch, int64 on the device."""
+        """Return the positions of each batch of this epoch, int64 on the device."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         return self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
 
     def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
-        """The batches of this epoch from the step `first` on, up to `last` where given, all counted from 0."""
+        """Return the batches of this epoch from the step `first` on, up to `last` where given, all counted from 0."""
         return self.shown(self.order(epoch)[first:last], epoch)
 
     def shown(self, order: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        """These batches of positions as the epoch shows them."""
+        """Yield these batches of positions as the epoch shows them."""
         view = epoch % self.views if self.views else epoch
         seen = show(self.split, order, self.device, self.augment, self.augment_seed, view)
         for positions, shown in zip(order, seen, strict=True):

@@ -81,7 +81,7 @@ class Checkpoint:
         return self.every_epochs is None and self.every_minutes is None
 
     def _load(self, state: State[AnyMeter]) -> None:
-        """Brings `state` and the history to where an earlier attempt was, if one can be continued here. A checkpoint
+        """Bring `state` and the history to where an earlier attempt was, if one can be continued here. A checkpoint
         that is damaged, or was made under other circumstances, is left aside: the log says so.
         """
         history = ""
@@ -107,7 +107,7 @@ class Checkpoint:
             (self.folder / HISTORY).write_text(history, encoding="utf-8")
 
     def _check(self, state: State[AnyMeter], header: Header, plain: dict[str, Any]) -> None:
-        """ValueError and the like unless a training of this length can have come so far."""
+        """Raise ValueError or TypeError unless a training of this length can have come so far."""
         weights = sum(value.nbytes for value in state.model.state_dict().values())
         if (self.folder / FILE).stat().st_size > LARGEST * weights + (1 << 28):
             raise ValueError("it is too large for this network")
@@ -126,7 +126,7 @@ class Checkpoint:
         return f"in epoch {state.epoch + 1} of {self.epochs}, after {state.step} of {state.steps} steps"
 
     def _save(self, state: State[AnyMeter]) -> None:
-        """Writes a checkpoint if one is due; ends the training if a signal wants that."""
+        """Write a checkpoint if one is due; end the training if a signal wants that."""
         self._whole, struck = state.versions, self.hold.struck
         by_epochs = self.every_epochs is not None and state.step == 0 and state.epoch % self.every_epochs == 0
         by_time = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
@@ -150,12 +150,12 @@ class Checkpoint:
         self.kept, self._saved = self._place(state), time.monotonic()
 
     def forget(self) -> None:
-        """Removes the checkpoint of a training that cannot succeed."""
+        """Remove the checkpoint of a training that cannot succeed."""
         (self.folder / FILE).unlink(missing_ok=True)
 
 
 def _about(path: Path) -> tuple[Header, dict[str, Any]]:
-    """What a checkpoint says that it holds; ValueError and the like for what is none."""
+    """Return what a checkpoint says that it holds; ValueError and the like for what is none."""
     if path.is_symlink() or not path.is_file():
         raise ValueError("it is no plain file")
     header = header_of(path)
@@ -175,7 +175,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:
-    """SHA-256 of everything in a checkpoint."""
+    """Return the SHA-256 of everything in a checkpoint."""
     sha = hashlib.sha256(text.encode())
     for name, value in sorted(tensors.items()):
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

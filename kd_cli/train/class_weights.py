@@ -14,7 +14,7 @@ KEY, BALANCED = ".train.class_weights", "balanced"
 
 
 def check_class_weights(asked: Any) -> None:
-    """ConfigError for what no data set could take."""
+    """Raise ConfigError for what no data set could take."""
     if asked is None or asked == BALANCED:
         return
     numbers = list(asked.values()) if isinstance(asked, Mapping) else asked
@@ -26,7 +26,7 @@ def check_class_weights(asked: Any) -> None:
 
 
 def class_weights(asked: Any, split: Split, classes: Sequence[str]) -> Tensor | None:
-    """Float32 weights `[classes]` for training on `split`, or None where all count alike.
+    """Return float32 weights `[classes]` for training on `split`, or None where all count alike.
 
     `balanced` is N / (K · n) for each of the K classes that have labels, n of N labels. A mapping names classes; those
     that it leaves out weigh 1.

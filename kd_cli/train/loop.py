@@ -26,12 +26,12 @@ class Training(Protocol):
 
     @property
     def batches(self) -> Batches:
-        """What its steps learn from."""
+        """Return what the steps learn from."""
         ...
 
     @property
     def state(self) -> State[Any]:
-        """All that the next step depends on."""
+        """Return all that the next step depends on."""
         ...
 
     def ended(self) -> bool:

@@ -17,8 +17,8 @@ FEW = 8
 
 
 def chosen_memory_format(asked: str, convolutions: Sequence[Convolution]) -> str:
-    """The layout's name for a network of these convolutions: the one asked for, or for `auto` channels last where that
-    gains, and where torch computes with it rightly on every processor.
+    """Return the layout's name for a network of these convolutions: the one asked for, or for `auto` channels last
+    where that gains, and where torch computes with it rightly on every processor.
     """
     if asked != "auto":
         return asked
@@ -29,7 +29,9 @@ def chosen_memory_format(asked: str, convolutions: Sequence[Convolution]) -> str
 
 
 def compiled(model: nn.Module, memory_format: str) -> nn.Module:
-    """`torch.compile` that leaves the layout as it is: on a CPU it would choose channels last for itself."""
+    """Return the model compiled by torch in a way that leaves the layout as it is: on a CPU it would choose channels
+    last for itself.
+    """
     if memory_format == "channels_last":
         return torch.compile(model)  # type: ignore[return-value]
     return torch.compile(model, options={"layout_optimization": False})  # type: ignore[return-value]

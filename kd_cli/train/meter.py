@@ -1,6 +1,7 @@
 """What an epoch amounts to: means over its samples."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class Meter:
         self._labelled: Tensor | int = 0
 
     def add(self, batch: Batch, logits: Tensor, terms: dict[str, Tensor]) -> None:
-        """Counts one batch, by its number of samples: the last one may be smaller."""
+        """Count one batch, by its number of samples: the last one may be smaller."""
         self._steps.append((batch.labels, logits, terms))
         self._kept += logits.numel()
         if self._kept > self.BLOCK:
@@ -46,7 +47,7 @@ class Meter:
         self._steps, self._kept = [], 0
 
     def pack(self) -> dict[str, Any]:
-        """Where it stands, as plain values."""
+        """Return where the epoch stands, as plain values."""
         self._sum()
         return {
             "sums": {name: float(total) for name, total in self._sums.items()},
@@ -57,7 +58,7 @@ class Meter:
         }
 
     def restore(self, plain: dict[str, Any]) -> None:
-        """The reverse of `pack`; ValueError and the like, and nothing changed, for what no epoch can have been."""
+        """Undo `pack`; raise ValueError and the like, and change nothing, for what no epoch can have been."""
         counted = plain["right"], plain["labelled"], plain["seen"]
         if not all(type(count) is int for count in counted) or not 0 <= counted[0] <= counted[1] <= counted[2]:
             raise ValueError(f"it has counted {counted}")
@@ -69,10 +70,13 @@ class Meter:
         self._right, self._labelled = plain["right"], plain["labelled"]
         self.started = time.perf_counter() - plain["seconds"]
 
-    def figures(self) -> dict[str, float]:
-        """Each loss term, the accuracy on the labelled samples, and images/s."""
+    def figures(self, total: Callable[[Tensor], Tensor] = lambda counted: counted) -> dict[str, float]:
+        """Return each loss term, the accuracy on the labelled samples, and images/s; `total` sums what several
+        processes have counted.
+        """
         self._sum()
-        means = {name: float(total) / self.seen for name, total in self._sums.items()}
-        right, labelled = int(self._right), int(self._labelled)
+        own = [*map(float, self._sums.values()), int(self._right), int(self._labelled), self.seen]
+        *sums, right, labelled, seen = total(torch.tensor(own, dtype=torch.float64)).tolist()
+        means = {name: value / seen for name, value in zip(self._sums, sums, strict=True)}
         accuracy = {"train_accuracy": right / labelled} if labelled else {}
-        return {**means, **accuracy, "images_per_second": self.seen / (time.perf_counter() - self.started)}
+        return {**means, **accuracy, "images_per_second": seen / (time.perf_counter() - self.started)}

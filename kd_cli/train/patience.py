@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from kd_cli.ranges import whole
+from kd_cli.ranges import whole_number
 
 
 def check_patience(patience: int | None) -> None:
-    """ConfigError unless it is a number of epochs, or None for no such end."""
-    whole(".train.patience", patience, 1, what="a whole number of epochs", null=True)
+    """Raise ConfigError unless it is a number of epochs, or None for no such end."""
+    whole_number(".train.patience", patience, 1, what="a whole number of epochs", null=True)
 
 
 def exhausted(epochs: Sequence[dict[str, float]], patience: int | None) -> bool:
-    """Whether so many epochs in a row, the last of those trained, had no higher validation accuracy than one before."""
+    """Return whether the last `patience` epochs in a row had no higher validation accuracy than one before."""
     if patience is None or not epochs:
         return False
     accuracies = [epoch.get("validation_accuracy", 0.0) for epoch in epochs]

@@ -24,6 +24,7 @@ from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.train.batches import Batches, derive
 from kd_cli.train.checkpoint import Checkpoint
+from kd_cli.train.devices import OneDevice
 from kd_cli.train.fit import Objective
 from kd_cli.train.loop import train
 from kd_cli.train.plateau import Plateau
@@ -58,7 +59,7 @@ class Member:
 
 
 def check_population(model: nn.Module, objective: Objective, recipe: Recipe) -> None:
-    """ConfigError, by its name, for what a population cannot train."""
+    """Raise ConfigError, by its name, for what a population cannot train."""
     layers = list(model) if type(model) is nn.Sequential else [model]
     for k, layer in enumerate(layers):
         if type(layer) not in (FIRST[k : k + 1] or THEN):
@@ -81,7 +82,7 @@ def check_population(model: nn.Module, objective: Objective, recipe: Recipe) -> 
 
 
 def capacity(model: nn.Module, device: torch.device) -> int | None:
-    """How many networks of this size gain from being stacked; None for any number."""
+    """Return how many networks of this size gain from being stacked; None for any number."""
     weights = sum(p.numel() for p in model.parameters())
     return max(1, round(STACKED_WEIGHTS / weights)) if device.type == "cpu" else None
 
@@ -119,6 +120,7 @@ class PopulationTraining:
     def __init__(self, members: Sequence[Member], validation: Split | None) -> None:
         self.members, self.validation, self.recipe = members, validation, members[0].recipe
         self.epochs, device = self.recipe.epochs, members[0].batches.device
+        self.devices = OneDevice(device)
         for member in members:
             member.model.to(device)
         self.stack = Stack([member.model for member in members])

@@ -28,7 +28,7 @@ BATCH_NORM = "Expected more than 1 value per channel when training"  # torch's, 
 
 
 def probe(model: nn.Module, batches: Batches, objective: Objective, recipe: Recipe, classes: int, taught: bool) -> None:
-    """Trains a copy of `model` for a step with the largest and one with the smallest batch that will come.
+    """Train a copy of `model` for a step with the largest and one with the smallest batch that will come.
 
     ConfigError for what fails. A `taught` one is shown made-up logits of a teacher, who need not be there yet. Neither
     the model nor the random numbers that are drawn next are touched.
@@ -80,7 +80,7 @@ def _backward(model: nn.Module, batch: Batch, objective: Objective, precision: s
 
 
 def _loss(objective: Objective, logits: Tensor, batch: Batch) -> Tensor:
-    """The loss that an objective gives; ConfigError where it gives none, for it may be anybody's."""
+    """Return the loss that an objective gives; ConfigError where it gives none, for it may be anybody's."""
     rule = "one that gives named terms, `loss` among them, which is one number that depends on the logits"
     try:
         loss = objective(Answer(logits), batch)["loss"]
@@ -112,7 +112,7 @@ def _refused(key: str, rule: str, error: Exception, hint: str = "") -> ConfigErr
 
 @contextmanager
 def _untouched(device: torch.device) -> Iterator[None]:
-    """Every random generator as it was."""
+    """Leave every random generator as it was."""
     plain, arrays = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     try:

@@ -14,7 +14,7 @@ from kd_cli.device import (
     PRECISIONS,
 )
 from kd_cli.errors import Phrase, must
-from kd_cli.ranges import number, whole
+from kd_cli.ranges import number, whole_number
 from kd_cli.train.accumulation import check_accumulate
 from kd_cli.train.class_weights import check_class_weights
 from kd_cli.train.memory_format import FORMATS
@@ -50,7 +50,9 @@ class Recipe:
     start_from: str | None = None
 
     def build(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
-        """Optimizer and schedule for `steps` steps an epoch; ConfigError where torch refuses their values."""
+        """Return the optimizer and the schedule for `steps` steps an epoch; ConfigError where torch refuses their
+        values.
+        """
         keep_compiler_out()
         if not any(parameter.requires_grad for parameter in model.parameters()):
             number = sum(1 for _ in model.parameters())
@@ -69,11 +71,11 @@ class Recipe:
             raise must(".train.scheduler", "one that torch accepts", Phrase(f"an error: {error}")) from error
 
     def values(self) -> None:
-        """Refuses what no network could be trained with, before there is any."""
+        """Refuse what no network could be trained with, before there is any."""
         self.build(nn.Linear(2, 2, bias=False), 1)
 
     def check(self, model: nn.Module, validation: Split | None) -> None:
-        """Refuses before any work what would be refused in training."""
+        """Refuse before any work what would be refused in training."""
         _, scheduler = self.build(model, 1)
         if validation is not None:
             return
@@ -88,13 +90,13 @@ class Recipe:
 
     @property
     def sees_validation(self) -> bool:
-        """Whether the validation split has a say in the weights."""
+        """Return whether the validation split has a say in the weights."""
         scheduler = self.build(nn.Linear(2, 2, bias=False), 1)[1]
         return self.select == "best_validation" or self.patience is not None or _watches_validation(scheduler)
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size"):
-            whole(f".train.{key}", getattr(self, key), 1)
+            whole_number(f".train.{key}", getattr(self, key), 1)
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in PRECISIONS:
             raise must(".train.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
@@ -119,7 +121,7 @@ def _watches_validation(scheduler: LRScheduler) -> bool:
 
 @torch.no_grad()
 def constrain(matrices: list[nn.Parameter], max_norm: float) -> None:
-    """Scales each unit's incoming weights down to length `max_norm` (Srivastava et al. 2014, section 5.1)."""
+    """Scale each unit's incoming weights down to length `max_norm` (Srivastava et al. 2014, section 5.1)."""
     for weight in matrices:
         rows = weight.flatten(1)
         weight.mul_((max_norm / rows.norm(dim=1).clamp(min=max_norm)).view(-1, *[1] * (weight.ndim - 1)))

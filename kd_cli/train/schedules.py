@@ -13,12 +13,14 @@ warnings.filterwarnings("ignore", "The epoch parameter in `scheduler.step", User
 
 
 def constant(optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> LRScheduler:
-    """The optimizer's learning rate throughout."""
+    """Return a schedule that keeps the optimizer's learning rate throughout."""
     return MultiStepLR(optimizer, [])
 
 
 def cosine(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup: float = 0.0) -> LRScheduler:
-    """Half a cosine down to 0 (Loshchilov and Hutter 2017), after a linear rise over `warmup` of the run."""
+    """Return a schedule of half a cosine down to 0 (Loshchilov and Hutter 2017), after a linear rise over `warmup` of
+    the run.
+    """
     number(".train.scheduler.warmup", warmup, at_least=0, below=1, what="a share of the run,")
     steps = epochs * steps_per_epoch
     rise = round(warmup * steps)
@@ -35,7 +37,8 @@ def one_cycle(
     rise: float = 0.3,
     momentum: tuple[float, float] | None = None,
 ) -> LRScheduler:
-    """Up to the optimizer's learning rate over `rise` of the run, then down to nearly 0 (Smith and Topin 2018).
+    """Return a schedule up to the optimizer's learning rate over `rise` of the run, then down to nearly 0 (Smith and
+    Topin 2018).
 
     `momentum` (low, high) cycles the momentum the other way round; by default it stays as it is.
     """
@@ -55,5 +58,5 @@ def one_cycle(
 def multi_step(
     optimizer: Optimizer, epochs: int, steps_per_epoch: int, milestones: Sequence[int] = (), gamma: float = 0.1
 ) -> LRScheduler:
-    """The learning rate times `gamma` at the start of each of these epochs."""
+    """Return a schedule that multiplies the learning rate by `gamma` at the start of each of these epochs."""
     return MultiStepLR(optimizer, [epoch * steps_per_epoch for epoch in milestones], gamma)

@@ -33,7 +33,9 @@ class Stack:
         return stacked
 
     def __call__(self, images: Inputs, which: Tensor | None, seeds: list[int]) -> Tensor:
-        """Logits `[S, n, classes]` of images `[U·n, channels, height, width]`; member s takes part `which[s]` of U."""
+        """Return logits `[S, n, classes]` of images `[U·n, channels, height, width]`; member s takes part `which[s]` of
+        U.
+        """
         normalise, flatten, *rest = self.layers
         x: Tensor = flatten(normalise(images)).unflatten(0, (len(seeds), -1))
         x = x if which is None else x[which]
@@ -49,7 +51,7 @@ class Stack:
         return x
 
     def _masks(self, x: Tensor, which: Tensor | None, seeds: list[int]) -> Iterator[Tensor]:
-        """What each dropout layer makes of ones, drawn in the order in which a network alone draws."""
+        """Yield what each dropout layer makes of ones, drawn in the order in which a network alone draws."""
         (n, width), kind, dtype = x.shape[1:], x.device.type, x.dtype
         drawn: list[list[Tensor]] = []
         dropouts: list[tuple[Dropout, Tensor]] = []

@@ -21,11 +21,11 @@ class EpochMeter(Protocol):
     """What an epoch amounts to so far."""
 
     def pack(self) -> dict[str, Any]:
-        """It as plain values."""
+        """Return where the epoch stands, as plain values."""
         ...
 
     def restore(self, plain: dict[str, Any]) -> None:
-        """The reverse of `pack`; ValueError and the like, and nothing changed, for what it cannot be."""
+        """Undo `pack`; raise ValueError and the like, and change nothing, for what it cannot be."""
         ...
 
 
@@ -54,14 +54,14 @@ class State(Generic[AnyMeter]):
     figures: list[dict[str, float]] = field(default_factory=list)
 
     def note(self, figures: dict[str, float]) -> None:
-        """What an epoch gave: a schedule may depend on it, and when the training ends."""
+        """Take note of what an epoch gave: a schedule may depend on it, and when the training ends."""
         self.figures.append(figures)
         if isinstance(self.scheduler, Plateau):
             self.scheduler.after(figures)
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, copied to the CPU, and plain values. The schedule needs none: it follows from the steps done and
-        from what the epochs gave.
+        """Return all of it as tensors, copied to the CPU, and plain values. The schedule needs none: it follows from
+        the steps done and from what the epochs gave.
         """
         packed = self.optimizer.state_dict()
         slots = {f"{index}/{name}": value for index, of in packed["state"].items() for name, value in of.items()}
@@ -88,13 +88,13 @@ class State(Generic[AnyMeter]):
 
     @property
     def versions(self) -> int:
-        """A number that is another one as soon as a step has begun to change a weight or a buffer."""
+        """Return a number that is another one as soon as a step has begun to change a weight or a buffer."""
         weights = (weight for group in self.optimizer.param_groups for weight in group["params"])
         return sum(value._version for value in (*weights, *self.model.buffers()) if not value.is_inference())
 
     def check(self, header: Header, plain: dict[str, Any]) -> None:
-        """ValueError and the like unless tensors of these types and shapes, with these values, can be the state of this
-        training. Nothing is changed.
+        """Raise ValueError and the like unless tensors of these types and shapes, with these values, can be the state
+        of this training. Nothing is changed.
         """
         own = {name: (value.dtype, tuple(value.shape)) for name, value in self.model.state_dict().items()}
         if _part(header, "model/") != own:
@@ -132,7 +132,7 @@ class State(Generic[AnyMeter]):
             raise ValueError("its steps have seen nothing")
 
     def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """The reverse of `pack`, into a training that has not begun, of what `check` has passed."""
+        """Undo `pack` in a training that has not begun, with what `check` has passed."""
         self.meter.restore(plain["meter"])
         self.epoch, self.step, self.lr, self.fewest = (plain[name] for name in ("epoch", "step", "lr", "fewest"))
         self.model.load_state_dict(_part(tensors, "model/"))
@@ -163,8 +163,8 @@ def _numbers(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _slots(optimizer: Optimizer) -> dict[str, Any] | None:
-    """Type and shape of what an optimizer of torch's keeps for each weight after a step, or None for what is no tensor,
-    by `<weight>/<name>`; None for somebody else's optimizer.
+    """Return the type and shape of what an optimizer of torch's keeps for each weight after a step, or None for what is
+    no tensor, by `<weight>/<name>`; None for somebody else's optimizer.
     """
     if not type(optimizer).__module__.startswith("torch.optim."):
         return None

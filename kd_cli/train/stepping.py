@@ -17,7 +17,7 @@ TORCHS_OWN = ("torch.optim.optimizer", "torch.optim.lr_scheduler", "torch._compi
 
 
 def keep_compiler_out() -> None:
-    """Lets optimizers be built without importing the compiler.
+    """Let optimizers be built without importing the compiler.
 
     torch keeps the wrapped method, once the compiler has been told, as an attribute of the method: it is given here.
     """
@@ -28,8 +28,9 @@ def keep_compiler_out() -> None:
 
 
 def bare_step(optimizer: Optimizer) -> Callable[[], None]:
-    """What `optimizer.step()` does, without torch's wrappers (profiling, graph breaks) where nothing depends on them:
-    an optimizer with hooks, or whose own object or decorator replaces its step, takes the ordinary one.
+    """Return a function that does what `optimizer.step()` does, without torch's wrappers (profiling, graph breaks)
+    where nothing depends on them: an optimizer with hooks, or whose own object or decorator replaces its step, takes
+    the ordinary one.
     """
     step, own = _unwrapped(type(optimizer).step), vars(optimizer).get("step")
     plain = own is None or _unwrapped(getattr(own, "__func__", own)) is step  # a schedule wraps the object's
@@ -46,7 +47,7 @@ def bare_step(optimizer: Optimizer) -> Callable[[], None]:
 
 
 def fused(optimizer: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
-    """The optimizer with torch's fused kernels, where it has them and nothing else was asked for."""
+    """Return the optimizer with torch's fused kernels, where it has them and nothing else was asked for."""
     asked = getattr(optimizer, "keywords", {})
     try:
         known = inspect.signature(optimizer).parameters
@@ -58,20 +59,20 @@ def fused(optimizer: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
 
 
 def wants_closure(optimizer: Optimizer) -> bool:
-    """Whether a step must be given a function that computes the loss anew, as LBFGS wants it."""
+    """Return whether a step must be given a function that computes the loss anew, as LBFGS wants it."""
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _unwrapped(step: Any) -> Any:
-    """A step without the wrappers that torch puts around every optimizer's; anybody else's stay."""
+    """Return a step without the wrappers that torch puts around every optimizer's; anybody else's stay."""
     while (inner := getattr(step, "__wrapped__", None)) is not None and step.__globals__.get("__name__") in TORCHS_OWN:
         step = inner
     return step
 
 
 def _hooks(optimizer: Optimizer) -> Iterator[Any]:
-    """What is to be called before and after each step: of this optimizer, and of all."""
+    """Yield what is to be called before and after each step: of this optimizer, and of all."""
     yield optimizer._optimizer_step_pre_hooks
     yield optimizer._optimizer_step_post_hooks
     yield _global_optimizer_pre_hooks

@@ -22,13 +22,13 @@ class Tally:
         self.begin([math.nan] * members)
 
     def begin(self, rates: list[float]) -> None:
-        """A new epoch, whose first step has these learning rates."""
+        """Begin an epoch, whose first step has these learning rates."""
         self.started, self.seen, self.rates = time.perf_counter(), 0, rates
         self.sums: dict[str, Tensor] = {}
         self.right, self.labelled = torch.zeros(2, self.members, dtype=torch.int64, device=self.device)
 
     def pack(self) -> dict[str, Any]:
-        """Where it stands, as plain values."""
+        """Return where the epoch stands, as plain values."""
         return {
             "sums": {name: total.tolist() for name, total in self.sums.items()},
             "right": self.right.tolist(),
@@ -41,7 +41,7 @@ class Tally:
         }
 
     def restore(self, plain: dict[str, Any]) -> None:
-        """The reverse of `pack`; ValueError and the like, and nothing changed, for what it cannot be."""
+        """Undo `pack`; raise ValueError and the like, and change nothing, for what it cannot be."""
         right, labelled, rates, sane, fewest = (plain[key] for key in ("right", "labelled", "rates", "sane", "fewest"))
         of_members = [right, labelled, rates, sane, fewest, *plain["sums"].values()]
         if not all(type(values) is list and len(values) == self.members for values in of_members):
@@ -59,7 +59,7 @@ class Tally:
         self.right, self.labelled = counts.to(self.device)
 
     def add(self, batch: Batch, logits: Tensor, terms: dict[str, Tensor]) -> None:
-        """Counts one batch, by its number of samples."""
+        """Count one batch, by its number of samples."""
         n = batch.labels.shape[1]
         for name, term in terms.items():
             self.sums[name] = self.sums[name] + term * n if name in self.sums else term * n
@@ -68,7 +68,7 @@ class Tally:
         self.seen += n
 
     def figures(self) -> Iterator[dict[str, float]]:
-        """For each member: each loss term, the accuracy on the labelled samples, and its share of the images/s."""
+        """Yield for each member its loss terms, its accuracy on the labelled samples, and its share of the images/s."""
         rate = self.seen / (time.perf_counter() - self.started)
         means = {name: (total / self.seen).tolist() for name, total in self.sums.items()}
         for k, (right, labelled) in enumerate(zip(self.right.tolist(), self.labelled.tolist(), strict=True)):

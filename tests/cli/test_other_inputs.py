@@ -122,6 +122,26 @@ def test_what_does_not_fit_the_inputs_is_refused_before_any_work(
     assert not list((tmp_path / "outputs").glob("teachers/*"))
 
 
+def test_a_training_of_texts_that_broke_off_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    own = other_inputs.write(tmp_path)
+    words = ("distill", *own, *KINDS["masked"], "objective=breaking", "baseline=false")
+    (tmp_path / "broken").touch()
+    failed = inside(*words, cwd=tmp_path)
+    assert failed.status == 1
+    assert "as it was asked to" in failed.err
+    (tmp_path / "broken").unlink()
+    done = inside(*words, cwd=tmp_path)
+    assert "student: going on" in done.err
+    weights = [
+        (tmp_path / root / outcome.result["student"]["artifact"] / "model.safetensors").read_bytes()
+        for root, outcome in (
+            ("outputs", done),
+            ("elsewhere", inside(*words, "output_dir=elsewhere", cwd=tmp_path)),
+        )
+    ]
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize("kind", ["masked", "rows"])
 def test_an_ensemble_an_online_teacher_and_a_part_of_a_batch_take_other_inputs(kind: str, tmp_path: Path) -> None:
     own = other_inputs.write(tmp_path)

@@ -13,7 +13,7 @@ from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.data.resident import Resident
 from kd_cli.data.spec import image_spec
-from kd_cli.data.splits import whole_split
+from kd_cli.data.splits import whole
 from kd_cli.data.views import show
 from kd_cli.teachers.specialists.network import Specialist
 from kd_cli.teachers.specialists.source import Specialists
@@ -114,7 +114,7 @@ def test_every_augmentation_is_built_and_keeps_the_shape(name: str) -> None:
     assert check_arguments(OmegaConf.to_container(cfg.transfer.augment)) == 1
     augment = instantiate(cfg.transfer.augment, "transfer.augment")
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    split = whole_split(Resident(images), torch.arange(3))
+    split = whole(Resident(images), torch.arange(3))
     (seen,) = show(split, [torch.arange(3)], torch.device("cpu"), augment, 0, 1)
     assert (seen.stored.shape, seen.stored.dtype) == (images.shape, torch.uint8)
 

@@ -122,14 +122,14 @@ def test_too_many_open_files_is_no_fault_of_the_file(tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     code = (
         "import os, resource\n"
-        "from kd_cli.data.decoding import read\n"
+        "from kd_cli.data.decoding import read_image\n"
         "from kd_cli.errors import DataError\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
         "held = []\n"
         "try:\n"
         "    while True: held.append(os.dup(0))\n"
         "except OSError: pass\n"
-        f"try: read(r'{tmp_path / 'x.png'}')\n"
+        f"try: read_image(r'{tmp_path / 'x.png'}')\n"
         "except DataError as error: text = str(error)\n"
         "os.close(held[0])\n"
         "print(text)\n"

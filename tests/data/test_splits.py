@@ -4,13 +4,13 @@ from pixels import pixels_of
 
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import UNLABELLED, Split
-from kd_cli.data.splits import carve, fraction_of, stratified, whole_split, with_labels, without_classes
+from kd_cli.data.splits import carve, fraction_of, stratified, whole, with_labels, without_classes
 from kd_cli.errors import ConfigError
 
 
 def toy(labels: list[int]) -> Split:
     pixels = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
-    return whole_split(Resident(pixels), torch.tensor(labels))
+    return whole(Resident(pixels), torch.tensor(labels))
 
 
 # --- splits
@@ -151,7 +151,7 @@ def test_with_labels_refuses_a_fraction_of_no_labels():
 
 
 def numbered(labels: list[int]) -> Split:
-    return whole_split(Resident(torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)), torch.tensor(labels))
+    return whole(Resident(torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)), torch.tensor(labels))
 
 
 @pytest.mark.parametrize(

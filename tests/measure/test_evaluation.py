@@ -20,37 +20,38 @@ def _quick(monkeypatch):
 
 def test_figures_are_those_of_the_models_predictions(small_net, digits):
     model = small_net()
-    figures = evaluate(model, digits.test, CLASSES, CPU).figures
+    figures = evaluate(model, digits.test, CLASSES, CPU).measured
     logits, labels = predict(model, digits.test, CPU), digits.test.labels
     probabilities = logits.double().softmax(1).numpy()
-    assert figures["n"] == 599
-    assert figures["accuracy"] == pytest.approx(accuracy_score(labels, logits.argmax(1)))
-    assert figures["errors"] == round((1 - figures["accuracy"]) * 599)
-    assert figures["nll"] == pytest.approx(log_loss(labels.numpy(), probabilities, labels=range(10)))
-    assert figures["ece"] == metrics.ece(logits, labels)
-    assert sum(count["errors"] for count in figures["per_class"].values()) == figures["errors"]
-    assert sum(count["n"] for count in figures["per_class"].values()) == 599
-    assert list(figures["per_class"]) == list(CLASSES)
+    assert figures.n == 599
+    assert figures.accuracy == pytest.approx(accuracy_score(labels, logits.argmax(1)))
+    assert figures.errors == round((1 - figures.accuracy) * 599)
+    assert figures.nll == pytest.approx(log_loss(labels.numpy(), probabilities, labels=range(10)))
+    assert figures.ece == metrics.ece(logits, labels)
+    assert sum(count.errors for count in figures.per_class.values()) == figures.errors
+    assert sum(count.n for count in figures.per_class.values()) == 599
+    assert list(figures.per_class) == list(CLASSES)
 
 
 def test_figures_tell_what_the_model_costs(small_net, few):
-    figures = evaluate(small_net(), few, CLASSES, CPU).figures
+    figures = evaluate(small_net(), few, CLASSES, CPU).measured
     parameters = 64 * 24 + 24 + 24 * 10 + 10
-    assert figures["params"] == parameters
-    assert figures["bytes"] == 4 * (parameters + 2)  # and the two buffers of the normalisation
-    assert figures["flops"] == 2 * (64 * 24 + 24 * 10)
-    assert set(figures["latency_ms"]) == {"1", "256"}
-    assert all(latency > 0 for latency in figures["latency_ms"].values())
+    assert figures.params == parameters
+    assert figures.bytes == 4 * (parameters + 2)  # and the two buffers of the normalisation
+    assert figures.flops == 2 * (64 * 24 + 24 * 10)
+    assert set(figures.latency_ms) == {"1", "256"}
+    assert all(latency > 0 for latency in figures.latency_ms.values())
 
 
 def test_a_teacher_adds_agreement_and_divergence(small_net, few):
     student, teacher = small_net(1), predict(small_net(2), few, CPU)
     found = evaluate(student, few, CLASSES, CPU, teacher)
-    assert found.figures["agreement"] == np.mean(found.logits.argmax(1).numpy() == teacher.argmax(1).numpy())
-    assert found.figures["kl_to_teacher"] == pytest.approx(metrics.kl_to_teacher(found.logits, teacher))
-    own = evaluate(student, few, CLASSES, CPU, found.logits).figures
-    assert (own["agreement"], own["kl_to_teacher"]) == (1.0, pytest.approx(0, abs=1e-9))
-    assert not {"agreement", "kl_to_teacher"} & set(evaluate(student, few, CLASSES, CPU).figures)
+    assert found.measured.agreement == np.mean(found.logits.argmax(1).numpy() == teacher.argmax(1).numpy())
+    assert found.measured.kl_to_teacher == pytest.approx(metrics.kl_to_teacher(found.logits, teacher))
+    own = evaluate(student, few, CLASSES, CPU, found.logits).measured
+    assert (own.agreement, own.kl_to_teacher) == (1.0, pytest.approx(0, abs=1e-9))
+    alone = evaluate(student, few, CLASSES, CPU).measured
+    assert (alone.agreement, alone.kl_to_teacher) == (None, None)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -94,4 +95,4 @@ class Far(nn.Module):
 
 
 def test_operations_that_nobody_knows_are_null(few):
-    assert evaluate(Far(), few, CLASSES, CPU).figures["flops"] is None
+    assert evaluate(Far(), few, CLASSES, CPU).measured.flops is None

@@ -134,7 +134,7 @@ def test_somebody_elses_operation_is_unknown():
     def double(x: Tensor) -> Tensor:
         return 2 * x
 
-    assert work_of(Of(lambda x, w: double(x) @ w), (1, N, D)).flops == math.inf
+    assert work_of(Of(lambda x, w: double(x) @ w), image_spec((1, N, D))).flops == math.inf
 
 
 def test_the_convolutions_are_named_in_order():
@@ -152,7 +152,7 @@ def test_the_convolutions_are_named_in_order():
 def test_counting_does_not_import_the_compiler():
     code = (
         "import sys, torch; from kd_cli.measure.flops import work_of; from kd_cli.data.spec import image_spec\n"
-        "work_of(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), (1, 8, 8))\n"
+        "work_of(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), image_spec((1, 8, 8)))\n"
         "sys.exit(any(name in sys.modules for name in ('torch._dynamo', 'triton', 'sympy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0

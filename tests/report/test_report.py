@@ -9,6 +9,7 @@ from results_by_hand import job, model, result, three
 from rich.console import Console
 
 from kd_cli.report import run as report
+from kd_cli.report.models_table import column, table
 from kd_cli.report.sweep import summarize
 
 SAVING = "It is 50 × smaller than the teacher, 3 × faster at batch 1 and 2.5 × faster at batch 256."
@@ -53,29 +54,27 @@ def test_the_sentence_says_whether_distilling_helped(figures: tuple[Any, ...], s
 
 
 def test_the_sentence_admits_a_larger_and_slower_student() -> None:
-    made = result(60, 70, 80, 0.5)
-    made["student"] = model(70, params=100_000, one=6.0, many=25.0)
+    made = result(60, 70, 80, 0.5, student=model(70, params=100_000, one=6.0, many=25.0))
     expected = "It is 2 × larger than the teacher, 2 × slower at batch 1 and 1 × faster at batch 256."
     assert report.sentence(made).endswith(expected)
 
 
 def test_a_student_of_the_teachers_size_is_not_called_smaller() -> None:
-    made = result(60, 70, 80, 0.5)
-    made["student"]["params"] = made["teacher"]["params"]
+    made = result(60, 70, 80, 0.5, student=model(70, params=50_000))
     assert "It is as large as the teacher, 3 × faster" in report.sentence(made)
 
 
 def test_a_teacher_that_cannot_be_measured_is_not_compared_with() -> None:
-    made = result(60, 70, 80, 0.5)
-    made["teacher"] |= {"params": None, "flops": None, "bytes": None, "latency_ms": None}
-    assert "smaller" not in report.sentence(made)
-    cells = report.column(made["teacher"])
+    unknown = dict.fromkeys(("params", "flops", "bytes", "latency_ms"))
+    made = result(60, 70, 80, 0.5, teacher=model(60, **unknown))
+    assert report.sentence(made).endswith("the teacher 60. ")
+    cells = column(made.figures["teacher"])
     for heading in ("parameters", "FLOPs an image", "size", "latency, batch 1", "latency, batch 256"):
         assert cells[heading] == "–"
 
 
 def test_a_column() -> None:
-    cells = report.column(model(7, agreement=0.9876))
+    cells = column(result(0, 7, None, None).figures["student"])
     assert cells == {
         "test errors": "7 of 500",
         "accuracy": "98.60%",
@@ -92,7 +91,7 @@ def test_a_column() -> None:
 
 def test_the_table_shows_the_three_models_side_by_side() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(report.table(result(67, 74, 146, 0.9)))
+    console.print(table(result(67, 74, 146, 0.9)))
     text = console.export_text()
     rows = [[cell.strip() for cell in line.strip("│┃ ").split("│")] for line in text.splitlines() if "│" in line]
     assert rows[0] == ["test errors", "67 of 500", "74 of 500", "146 of 500"]

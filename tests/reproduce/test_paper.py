@@ -18,7 +18,7 @@ sys.path.insert(0, str(REPRODUCE))
 from experiments import EXPERIMENTS  # noqa: E402
 from experiments.claims import agrees, alike, averaged, smaller  # noqa: E402
 
-pytest.importorskip("matplotlib", reason="pip install 'kd-cli[paper]'")
+pytest.importorskip("matplotlib", reason="pip install 'kd-distill[paper]'")
 
 SHORT = ("teacher.train.epochs=2", "student.train.epochs=2")
 

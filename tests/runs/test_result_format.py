@@ -62,7 +62,7 @@ def test_what_a_run_of_another_format_uses_is_not_cleaned_away(number: int | Non
 def test_over_a_result_of_another_format_a_new_one_is_written_and_keeps_it(tmp_path: Path) -> None:
     earlier = {"status": "completed", "student": {"artifact": "students/x"}}
     (tmp_path / "result.json").write_text(json.dumps(earlier))
-    run_folder.begin(tmp_path, {"seed": 0})
+    run_folder.mark_accepted(tmp_path, {"seed": 0})
     kept = {"format": 1, "seed": 0, "status": "interrupted", "replaces": earlier}
     assert run_folder.read(tmp_path) == kept
     assert next(iter(run_folder.read(tmp_path) or ())) == "format"

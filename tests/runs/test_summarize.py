@@ -27,7 +27,18 @@ def test_summarize_makes_the_summary_again_from_the_jobs_alone(swept: tuple[Path
     assert list(tmp_path.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"status": "completed"}', "\x00", '{"status": 1, "overrides": 3}'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "[]",
+        '{"format": 1}',
+        '{"format": 1, "status": "completed"}',
+        "\x00",
+        '{"format": 1, "status": 1}',
+        '{"format": 0}',
+    ],
+)
 def test_summarize_names_a_damaged_or_missing_result_and_shows_the_others(
     swept: tuple[Path, Outcome], tmp_path: Path, damage: str
 ) -> None:

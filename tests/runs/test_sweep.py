@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import results_by_hand as by_hand
 from running import TINY, Outcome, files_below, inside
 from sweeping import JOBS, results
 
@@ -151,13 +152,9 @@ def test_a_sweep_over_an_unknown_choice_names_it(tmp_path: Path) -> None:
 )
 def test_jobs_that_differ_in_any_key_that_ends_in_seed_are_one_group(key: str, tmp_path: Path) -> None:
     for seed in (0, 1, 2):
-        job = tmp_path / f"job-{seed}"
-        job.mkdir()
-        figures = {
-            role: {"errors": 10 + seed, "artifact": f"students/{role}{seed}"} for role in ("student", "baseline")
-        }
-        result = {"status": "completed", "overrides": [f"{key}={seed}"], "temperature": 4.0, "seed": 0, **figures}
-        (job / "result.json").write_text(json.dumps(result))
+        roles = ("student", "baseline")
+        figures = {role: by_hand.model(10 + seed, artifact=f"students/{role}{seed}") for role in roles}
+        by_hand.job(tmp_path, f"job-{seed}", [f"{key}={seed}"], **figures)
     done = inside("summarize", f"sweep={tmp_path}", cwd=tmp_path)
     assert done.status == 0, done.err
     summary = json.loads((tmp_path / "summary.json").read_text())

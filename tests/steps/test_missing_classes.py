@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from results_by_hand import model, result
 from running import TINY, Outcome, inside
 from safetensors.torch import load_file
 
@@ -16,6 +17,8 @@ from kd_cli import load
 from kd_cli.datasets.digits import digits
 from kd_cli.measure.prediction import predict
 from kd_cli.report import run as report
+from kd_cli.report import sweep_table
+from kd_cli.runs.result import Result
 
 MISSING = (*TINY, "transfer.omit_classes=[3]")
 CPU = torch.device("cpu")
@@ -163,7 +166,7 @@ def test_a_sweep_sums_the_corrected_students_up(again: Callable[..., Outcome]) -
 
 def test_without_a_correction_there_is_no_column_for_it() -> None:
     jobs = [{"job": "a", "status": "completed", "student_errors": 3, "seed": 0}]
-    assert "corrected errors" not in report._jobs_table("", jobs, []).headings
+    assert "corrected errors" not in sweep_table._jobs_table("", jobs, []).headings
 
 
 def test_a_student_without_an_output_bias_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -183,9 +186,9 @@ def test_a_student_without_an_output_bias_is_refused_before_any_work(tmp_path: P
     assert not (tmp_path / "outputs").exists()
 
 
-def result_with(**corrected: Any) -> dict[str, Any]:
-    figures = {"errors": 109, "rule": "prior", "selected_on": "train", **corrected}
-    return {"student": {"errors": 206}, "corrected": figures}
+def result_with(**corrected: Any) -> Result:
+    figures = {"rule": "prior", "selected_on": "train", **corrected}
+    return result(67, 206, None, None, corrected=model(109, **figures))
 
 
 def test_what_is_said_of_a_correction() -> None:

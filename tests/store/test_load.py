@@ -51,7 +51,7 @@ def test_a_run_whose_student_is_gone(made: Outcome, outputs: Path, tmp_path: Pat
 
 
 def test_a_failed_run_names_no_model(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text('{"status": "failed"}')
+    (tmp_path / "result.json").write_text('{"format": 1, "status": "failed"}')
     with pytest.raises(ArtifactError, match=r"whose result\.json names no model"):
         kd_cli.load(tmp_path)
 

@@ -40,24 +40,24 @@ def test_a_completed_result_stands_until_its_successor_is_complete(tmp_path: Pat
         return json.loads((tmp_path / "result.json").read_text())
 
     run_folder.mark_accepted(tmp_path, {"seed": 0})
-    assert now() == {"seed": 0, "status": "interrupted"}
+    assert now() == {"format": 1, "seed": 0, "status": "interrupted"}
     run_folder.update(tmp_path, {"student": 1, "status": "completed"})
     first = now()
     for seed in (1, 2):  # neither comes to its end
         run_folder.mark_accepted(tmp_path, {"seed": seed})
-        assert now() == {"seed": seed, "status": "interrupted", "replaces": first}
+        assert now() == {"format": 1, "seed": seed, "status": "interrupted", "replaces": first}
     run_folder.update(tmp_path, {"error": "no", "status": "failed"})
     assert now()["replaces"] == first
     run_folder.mark_accepted(tmp_path, {"seed": 3})
     run_folder.update(tmp_path, {"status": "completed"})
-    assert now() == {"seed": 3, "status": "completed"}
+    assert now() == {"format": 1, "seed": 3, "status": "completed"}
 
 
 @pytest.mark.parametrize("damage", [b"", b"[1]", b"\xff", b"[" * 100_000])
 def test_over_a_damaged_result_a_new_one_is_written(damage: bytes, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_bytes(damage)
     run_folder.mark_accepted(tmp_path, {"seed": 0})
-    assert run_folder.read(tmp_path) == {"seed": 0, "status": "interrupted"}
+    assert run_folder.read(tmp_path) == {"format": 1, "seed": 0, "status": "interrupted"}
 
 
 def test_a_place_where_no_file_can_be_written_is_one_message(tmp_path: Path) -> None:

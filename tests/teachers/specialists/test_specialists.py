@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
 from kd_cli.data.spec import image_spec
-from kd_cli.data.splits import whole_split
+from kd_cli.data.splits import whole
 from kd_cli.models.mlp import mlp
 from kd_cli.teachers.specialists.clustering import confusable_sets
 from kd_cli.teachers.specialists.covering import conditional, covering
@@ -81,7 +81,7 @@ def test_the_dustbins_correction_makes_a_calibrated_specialist_of_the_over_sampl
     labels = torch.cat([torch.arange(3).repeat(500), torch.full((3500,), 2)])
     shown = (labels * 5 + torch.randint(0, 13, (5000,), generator=draw)) % 4
     pixels = shown.to(torch.uint8).view(-1, 1, 1, 1)
-    batches = HalfOwn(whole_split(Resident(pixels), labels), 2, 64, 0, CPU, None)
+    batches = HalfOwn(whole(Resident(pixels), labels), 2, 64, 0, CPU, None)
     counts = torch.zeros(4, 3, dtype=torch.float64)
     counts.index_put_((shown, labels), torch.ones(5000, dtype=torch.float64), accumulate=True)
     drawn = counts * torch.tensor([1, 1, 1000 / 4000])  # what an epoch holds on average: 1,000 of either kind
