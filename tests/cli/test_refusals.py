@@ -254,7 +254,7 @@ INSTALLED = [
     "student=mlp64",
     "temprature=3",
     "seed=",
-    "student.model=cnn",
+    "student.model=cnnx",
     "soft_weight=0 hard_weight=0",
     "student.train.epochs=0",
     "transfer.labels=none",

@@ -101,7 +101,7 @@ def test_adam_trains_at_its_own_rate(tmp_path: Path) -> None:
     "words",
     [
         ["temperature=-1"],
-        ["student.model=cnn"],
+        ["student.model=cnnx"],
         ["bias_correction=x"],
         ["soft_weight=0", "hard_weight=0"],
         ["seed=-1"],

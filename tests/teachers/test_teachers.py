@@ -155,7 +155,7 @@ def damage_zip(path: Path) -> None:
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, net, form, harm):
     path = WRITERS[form](dict(net.state_dict()), tmp_path / "teacher")
     harm(path)
-    with pytest.raises(ArtifactError, match=r"^teacher\.path must be a ") as refusal:
+    with pytest.raises(ArtifactError, match=r"^path must be a ") as refusal:
         read_state_dict(path)
     assert str(path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -199,12 +199,12 @@ def test_a_teacher_of_more_classes_gives_the_logits_of_the_data_sets(tmp_path):
     [
         (
             ["cat", "dog", "cow"],
-            "teacher.classes must be a list that holds every class of dataset=animals, got ['cat', 'dog', 'cow']. "
+            "classes must be a list that holds every class of dataset=animals, got ['cat', 'dog', 'cow']. "
             "Missing: ['owl'].",
         ),
         (
             ["cat", "dog", "owl", "cat"],
-            "teacher.classes must be a list without repetition, got ['cat', 'dog', 'owl', 'cat'].",
+            "classes must be a list without repetition, got ['cat', 'dog', 'owl', 'cat'].",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_a_teacher_to_be_trained_is_built_for_the_data_set(recipe):
 
 @pytest.mark.parametrize("seed", [-1, True, 1.0, "0"])
 def test_a_teachers_seed_outside_its_rule_is_refused(recipe, seed):
-    with pytest.raises(ConfigError, match=r"^teacher\.seed must be a whole number ≥ 0, got "):
+    with pytest.raises(ConfigError, match=r"^seed must be a whole number ≥ 0, got "):
         Trained(model=SMALL, train=recipe(), seed=seed)
 
 
@@ -268,4 +268,4 @@ def test_online_is_true_or_false(online):
     with pytest.raises(ConfigError) as refusal:
         Stored(path="x", online=online)
     shown = repr(online)
-    assert str(refusal.value) == f"teacher.online must be true or false, got {shown}."
+    assert str(refusal.value) == f"online must be true or false, got {shown}."
