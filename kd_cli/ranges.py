@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 from kd_cli.errors import must
 
 
-def whole(
+def whole_number(
     key: str,
     value: Any,
     at_least: int,

@@ -70,7 +70,7 @@ def test_a_view_is_the_same_pixels_on_the_gpu(augment, tolerance):
 def test_a_mixture_is_the_same_pixels_on_the_gpu(digits, mix):
     order = [torch.arange(100)]
     (here,), (there,) = (list(show(digits.train, order, device, mix, 1, 2)) for device in (CPU, GPU))
-    for name in ("images", "partners", "share"):
+    for name in ("stored", "partners", "share"):
         assert torch.equal(getattr(here, name), getattr(there, name).cpu())
 
 

@@ -199,11 +199,11 @@ from kd_cli.objectives.hinton import Hinton
 class Fails(Hinton):
     steps = 0
 
-    def __call__(self, logits, batch):
+    def __call__(self, answer, batch):
         Fails.steps += 1
         if Fails.steps == {at}:
             raise {error}
-        return super().__call__(logits, batch)
+        return super().__call__(answer, batch)
 """
 GROUP = """
 _target_: {module}.Fails

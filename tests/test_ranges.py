@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kd_cli.errors import ConfigError
-from kd_cli.ranges import number, whole
+from kd_cli.ranges import number, whole_number
 
 
 def refused(check: Any, value: Any, **bounds: Any) -> str:
@@ -18,21 +18,21 @@ def refused(check: Any, value: Any, **bounds: Any) -> str:
 @pytest.mark.parametrize("value", [True, False, None, 1.0, "1", [1], math.nan, 0, -1])
 def test_what_is_no_whole_number_from_one_on(value: Any) -> None:
     shown = value if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
-    assert refused(whole, value, at_least=1) == f"key must be a whole number ≥ 1, got {shown}."
+    assert refused(whole_number, value, at_least=1) == f"key must be a whole number ≥ 1, got {shown}."
 
 
 def test_both_ends_of_a_range_belong_to_it() -> None:
     for value in (1, 5, 7):
-        whole("key", value, 1, 7)
+        whole_number("key", value, 1, 7)
     said = "key must be a whole number from 1 to 7, got {}."
-    assert refused(whole, 8, at_least=1, at_most=7) == said.format(8)
-    assert refused(whole, 0, at_least=1, at_most=7) == said.format(0)
+    assert refused(whole_number, 8, at_least=1, at_most=7) == said.format(8)
+    assert refused(whole_number, 0, at_least=1, at_most=7) == said.format(0)
 
 
 def test_null_where_it_may_be() -> None:
-    whole("key", None, 1, null=True)
+    whole_number("key", None, 1, null=True)
     number("key", None, above=0, null=True)
-    assert refused(whole, 0, at_least=1, null=True) == "key must be a whole number ≥ 1 or null, got 0."
+    assert refused(whole_number, 0, at_least=1, null=True) == "key must be a whole number ≥ 1 or null, got 0."
     assert refused(number, 0, above=0, null=True) == "key must be a number > 0 or null, got 0."
     assert refused(number, None, above=0) == "key must be a number > 0, got None."
 
@@ -60,6 +60,6 @@ def test_numbers_in_a_range(bounds: dict[str, Any], inside: list[float], outside
 
 def test_the_remedy_may_name_the_key() -> None:
     assert (
-        refused(whole, -1, at_least=0, remedy="Quote it: {}=1.")
+        refused(whole_number, -1, at_least=0, remedy="Quote it: {}=1.")
         == "key must be a whole number ≥ 0, got -1. Quote it: key=1."
     )

@@ -28,7 +28,7 @@ from kd_cli.runs.result import Result
 from kd_cli.runs.session import Session, current
 from kd_cli.screen import answer_path, say
 from kd_cli.store import run_folder
-from kd_cli.store.artifacts import read_artifact
+from kd_cli.store.artifacts import expect_format, read_artifact
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
 
@@ -216,6 +216,7 @@ class Sweep(Callback):
             if given is None:
                 config.hydra.overrides.task.append(f"sweep.name={config.sweep.name}")  # for the jobs, wherever they run
             root, folder = Path(config.output_dir), Path(config.hydra.sweep.dir)
+            expect_format(root)
             session.turn.enter_context(alone(root, _turn(folder)))
             session.turn.callback(_forget_turn, root, folder)
         except OmegaConfBaseException:  # Hydra says so itself

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd_cli.errors import must
-from kd_cli.ranges import number, whole
+from kd_cli.ranges import number, whole_number
 
 CHOICES = {
     "precision": ("auto", "32", "bf16-mixed", "16-mixed"),
@@ -37,11 +37,11 @@ def recipe(key: str, train: Mapping[Any, Any]) -> None:
     """Refuses what no recipe may hold; `key` is where it stands."""
     for name in ("epochs", "batch_size"):
         if name in train:
-            whole(f"{key}.{name}", train[name], 1)
+            whole_number(f"{key}.{name}", train[name], 1)
     for name in ("max_norm", "clip"):
         number(f"{key}.{name}", train.get(name), above=0, what="", null=True)
-    whole(f"{key}.patience", train.get("patience"), 1, what="a whole number of epochs", null=True)
-    whole(f"{key}.accumulate", train.get("accumulate", 1), 1)
+    whole_number(f"{key}.patience", train.get("patience"), 1, what="a whole number of epochs", null=True)
+    whole_number(f"{key}.accumulate", train.get("accumulate", 1), 1)
     for name, words in CHOICES.items():
         if str(train.get(name, words[0])) not in words:
             rule = " or ".join(words) if len(words) == 2 else f"one of {', '.join(words)}"

@@ -15,7 +15,7 @@ from kd_cli.cli.choices import choices
 from kd_cli.cli.keys import SCHEMAS as SCHEMAS
 from kd_cli.cli.keys import keys as keys
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
-from kd_cli.ranges import number, whole
+from kd_cli.ranges import number, whole_number
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BUDGETS = ("short", "full")
@@ -78,7 +78,7 @@ def check(command: str, cfg: DictConfig) -> None:
     if "targets" in values:
         _choice("targets.dtype", DTYPES, cfg.targets.dtype)
     if "checkpoint" in values:
-        whole("checkpoint.every_epochs", cfg.checkpoint.every_epochs, 1, null=True)
+        whole_number("checkpoint.every_epochs", cfg.checkpoint.every_epochs, 1, null=True)
         number("checkpoint.every_minutes", cfg.checkpoint.every_minutes, above=0, null=True)
     if command in FORMATS:
         _choice("format", FORMATS[command], values.get("format"))
@@ -90,13 +90,13 @@ def check(command: str, cfg: DictConfig) -> None:
     if values.get("soft_weight") == values.get("hard_weight") == 0:
         raise must("soft_weight or hard_weight", "> 0", 0, "With both zero there is nothing to learn from.")
     if "transfer" in values and OmegaConf.select(cfg, "transfer.views") is not None:
-        whole("transfer.views", cfg.transfer.views, 1)
+        whole_number("transfer.views", cfg.transfer.views, 1)
     if "seed" in values:
-        whole("seed", cfg.seed, 0, remedy=QUOTE)
+        whole_number("seed", cfg.seed, 0, remedy=QUOTE)
     for top in ("teacher", "teacher.generalist", "transfer", "dataset"):
         node = OmegaConf.select(cfg, top)
         if isinstance(node, DictConfig) and "seed" in node and not owns_its_keys(top, node):
-            whole(f"{top}.seed", node.seed, 0, remedy=QUOTE)
+            whole_number(f"{top}.seed", node.seed, 0, remedy=QUOTE)
     for path, group in _mappings(values):
         node = OmegaConf.select(cfg, path)
         if group == "train" and node.get("_target_") == "kd_cli.train.recipe.Recipe":

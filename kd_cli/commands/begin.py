@@ -18,6 +18,7 @@ from kd_cli.runs.session import Session
 from kd_cli.screen import override
 from kd_cli.steps.plan import Plan
 from kd_cli.steps.setting import Setting
+from kd_cli.train.devices import OneDevice
 
 
 def begin(plan: Plan, session: Session) -> Setting:
@@ -31,7 +32,7 @@ def begin(plan: Plan, session: Session) -> Setting:
     if len(dataset.test) == 0:
         hint = f"As a transfer set, unlabelled: {override('transfer.dataset', dataset.name)}."
         raise must("dataset", f"one with labels and test {dataset.spec.noun}", dataset.name, hint)
-    how = Circumstances(device, plan.compile, plan.every_epochs, plan.every_minutes, dataset.fingerprint)
+    how = Circumstances(OneDevice(device), plan.compile, plan.every_epochs, plan.every_minutes, dataset.fingerprint)
     return Setting(dataset, plan.dataset.stored, how, run, session)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd_cli.errors import must
-from kd_cli.ranges import is_number, number, whole
+from kd_cli.ranges import is_number, number, whole_number
 
 _WORD = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -82,7 +82,7 @@ class Shift:
     kind = "image"
 
     def __init__(self, pixels: int, flip: bool = False, triangular: bool = False) -> None:
-        whole(".augment.pixels", pixels, 0)
+        whole_number(".augment.pixels", pixels, 0)
         self.pixels, self.flip = pixels, flip
         self.reaches = (pixels - pixels // 2, pixels // 2) if triangular else (pixels, 0)
 

@@ -1,7 +1,8 @@
 """The values that travel between the parts: samples, splits, data sets, batches, answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import torch
@@ -93,12 +94,11 @@ class Dataset:
             raise DataError(f"{self.name}: all samples must be {self.spec}, got {split.samples.spec}.")
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a network says of a batch; of its features those that an objective needs."""
 
     logits: Tensor  # float32 [n, classes]
-    features: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = MappingProxyType({})
 
     def rows(self, chosen: slice) -> "Answer":
         """What it says of these samples."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kd_cli.data.inputs import Inputs, each, tensors
 from kd_cli.errors import DataError
+from kd_cli.ranges import is_whole
 
 KINDS = ("image", "text", "audio", "features")
 STORED_AS = {  # how a sample of each kind is stored
@@ -44,13 +45,13 @@ class Spec:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.kind not in KINDS:
             raise _must("kind", f"one of {', '.join(KINDS)}", self.kind)
-        if not self.shape or not all(_is_whole(size) for size in self.shape):
+        if not self.shape or not all(is_whole(size, 1) for size in self.shape):
             raise _must("shape", "a list of whole numbers ≥ 1", list(self.shape))
         if self.kind == "image" and (len(self.shape) != 3 or self.parts):
             raise _must("shape", "[channels, height, width] of one image", list(self.shape))
         for name, owner in (("vocabulary", "text"), ("sample_rate", "audio")):
             value = getattr(self, name)
-            if not (_is_whole(value) if self.kind == owner else value is None):
+            if not (is_whole(value, 1) if self.kind == owner else value is None):
                 raise _must(name, f"a whole number ≥ 1 for {owner}, and for nothing else", value)
         named = all(isinstance(name, str) and name for name in self.parts)
         if not named or len(set(self.parts)) < len(self.parts) or len(self.parts) > MOST_PARTS:
@@ -112,6 +113,10 @@ class Spec:
 
     def misfit(self, stored: object) -> str | None:
         """What stored samples are, where they are not what this says."""
+        if (
+            isinstance(stored, Tensor) and not self.parts and stored.shape[1:] == self.shape
+        ):  # nearly always: no detours
+            return None if self._may_hold(stored.dtype) else _named(stored)
         if not isinstance(stored, Tensor | Mapping):
             return type(stored).__name__
         names = tuple(sorted(stored)) if isinstance(stored, Mapping) else ()
@@ -119,18 +124,16 @@ class Spec:
             return f"tensors called {', '.join(map(str, names))}" if names else "a single tensor"
         for value in tensors(stored):
             if not self._may_hold(value.dtype) or tuple(value.shape[1:]) != self.shape:
-                return f"{str(value.dtype).removeprefix('torch.')} of {list(value.shape[1:])}"
+                return _named(value)
         return "parts of differing lengths" if len({len(value) for value in tensors(stored)}) > 1 else None
 
     def _may_hold(self, dtype: torch.dtype) -> bool:
-        whole = not dtype.is_floating_point and not dtype.is_complex
-        match self.kind:
-            case "image":
-                return dtype == torch.uint8
-            case "text":
-                return whole
-            case "audio":
-                return dtype.is_floating_point or dtype == torch.int16
+        if self.kind == "image":
+            return dtype == torch.uint8
+        if self.kind == "text":
+            return not dtype.is_floating_point and not dtype.is_complex
+        if self.kind == "audio":
+            return dtype.is_floating_point or dtype == torch.int16
         return not dtype.is_complex
 
     def check_values(self, stored: Inputs) -> None:
@@ -180,9 +183,9 @@ def no_images(found: str) -> DataError:
     )
 
 
+def _named(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} of {list(value.shape[1:])}"
+
+
 def _must(name: str, rule: str, value: Any) -> DataError:
     return DataError(f"dataset must have a Spec whose {name} is {rule}, got {value!r}.")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -154,7 +154,7 @@ def assemble(
     `[channels, height, width]` in place of a Spec is that of images.
     """
     spec = spec if isinstance(spec, Spec) else image_spec(spec)
-    ranges.whole(".dataset.seed", seed, 0)
+    ranges.whole_number(".dataset.seed", seed, 0)
     for part, split in (("training", train), ("test", test)):
         if len(split) == 0:
             raise DataError(f"{name} has no {part} {spec.noun}.")

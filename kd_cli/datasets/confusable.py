@@ -24,7 +24,7 @@ MOST_CLASSES = 1_000  # of which the samples take 0.1 GB while they are drawn
 def confusable(groups: int = 10, classes_each: int = 10, validation: float = 0, seed: int = 0) -> Dataset:
     """Grey images of 12 × 12. They are the same for every `seed`, which governs the validation split alone."""
     for key, value in (("groups", groups), ("classes_each", classes_each)):
-        ranges.whole(f".dataset.{key}", value, 2)
+        ranges.whole_number(f".dataset.{key}", value, 2)
     if groups * classes_each > MOST_CLASSES:
         raise must(".dataset.groups × dataset.classes_each", f"at most {MOST_CLASSES:,}", groups * classes_each)
     draw = torch.Generator().manual_seed(0)

@@ -23,7 +23,7 @@ def digits(validation: float = 0, seed: int = 0, size: int = 8) -> Dataset:
 
     Another `size` than 8 resizes the images bilinearly, in whole numbers, so that they are the same everywhere.
     """
-    ranges.whole(".dataset.size", size, 1, LARGEST_SIZE)
+    ranges.whole_number(".dataset.size", size, 1, LARGEST_SIZE)
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise DataError("dataset=digits needs scikit-learn: pip install scikit-learn.")

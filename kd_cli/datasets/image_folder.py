@@ -130,10 +130,10 @@ def image_folder(
     """The data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
     if channels not in (1, 3):
         raise must(".dataset.channels", "1 (grey) or 3 (colour)", channels)
-    ranges.whole(".dataset.size", size, 1, what="a whole number of pixels")
+    ranges.whole_number(".dataset.size", size, 1, what="a whole number of pixels")
     if size > (largest := math.isqrt(LARGEST_IMAGE // channels)):
         raise must(".dataset.size", f"at most {largest} with dataset.channels={channels}", size)
-    ranges.whole(".dataset.workers", workers, 0)
+    ranges.whole_number(".dataset.workers", workers, 0)
     with reading(root):
         classes, listed = _listing(root)
     keep = sum(map(len, listed.values())) * channels * size * size <= KEPT

@@ -26,7 +26,7 @@ def noise(
     """
     sizes = {"samples": samples, "channels": channels, "height": height, "width": width}
     for key, value in sizes.items():
-        ranges.whole(f".dataset.{key}", value, 1)
+        ranges.whole_number(f".dataset.{key}", value, 1)
     if channels * height * width > LARGEST_IMAGE:
         numbers = channels * height * width
         raise must(".dataset.channels × dataset.height × dataset.width", f"at most {LARGEST_IMAGE:,}", numbers)
@@ -36,7 +36,7 @@ def noise(
         raise must(".dataset.samples", f"at most {MOST_SAMPLES:,}", samples)
     ranges.number(".dataset.mean", mean, at_least=0, at_most=1)
     ranges.number(".dataset.std", std, above=0, at_most=1)
-    ranges.whole(".dataset.seed", seed, 0)
+    ranges.whole_number(".dataset.seed", seed, 0)
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.empty(samples, channels, height, width, dtype=torch.uint8)
     for block in pixels.split(max(1, min(1024, DRAWN // pixels[0].numel()))):

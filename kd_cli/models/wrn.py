@@ -9,7 +9,7 @@ from kd_cli.errors import must
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import Normalise, of_images
 from kd_cli.models.resnet import initialised
-from kd_cli.ranges import is_whole, number, whole
+from kd_cli.ranges import is_whole, number, whole_number
 
 
 class _Block(nn.Module):
@@ -40,7 +40,7 @@ def wrn(
     """Logits `[N, num_classes]` of WRN-`depth`-`width`."""
     if not is_whole(depth, 10) or (depth - 4) % 6:
         raise must(".model.depth", "6n + 4, that is 10, 16, 22, 28, 40 …", depth)
-    whole(".model.width", width, 1)
+    whole_number(".model.width", width, 1)
     number(".model.dropout", dropout, at_least=0, below=1)
     channels, _, _ = of_images(input_shape)
     layers: list[nn.Module] = [

@@ -8,6 +8,7 @@ import torch
 
 import kd_cli
 from kd_cli.device import device_name, instructions
+from kd_cli.train.devices import Devices
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,16 @@ class Circumstances:
     `every_epochs` and `every_minutes` are those of the checkpoints, None for never; `fingerprint` is the data set's.
     """
 
-    device: torch.device
+    devices: Devices
     compile: bool
     every_epochs: int | None
     every_minutes: float | None
     fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        """What this process computes on."""
+        return self.devices.device
 
     def environment(self, precision: str) -> dict[str, Any]:
         """Return what a manifest or a result says of a computation in `precision`."""

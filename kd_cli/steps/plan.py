@@ -17,7 +17,7 @@ from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Dataset
 from kd_cli.errors import must, under
-from kd_cli.ranges import whole
+from kd_cli.ranges import whole_number
 from kd_cli.runs.session import Session
 from kd_cli.steps.recipes import start_folder
 from kd_cli.store.artifacts import Artifact, read_artifact
@@ -200,7 +200,7 @@ def _student(cfg: DictConfig) -> StudentPlan:
 
 def _transfer(node: DictConfig) -> TransferPlan:
     views = node.views
-    whole("transfer.views", views, 1)
+    whole_number("transfer.views", views, 1)
     with under("transfer"):
         augment = None
         if node.augment is not None:

@@ -71,7 +71,8 @@ class TrainedModel:
         with task(title, "epoch", recipe.epochs) as progress, kept(checkpoint, self.key):
             watch, objective = Watches(History(folder), Bar(progress, len(batches))), self.objective.built
             validation, compiled = self.dataset.validation, circumstances.compile
-            precision = fit(model, batches, objective, recipe, validation, compiled, checkpoint, watch)
+            devices = circumstances.devices
+            precision = fit(model, batches, objective, recipe, validation, compiled, checkpoint, watch, devices)
             about = settle(model, batches, recipe.epochs - 1, recipe.batch_statistics)
             check_weights(model)  # of statistics as well: they may just have been mended
         if about is not None and (said := describe(about)):

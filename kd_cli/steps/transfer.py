@@ -13,7 +13,7 @@ from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
 from kd_cli.data.splits import class_numbers, fraction_of, with_labels, without_classes
 from kd_cli.errors import must, under
-from kd_cli.ranges import whole
+from kd_cli.ranges import whole_number
 from kd_cli.runs.session import Session
 from kd_cli.steps.plan import DatasetPlan, TargetsPlan, TransferPlan
 from kd_cli.targets.soft_targets import Storage, not_stated
@@ -114,7 +114,7 @@ def storage(plan: TargetsPlan, classes: int) -> Storage:
     top_k, stated, own = plan.top_k, plan.temperatures, plan.temperature
     if top_k is None:
         return Storage(plan.dtype)
-    whole("targets.top_k", top_k, 1, classes, why=", the number of classes,", null=True)
+    whole_number("targets.top_k", top_k, 1, classes, why=", the number of classes,", null=True)
     if stated is None and own is not None:
         stated = [own]
     if not stated or not all(math.isfinite(each) and each > 0 for each in stated):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kd_cli.data.inputs import Inputs
 from kd_cli.errors import must
-from kd_cli.ranges import is_number, whole
+from kd_cli.ranges import is_number, whole_number
 from kd_cli.teachers.combination import RULES, Combination
 from kd_cli.teachers.source import Single, Source
 from kd_cli.teachers.trained import Trained
@@ -31,7 +31,7 @@ class Ensemble(Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key, value, least in (("size", self.size, 1), ("seed", self.seed, 0)):
-            whole(f".{key}", value, least)
+            whole_number(f".{key}", value, least)
         if self.combine not in RULES:
             raise must(".combine", f"one of {', '.join(RULES)}", self.combine)
         for name, member in (self.members or {}).items():

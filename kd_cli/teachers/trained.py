@@ -8,7 +8,7 @@ from torch import nn
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Dataset
-from kd_cli.ranges import whole
+from kd_cli.ranges import whole_number
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.source import Loader, Single
 from kd_cli.train.recipe import Recipe
@@ -25,7 +25,7 @@ class Trained(Single):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole(".seed", self.seed, 0, remedy="On a shell, quote a reference: '{}=${seed}'.")
+        whole_number(".seed", self.seed, 0, remedy="On a shell, quote a reference: '{}=${seed}'.")
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
         """The network before its training."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kd_cli.data.samples import Batch
 from kd_cli.objectives.cross_entropy import labelled_mass
-from kd_cli.ranges import whole
+from kd_cli.ranges import whole_number
 
 LEAST = 2  # samples in a part: batch norm needs two
 
@@ -21,7 +21,7 @@ def check_accumulate(parts: int, batch_size: int) -> None:
     """Raise ConfigError unless a batch of this size can be cut into so many parts."""
     most = max(1, batch_size // LEAST)
     remedy = "It is the number of parts in which a batch is computed."
-    whole(".train.accumulate", parts, 1, most, why=f" with batches of {batch_size}", remedy=remedy)
+    whole_number(".train.accumulate", parts, 1, most, why=f" with batches of {batch_size}", remedy=remedy)
 
 
 def parts_of(batch: Batch, number: int) -> list[tuple[Batch, float]]:
@@ -41,7 +41,7 @@ def parts_of(batch: Batch, number: int) -> list[tuple[Batch, float]]:
     return parts
 
 
-def joined(parts: list[tuple[Tensor, dict[str, Tensor], float]]) -> tuple[Tensor, dict[str, Tensor]]:
+def rejoined(parts: list[tuple[Tensor, dict[str, Tensor], float]]) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the logits and terms of the whole batch, from those of its parts and their shares."""
     if len(parts) == 1:
         return parts[0][:2]

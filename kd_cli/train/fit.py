@@ -14,9 +14,10 @@ from kd_cli.errors import TrainingError
 from kd_cli.measure.flops import work_of
 from kd_cli.measure.prediction import errors_on
 from kd_cli.progress import log
-from kd_cli.train.accumulation import joined, parts_of
+from kd_cli.train.accumulation import parts_of, rejoined
 from kd_cli.train.batches import Batches, derive
 from kd_cli.train.checkpoint import Checkpoint
+from kd_cli.train.devices import Devices, OneDevice
 from kd_cli.train.loop import train
 from kd_cli.train.memory_format import LAYOUTS, chosen_memory_format, compiled
 from kd_cli.train.meter import Meter
@@ -38,15 +39,17 @@ def fit(
     compile: bool = False,
     checkpoint: Checkpoint | None = None,
     watch: Watch | None = None,
+    devices: Devices | None = None,
 ) -> str:
     """Train `model` in place, and return the precision that was chosen.
 
     `watch` is told what history.jsonl holds of each epoch: epoch, lr, each loss term, train and validation accuracy,
     images/s. A `checkpoint` is gone on from, and written when it is due. Raises TrainingError as soon as an epoch's
-    loss is not a number.
+    loss is not a number. `devices` are by default that of the batches.
     """
     recipe.check(model, validation)
-    training = NetworkTraining(model, batches, objective, recipe, validation, compile)
+    devices = devices or OneDevice(batches.device)
+    training = NetworkTraining(model, batches, objective, recipe, validation, compile, devices)
     if training.precision != recipe.precision:
         log.info("precision %s, chosen for precision=%s", training.precision, recipe.precision)
     train(training, checkpoint, watch)
@@ -68,10 +71,11 @@ class NetworkTraining:
         recipe: Recipe,
         validation: Split | None,
         compile: bool,
+        devices: Devices,
     ) -> None:
         self.model, self.batches, self.objective = model, batches, objective
         self.recipe, self.epochs, self.validation = recipe, recipe.epochs, validation
-        device = batches.device
+        self.devices, device = devices, devices.device
         model.to(device)
         work = work_of(model, batches.split.samples.spec)
         self.flops = work.of_step(recipe.batch_size)
@@ -84,7 +88,7 @@ class NetworkTraining:
         scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "16-mixed")
         self.state = State(model, optimizer, scheduler, scaler, Meter(), len(batches))
         self._move = bare_step(optimizer)
-        self._forward = compiled(model, memory_format) if compile else model
+        self._forward = devices.prepare(compiled(model, memory_format) if compile else model)
         self._parameters = list(model.parameters())
         self._matrices = [p for p in self._parameters if p.ndim > 1]
 
@@ -110,7 +114,7 @@ class NetworkTraining:
             with autocast(self.batches.device, self.precision):
                 logits = self._forward(each(part.inputs, self._laid_out))
             terms = self.objective(Answer(logits.float()), part)
-            scaler.scale(terms["loss"] if share == 1 else terms["loss"] * share).backward()
+            self.devices.backward(scaler.scale(terms["loss"] if share == 1 else terms["loss"] * share))
             done.append((logits.detach(), {name: term.detach() for name, term in terms.items()}, share))
         if self.recipe.clip is not None:
             scaler.unscale_(state.optimizer)
@@ -123,7 +127,7 @@ class NetworkTraining:
         state.scheduler.step()
         if self.recipe.max_norm is not None:
             constrain(self._matrices, self.recipe.max_norm)
-        state.meter.add(batch, *joined(done))
+        state.meter.add(batch, *rejoined(done))
 
     def _laid_out(self, value: Tensor) -> Tensor:
         return value.contiguous(memory_format=self._layout) if value.ndim == 4 else value
@@ -131,7 +135,7 @@ class NetworkTraining:
     def figures(self) -> Record:
         """Return what the epoch came to, and keep the weights where they are the best on the validation split."""
         state, number = self.state, self.state.epoch + 1
-        figures = state.meter.figures()
+        figures = state.meter.figures(self.devices.sum)
         if not math.isfinite(figures["loss"]):
             value = "NaN" if math.isnan(figures["loss"]) else "infinite"
             raise TrainingError(

@@ -1,6 +1,7 @@
 """What an epoch amounts to: means over its samples."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -69,10 +70,13 @@ class Meter:
         self._right, self._labelled = plain["right"], plain["labelled"]
         self.started = time.perf_counter() - plain["seconds"]
 
-    def figures(self) -> dict[str, float]:
-        """Return each loss term, the accuracy on the labelled samples, and images/s."""
+    def figures(self, total: Callable[[Tensor], Tensor] = lambda counted: counted) -> dict[str, float]:
+        """Return each loss term, the accuracy on the labelled samples, and images/s; `total` sums what several
+        processes have counted.
+        """
         self._sum()
-        means = {name: float(total) / self.seen for name, total in self._sums.items()}
-        right, labelled = int(self._right), int(self._labelled)
+        own = [*map(float, self._sums.values()), int(self._right), int(self._labelled), self.seen]
+        *sums, right, labelled, seen = total(torch.tensor(own, dtype=torch.float64)).tolist()
+        means = {name: value / seen for name, value in zip(self._sums, sums, strict=True)}
         accuracy = {"train_accuracy": right / labelled} if labelled else {}
-        return {**means, **accuracy, "images_per_second": self.seen / (time.perf_counter() - self.started)}
+        return {**means, **accuracy, "images_per_second": seen / (time.perf_counter() - self.started)}

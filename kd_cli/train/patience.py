@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from kd_cli.ranges import whole
+from kd_cli.ranges import whole_number
 
 
 def check_patience(patience: int | None) -> None:
     """Raise ConfigError unless it is a number of epochs, or None for no such end."""
-    whole(".train.patience", patience, 1, what="a whole number of epochs", null=True)
+    whole_number(".train.patience", patience, 1, what="a whole number of epochs", null=True)
 
 
 def exhausted(epochs: Sequence[dict[str, float]], patience: int | None) -> bool:

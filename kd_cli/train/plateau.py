@@ -6,7 +6,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from kd_cli.errors import must
-from kd_cli.ranges import number, whole
+from kd_cli.ranges import number, whole_number
 
 WATCHED: dict[str, tuple[str, Literal["min", "max"]]] = {
     "validation": ("validation_accuracy", "max"),
@@ -34,7 +34,7 @@ class Plateau(ReduceLROnPlateau):
         if watch not in WATCHED:
             raise must(".train.scheduler.watch", f"one of {', '.join(WATCHED)}", watch)
         number(".train.scheduler.factor", factor, above=0, below=1)
-        whole(".train.scheduler.patience", patience, 0)
+        whole_number(".train.scheduler.patience", patience, 0)
         number(".train.scheduler.threshold", threshold, at_least=0, below=1, what="a share of the best value,")
         self.watch = watch
         self.watched, mode = WATCHED[watch]

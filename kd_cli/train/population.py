@@ -24,6 +24,7 @@ from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hinton import Hinton
 from kd_cli.train.batches import Batches, derive
 from kd_cli.train.checkpoint import Checkpoint
+from kd_cli.train.devices import OneDevice
 from kd_cli.train.fit import Objective
 from kd_cli.train.loop import train
 from kd_cli.train.plateau import Plateau
@@ -119,6 +120,7 @@ class PopulationTraining:
     def __init__(self, members: Sequence[Member], validation: Split | None) -> None:
         self.members, self.validation, self.recipe = members, validation, members[0].recipe
         self.epochs, device = self.recipe.epochs, members[0].batches.device
+        self.devices = OneDevice(device)
         for member in members:
             member.model.to(device)
         self.stack = Stack([member.model for member in members])

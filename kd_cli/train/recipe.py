@@ -14,7 +14,7 @@ from kd_cli.device import (
     PRECISIONS,
 )
 from kd_cli.errors import Phrase, must
-from kd_cli.ranges import number, whole
+from kd_cli.ranges import number, whole_number
 from kd_cli.train.accumulation import check_accumulate
 from kd_cli.train.class_weights import check_class_weights
 from kd_cli.train.memory_format import FORMATS
@@ -96,7 +96,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size"):
-            whole(f".train.{key}", getattr(self, key), 1)
+            whole_number(f".train.{key}", getattr(self, key), 1)
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in PRECISIONS:
             raise must(".train.precision", f"one of {', '.join(PRECISIONS)}", self.precision)

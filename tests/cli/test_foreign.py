@@ -47,7 +47,7 @@ def digits(at="here", validation=0, seed=0):
     return load()
 
 class Objective(Hinton):
-    def __call__(self, logits, batch):
+    def __call__(self, answer, batch):
         fail()
 
 def augment(images, index, seed, view):

@@ -128,7 +128,7 @@ def test_the_manifests_say_what_each_was_made_from(tmp_path: Path) -> None:
     assert names["student"] in users[names["soft_targets"]]
 
 
-@pytest.mark.parametrize("words", [("distill",), ("list",), ("clean",), ("train-teacher",)])
+@pytest.mark.parametrize("words", [("distill",), ("list",), ("clean",), ("train-teacher",), ("sweep", "seed=0,1")])
 def test_a_folder_that_an_earlier_kd_wrote_is_refused_by_name(words: tuple[str, ...], tmp_path: Path) -> None:
     from kd_cli.files.digests import sealed
 

@@ -12,6 +12,7 @@ from broken_off import CPU, EPOCHS, Stop, adamw, keep, said, same, sgd, small, t
 from torch import Tensor, nn
 from watching import Seen
 
+from kd_cli.data.samples import Answer
 from kd_cli.models.resnet import resnet
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.store.history import HISTORY
@@ -105,8 +106,8 @@ def test_what_float16_makes_of_its_scale_is_kept(tmp_path, few):
     def steep(parameters):
         return torch.optim.SGD(parameters, lr=1e-9)
 
-    def huge(logits: Tensor, batch: object) -> dict[str, Tensor]:
-        return {"loss": (logits * 30).square().sum() * 20}  # overflows at the first scales: steps are left out
+    def huge(answer: Answer, batch: object) -> dict[str, Tensor]:
+        return {"loss": (answer.logits * 30).square().sum() * 20}  # overflows at the first scales: steps are left out
 
     states = []
     for stop in (None, 3):

@@ -117,11 +117,11 @@ def test_arguments_that_an_optimizer_does_not_take_are_named(few) -> None:
 @pytest.mark.parametrize(
     ("objective", "said"),
     [
-        (lambda logits, batch: {"soft": logits.mean()}, "got an error: KeyError: 'loss'"),
-        (lambda logits, batch: {"loss": logits.mean(1)}, r"got a tensor \[32\]"),
-        (lambda logits, batch: {"loss": 0.0}, "got 0.0"),
-        (lambda logits, batch: {"loss": torch.zeros(())}, r"got a tensor \[\]"),
-        (lambda logits, batch: {"loss": logits.sum() / batch.nothing}, "AttributeError"),
+        (lambda answer, batch: {"soft": answer.logits.mean()}, "got an error: KeyError: 'loss'"),
+        (lambda answer, batch: {"loss": answer.logits.mean(1)}, r"got a tensor \[32\]"),
+        (lambda answer, batch: {"loss": 0.0}, "got 0.0"),
+        (lambda answer, batch: {"loss": torch.zeros(())}, r"got a tensor \[\]"),
+        (lambda answer, batch: {"loss": answer.logits.sum() / batch.nothing}, "AttributeError"),
     ],
 )
 def test_an_objective_that_gives_no_loss_is_named(few, objective, said) -> None:

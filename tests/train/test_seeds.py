@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from weights import weights
 
 from kd_cli.data.augment import Shift
-from kd_cli.data.samples import Batch
+from kd_cli.data.samples import Answer, Batch
 from kd_cli.models.mlp import mlp
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.train.batches import Batches, derive
@@ -21,9 +21,9 @@ class Recorded(CrossEntropy):
     def __init__(self) -> None:
         self.batches: list[Batch] = []
 
-    def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         self.batches.append(batch)
-        return super().__call__(logits, batch)
+        return super().__call__(answer, batch)
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.errors import must
-from kd_cli.ranges import whole
+from kd_cli.ranges import whole_number
 from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.source import Single, Source
 from kd_cli.train.recipe import Recipe
@@ -36,7 +36,7 @@ class Specialists(Source):
             hint = "Specialists take over its outputs, which must stand in the data set's order."
             raise must(".generalist.classes", "null for a generalist", list(self.generalist.classes), hint)
         for key, least in (("specialists", 1), ("classes_each", 1), ("top_n", 1), ("seed", 0)):
-            whole(f".{key}", getattr(self, key), least)
+            whole_number(f".{key}", getattr(self, key), least)
         for key in ("class_weights", "start_from"):
             if getattr(self.train, key) is not None:
                 hint = "Half of what they see is of their own classes, and they start from the generalist."
