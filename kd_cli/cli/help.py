@@ -1,8 +1,9 @@
 """What `kd --help` and `kd <command> --help` print. Imports neither hydra nor torch: help must be there at once."""
 
+import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from textwrap import wrap
 
@@ -135,5 +136,10 @@ def _rows(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _width() -> int:
-    """Return the columns of the terminal, or of COLUMNS; 100 in a pipe."""
-    return max(40, min(shutil.get_terminal_size((100, 24)).columns, WIDEST))
+    """Return the columns of the terminal, also where a pager stands between (`kd … --help | less`); else 100."""
+    columns = os.environ.get("COLUMNS", "")
+    found = [int(columns)] if columns.isdigit() and int(columns) else []
+    for stream in (1, 2, 0):
+        with suppress(OSError):
+            found.append(os.get_terminal_size(stream).columns)
+    return max(40, min(next(filter(None, found), 100), WIDEST))

@@ -5,6 +5,7 @@ import pty
 import re
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,18 @@ def test_no_line_is_wider_than_the_terminal(columns: int, tmp_path: Path) -> Non
         lines = kd(*words, cwd=tmp_path, COLUMNS=str(columns)).out.splitlines()
         whole = [line for line in lines if len(line.split()) > 1]  # a single long word is not broken
         assert max(map(len, whole)) <= min(columns, 120)
+
+
+def test_a_pager_gets_lines_as_wide_as_the_terminal_behind_it(tmp_path: Path) -> None:
+    parent, child = pty.openpty()
+    termios.tcsetwinsize(child, (40, 70))
+    done = subprocess.run(
+        [KD, "distill", "--help"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=child, check=True
+    )
+    os.close(child)
+    os.close(parent)
+    lines = done.stdout.decode().splitlines()
+    assert 60 < max(len(line) for line in lines if len(line.split()) > 1) <= 70
 
 
 def test_neither_a_pipe_nor_a_terminal_gets_colour_codes(tmp_path: Path) -> None:
