@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kd_cli.cli import schema
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Dataset, Split
 from kd_cli.datasets.digits import digits as load_digits
@@ -17,6 +18,7 @@ from kd_cli.train.recipe import Recipe
 from kd_cli.train.schedules import constant
 
 CPU = torch.device("cpu")
+schema.register()  # for tests that compose a config themselves
 
 
 @dataclass(frozen=True)

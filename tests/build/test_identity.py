@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kd_cli.build.identity import Described, identity_of, plain
 from kd_cli.build.objects import instantiate
-from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.data.augment import Shift
 from kd_cli.files.digests import digest_of
@@ -22,7 +21,6 @@ from kd_cli.steps.student import student_identity
 from kd_cli.steps.teacher import teacher_identity
 from kd_cli.steps.transfer import storage, transfer_set
 
-schema.register()
 BASE = (
     "augment@transfer.augment=jitter",
     "augment@teacher.augment=jitter",

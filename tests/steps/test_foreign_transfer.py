@@ -12,7 +12,6 @@ from running import TINY, inside
 from safetensors.torch import load_file
 
 from kd_cli.build.objects import instantiate
-from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.data.samples import Dataset, Split
 from kd_cli.datasets.digits import digits
@@ -23,7 +22,6 @@ from kd_cli.runs.session import Session
 from kd_cli.steps.plan import plan_of
 from kd_cli.steps.transfer import TransferSet, transfer_set
 
-schema.register()
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 NOISE = ("dataset@transfer.dataset=noise", "transfer.dataset.height=8", "transfer.dataset.width=8")
 UNLABELLED_NOTE = "The transfer set has no labels: the baseline was trained on the training split."
