@@ -121,7 +121,7 @@ def _refusals() -> str:
         "# Refusals",
         "",
         "A wrong input prints one message, `<key> must be <rule>, got <value>`, and what to do, without a traceback "
-        "(`KD_TRACEBACK=1` shows it), and ends with status 1. These are all of them, as the code has them; `<…>` "
+        "(`KD_TRACEBACK=1` shows it), and ends with status 1. These are the ones that stand in the code; `<…>` "
         "stands for what is filled in.",
         "",
         "## By key",
