@@ -21,7 +21,7 @@ from kd_cli.build import own_code
 from kd_cli.cli import rules, schema
 from kd_cli.cli.foreign import told
 from kd_cli.cli.sweep_name import sweep_name
-from kd_cli.commands.asked import asked, digest_of_job
+from kd_cli.commands.asked import asked, digest_of_job, short
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.files.locks import alone, forget
 from kd_cli.runs.result import Result
@@ -93,7 +93,8 @@ class Job:
             answer_path(folder)
 
     def _varied(self, overrides: Sequence[str]) -> list[str]:
-        return [word for word in overrides if word not in self.session.fixed and not word.startswith("sweep.")]
+        varied = (word for word in overrides if word not in self.session.fixed and not word.startswith("sweep."))
+        return [short(word) for word in varied]
 
     def _name(self, overrides: Sequence[str]) -> str:
         """`temperature-4_seed-0`: what this job does not share with the others, in the order in which it was typed."""

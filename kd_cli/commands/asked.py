@@ -21,11 +21,17 @@ def asked(cfg: DictConfig) -> dict[str, Any]:
     context = HydraConfig.get()
     return {
         "command": context.job.config_name.replace("_", "-"),
-        "overrides": [word for word in context.overrides.task if not word.startswith(("sweep.", "resume="))],
+        "overrides": [short(word) for word in context.overrides.task if not word.startswith(("sweep.", "resume="))],
         "dataset": context.runtime.choices.get("dataset"),
         **{key: _value(cfg, key) for key in ("seed", "temperature", "soft_weight", "hard_weight")},
         "config": digest_of_job(cfg),
     }
+
+
+def short(word: str) -> str:
+    """Return an override in the short spelling: `student.model=cnn` of `model@student.model=cnn`."""
+    key, equals, value = word.partition("=")
+    return f"{key.rpartition('@')[2]}{equals}{value}"
 
 
 def _value(cfg: DictConfig, key: str) -> Any:
