@@ -28,7 +28,8 @@ from kd_cli.runs.result import Result
 from kd_cli.runs.session import Session, current
 from kd_cli.screen import answer_path, say
 from kd_cli.store import run_folder
-from kd_cli.store.artifacts import expect_format, read_artifact
+from kd_cli.store.artifacts import read_artifact
+from kd_cli.store.format import expect_format
 
 ANSWERS = ("evaluate", "predict", "list", "clean", "summarize")  # print their answer, and make no run folder
 

@@ -14,7 +14,8 @@ from kd_cli.progress import log
 from kd_cli.runs.result import Result, Stage
 from kd_cli.screen import as_utf8
 from kd_cli.store import run_folder
-from kd_cli.store.artifacts import Artifact, Store, expect_format
+from kd_cli.store.artifacts import Artifact, Store
+from kd_cli.store.format import expect_format
 from kd_cli.store.inventory import KINDS, note_use, settled
 from kd_cli.store.models import precision_of
 

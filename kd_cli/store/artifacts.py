@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,9 @@ from kd_cli.files.digests import as_read, digest_of, digests_of, id_of, sealed, 
 from kd_cli.files.disk import sync, written
 from kd_cli.files.locks import alone
 from kd_cli.files.plain_file import aside
+from kd_cli.store.format import FORMAT, MANIFEST, of_another_kd
 
-MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint."
-FORMAT = 1  # of a manifest, and of what it names
 LARGEST_TEXT = 1 << 26  # bytes of another file without tensors: the history of some 200,000 epochs
 REBUILD = "The command that made it makes it anew with rebuild=true."
 log = logging.getLogger("kd")
@@ -80,7 +78,7 @@ def read_artifact(folder: Path) -> Artifact:
             raise ArtifactError(f"{folder} is not an artifact of kd: it has no {MANIFEST}.")
         manifest = unsealed(path)
         if manifest.get("format") != FORMAT:
-            raise _of_another_kd(folder, manifest.get("format"))
+            raise of_another_kd(folder, manifest.get("format"))
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
     except OSError as error:
         raise UnreadableError(f"{error.filename or path} cannot be read: {reason(error)}.") from error
@@ -284,24 +282,6 @@ def _let_others_read(by_umask: int, *paths: Path) -> None:
 
 def _checkpoints(work: Path) -> list[Path]:
     return list(work.glob(f"{CHECKPOINT}*"))
-
-
-def expect_format(root: Path) -> None:
-    """Raise ArtifactError for an output folder whose artifacts another kd wrote, in a format that this one does not
-    read.
-    """
-    for path in islice(root.glob(f"*/*/{MANIFEST}"), 1):
-        with suppress(OSError, ValueError, AttributeError, RecursionError):  # damaged: said when it is read
-            if (found := unsealed(path).get("format")) != FORMAT:
-                raise _of_another_kd(root, found)
-
-
-def _of_another_kd(folder: Path, found: object) -> ArtifactError:
-    which = "an earlier" if found is None else "another"
-    return ArtifactError(
-        f"output_dir must be a folder of format {FORMAT}, got {str(folder)!r}, which {which} kd wrote. "
-        "Give another output_dir=<folder>, or move this one away: everything is made anew."
-    )
 
 
 def _damaged(path: Path) -> ArtifactError:

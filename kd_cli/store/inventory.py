@@ -19,7 +19,8 @@ from kd_cli.files.digests import id_of
 from kd_cli.files.locks import FOLDER as LOCKS
 from kd_cli.files.locks import alone
 from kd_cli.store import run_folder
-from kd_cli.store.artifacts import Artifact, expect_format, read_artifact
+from kd_cli.store.artifacts import Artifact, read_artifact
+from kd_cli.store.format import expect_format
 
 KINDS = ("teachers", "soft_targets", "students")
 OURS = re.compile(r"\.?[0-9a-f]{16}(\.partial)?(\.damaged-\d+)?")

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from kd_cli.errors import ArtifactError
 from kd_cli.files.digests import as_read, id_of
 from kd_cli.progress import log
-from kd_cli.store.artifacts import MANIFEST, Artifact, Store, Use, read_artifact
+from kd_cli.store.artifacts import Artifact, Store, Use, read_artifact
+from kd_cli.store.format import MANIFEST
 
 NEAREST_AMONG = 200  # of the newest artifacts of a kind
 PARTS_SHOWN = 5
