@@ -93,7 +93,7 @@ def inventory(root: Path) -> Inventory:
             if _is_ours(folder):
                 entry, artifact = _entry(kind, folder)
                 entries[entry.name] = entry
-                named[entry.name] = list(map(str, artifact.manifest["deps"])) if artifact else []
+                named[entry.name] = artifact.manifest["deps"] if artifact else []
     for found in _runs(root):
         if isinstance(found, str):
             doubts.append(found)
@@ -183,12 +183,15 @@ def _entry(kind: str, folder: Path) -> tuple[Entry, Artifact | None]:
         return Entry(kind, folder, "unfinished", "", changed), None
     try:
         artifact = read_artifact(folder)
-        created = datetime.fromisoformat(str(artifact.manifest["created"]))
-        title = str(artifact.manifest["title"])[:100]
-        list(artifact.manifest["deps"])
+        about = artifact.manifest
+        created, title, deps = datetime.fromisoformat(str(about["created"])), about["title"], about["deps"]
+        if not isinstance(title, str) or not isinstance(deps, list) or not all(isinstance(dep, str) for dep in deps):
+            raise TypeError("a title is a word, what it was made from are names")
+        if not isinstance(about["identity"], dict) or not about["identity"]:
+            raise TypeError("an identity is a mapping")
     except (KdError, ValueError, KeyError, TypeError, AttributeError):
         return Entry(kind, folder, "damaged", "", changed), None
-    return Entry(kind, folder, "complete", title, created if created.tzinfo else changed), artifact
+    return Entry(kind, folder, "complete", title[:100], created if created.tzinfo else changed), artifact
 
 
 def _artifacts_in(content: Any) -> Iterator[str]:

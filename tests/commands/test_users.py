@@ -19,12 +19,23 @@ def test_artifacts_that_name_each_other_keep_nobody(here: Path, made: Outcome) -
     teacher, targets = made.result["teacher"]["artifact"], made.result["stages"]["soft_targets"]["artifact"]
     for name, other in ((teacher, targets), (targets, teacher)):
         manifest = json.loads((here / "outputs" / name / "manifest.json").read_text())
-        seal(here / "outputs" / name, {**manifest, "teacher": other})
+        seal(here / "outputs" / name, {**manifest, "deps": [other]})
     assert inside("clean", "yes=true", cwd=here).err.startswith("Removed 4 folders: ")
     assert listed(here) == {}
 
 
-@pytest.mark.parametrize("change", [{"identity": [1]}, {"identity": {}}, {"created": 3}, {"created": "now"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": [1]},
+        {"identity": {}},
+        {"created": 3},
+        {"created": "now"},
+        {"title": 3},
+        {"deps": "teachers/0123456789abcdef"},
+        {"deps": [1]},
+    ],
+)
 def test_a_manifest_that_says_nonsense_is_listed_as_damaged(change: dict[str, Any], here: Path, made: Outcome) -> None:
     name = made.result["student"]["artifact"]
     folder = here / "outputs" / name
