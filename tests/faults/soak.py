@@ -48,9 +48,9 @@ def jobs(number: int, seed: int, took: Callable[[], None]) -> None:
     """Runs a sweep of so many jobs in this process; calls `took` as each begins."""
     begun = distill.main
 
-    def main(cfg: object) -> None:
+    def main(*given: object) -> None:
         took()
-        begun(cfg)  # type: ignore[arg-type]
+        begun(*given)  # type: ignore[arg-type]
 
     distill.main = main
     try:
