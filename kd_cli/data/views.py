@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kd_cli.data.augment import Augment
+from kd_cli.data.augment import Augment, name_of
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Split
 from kd_cli.data.spec import Spec
-from kd_cli.errors import must
+from kd_cli.errors import Phrase, must
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,5 @@ def augmented(augment: Augment, stored: Inputs, index: Tensor, seed: int, view: 
     made: Inputs = augment(stored, index, seed, view)
     if found := spec.misfit(made):
         what = "uint8 images [n, channels, height, width]" if spec.kind == "image" else f"{spec}"
-        name = getattr(augment, "__name__", type(augment).__name__)
-        raise must(".augment", f"one that gives {what}, as it was given", f"{name}: {found}")
+        raise must(".augment", f"one that gives {what}, as it was given", Phrase(f"{found} from {name_of(augment)}"))
     return made
