@@ -32,7 +32,7 @@ def show(
     index, spec = split.index.to(device), split.samples.spec
     if not isinstance(augment, Mix):
         for positions, stored in zip(batches, split.samples.stream(batches, device), strict=True):
-            spec.check(stored)
+            _expect(stored, spec)
             if augment is not None:
                 stored = augmented(augment, stored, index[positions.to(device)], seed, view, spec)
             yield Shown(stored)
@@ -40,13 +40,21 @@ def show(
     partners, shares, place = augment.draw(index, seed, view)
     pairs = [torch.cat([own, partners[own]]) for own in (positions.to(device) for positions in batches)]
     for pair, pixels in zip(pairs, split.samples.stream(pairs, device), strict=True):
-        spec.check(pixels)
+        _expect(pixels, spec)
         if augment.inner is not None:
             pixels = augmented(augment.inner, pixels, index[pair], seed, view, spec)
         assert isinstance(pixels, Tensor)  # mixtures are of images
         (own, others), (images, partner_images) = pair.chunk(2), pixels.chunk(2)
         mixed, share = augment.blend(images, partner_images, shares[own], place[:, own])
         yield Shown(mixed, others, share)
+
+
+def _expect(stored: Inputs, spec: Spec) -> None:
+    """DataError for samples that are not what those were that the data set showed when it was read."""
+    if found := spec.misfit(stored):
+        error = spec.refused(found)
+        error.key = "dataset"  # complete: it is no part of the student or teacher that sees them
+        raise error
 
 
 def augmented(augment: Augment, stored: Inputs, index: Tensor, seed: int, view: int, spec: Spec) -> Inputs:
