@@ -14,9 +14,11 @@ from torch import nn
 from kd_cli.build.identity import plain
 from kd_cli.build.logits import check_no_probabilities
 from kd_cli.build.own_code import found, targets_of
-from kd_cli.data.augment import kind_of
-from kd_cli.data.samples import Dataset
+from kd_cli.data.augment import Augment, kind_of, name_of
+from kd_cli.data.mixing import Mix
+from kd_cli.data.samples import Dataset, Split
 from kd_cli.data.spec import Spec
+from kd_cli.data.views import show
 from kd_cli.errors import ConfigError, KdError, Phrase, first_line, must, under
 
 
@@ -97,9 +99,27 @@ def check_augment(augment: Any, spec: Spec, key: str) -> None:
         return
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     typed = next((name for group, name in choices.items() if group.partition("@")[2] == key), None)
-    shown = typed or getattr(getattr(augment, "func", augment), "__name__", type(augment).__name__)
+    shown = typed or name_of(augment)
     inputs = "images" if spec.kind == "image" else f"{spec.kind} inputs"
     raise must(key, f"one for {inputs}", Phrase(f"{shown} (for {kind_of(augment)})"))
+
+
+def try_augment(augment: Augment | Mix | None, split: Split, place: str) -> None:
+    """Show two samples of a split augmented; ConfigError, in the name of `<place>.augment`, for what would fail only
+    amid the work.
+    """
+    if augment is None:
+        return
+    two, cpu = [torch.arange(min(2, len(split)))], torch.device("cpu")
+    list(show(split, two, cpu, None, 0, 0))  # what fails here is not the augmentation's fault
+    with under(place):
+        try:
+            list(show(split, two, cpu, augment, 0, 0))
+        except (KdError, OSError):  # a file that fails is no misfit
+            raise
+        except Exception as error:  # an augmentation may be anybody's
+            said = f"an error from {name_of(augment)}: {first_line(error)}"
+            raise must(".augment", f"one for {split.samples.spec}", Phrase(said)) from error
 
 
 def _where(error: InstantiationException, key: str) -> str:

@@ -94,7 +94,8 @@ def _hydra(name: str, words: list[str]) -> int:
     from kd_cli.cli.job import Job, fixed
     from kd_cli.cli.messages import is_hydras, translate
     from kd_cli.cli.refusals import refused
-    from kd_cli.cli.spelling import config_dirs, placed, sorted_out, spelt
+    from kd_cli.cli.spelling import placed
+    from kd_cli.cli.typed import Words
     from kd_cli.runs.session import Session, opened
 
     session = Session()
@@ -104,8 +105,9 @@ def _hydra(name: str, words: list[str]) -> int:
     if refusal := refused(name, typed):
         say(refusal)
         return 1
-    overrides, flags, _ = sorted_out(words)
-    overrides = placed(name, [new for word in overrides for new in spelt(word, config_dirs(flags))])
+    line = Words(name, tuple(words))
+    overrides, flags, _ = line.parts
+    overrides = placed(name, [new for word in overrides for new in line.spelt(word)])
     words = [*overrides, *flags]  # Hydra refuses them the other way round
     if name == "sweep" or {"--multirun", "-m"} & set(flags):
         session.fixed = fixed(overrides)

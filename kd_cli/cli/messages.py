@@ -33,7 +33,6 @@ from kd_cli.cli.hints import mended, named, suggestion
 from kd_cli.cli.job import ANSWERS
 from kd_cli.cli.refusals import QUOTING
 from kd_cli.cli.schema import QUOTE
-from kd_cli.cli.spelling import spelt
 from kd_cli.cli.typed import Words, first, is_sweep, swept
 from kd_cli.errors import did_you_mean, first_line, must
 
@@ -136,7 +135,7 @@ def _rule(error: OmegaConfBaseException) -> str:
 def _unfit(word: str, typed: Words) -> str:
     """An override that Hydra cannot compose, where its error names none; "" where it is not to blame."""
     name, text = _name(word), word.partition("=")[2]
-    parsed = OverridesParser.create().parse_override(spelt(word, typed.own)[0])
+    parsed = OverridesParser.create().parse_override(typed.spelt(word)[0])
     if parsed.is_delete() and text:
         return str(must("A config group that ~ removes", "named by a word", word, "Leave its value out."))
     if word.startswith("+") and name in typed.known:
@@ -173,7 +172,7 @@ def _unknown_choice(error: MissingConfigException, typed: Words) -> str:
     group, _, choice = file.rpartition("/")
     key, value = group, choice
     for word in typed.parts[0]:
-        for parsed in OverridesParser.create().parse_overrides(spelt(word, typed.own)):
+        for parsed in OverridesParser.create().parse_overrides(typed.spelt(word)):
             if file in [f"{parsed.key_or_group}/{name}" for name in _names(parsed)]:
                 group, key, value = parsed.key_or_group, parsed.package or parsed.key_or_group, word.partition("=")[2]
     there = sorted({*choices(group, typed.own), *(error.options or [])})

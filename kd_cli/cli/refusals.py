@@ -11,7 +11,7 @@ from kd_cli.cli.choices import choices
 from kd_cli.cli.guesses import WEIGHTS
 from kd_cli.cli.hints import named, suggestion
 from kd_cli.cli.job import ANSWERS
-from kd_cli.cli.spelling import chosen, group_of, is_override, sorted_out, spelt, value_of
+from kd_cli.cli.spelling import group_of, is_override, sorted_out, value_of
 from kd_cli.cli.typed import Words, first, matches, swept, unreadable
 from kd_cli.errors import KdError, must
 
@@ -31,7 +31,7 @@ def refused(command: str, words: Sequence[str]) -> str:
     if said := _flags(typed):
         return said
     for word in overrides:
-        if any(unreadable(new) for new in spelt(word, typed.own)):
+        if any(unreadable(new) for new in typed.spelt(word)):
             if word.count("[") > word.count("]"):
                 after = word.partition("=")[2]
                 return f"An argument must be key=value with its brackets closed, got …{after}. Quote it for the shell."
@@ -72,7 +72,7 @@ def _place(typed: Words, word: str) -> str:
     key, _, value = word.partition("=")
     if key not in ("teacher.generalist", "transfer.dataset") or "[" in value:
         return ""
-    if not ("/" in value or value.endswith(WEIGHTS)) or chosen(word, typed.own):
+    if not ("/" in value or value.endswith(WEIGHTS)) or typed.chosen(word):
         return ""
     return str(must(key, f"one of {', '.join(choices(group_of(key), typed.own))}", value, suggestion(typed)))
 
@@ -164,7 +164,7 @@ def _sweep(typed: Words) -> str:
         if said := _no_match(typed, word):
             return said
         values = swept(word)
-        if values is not None and None in values and ("@" in key or chosen(word, typed.own)):
+        if values is not None and None in values and ("@" in key or typed.chosen(word)):
             return _null(typed, word)
         nested = "." in key and values is not None
         if nested and not any(isinstance(each, list) for each in values or []) and typed.is_list(word):
@@ -189,6 +189,6 @@ def _null(typed: Words, word: str) -> str:
     others = [each for each in (swept(word) or []) if each is not None]
     lines = [
         typed.line([new if other is word else other for other in typed.parts[0]])
-        for new in (spelt(f"{key}=null")[0], f"{key}={','.join(map(str, others))}")
+        for new in (typed.spelt(f"{key}=null")[0], f"{key}={','.join(map(str, others))}")
     ]
     return str(must(key, "null by itself, or without it", value, f"Write two sweeps: {lines[0]} and {lines[1]}"))

@@ -95,9 +95,10 @@ def chosen(word: str, own: Iterable[Path] = ()) -> str:
     return group if any(isinstance(each, str) and each in there for each in words) else ""
 
 
-def spelt(word: str, own: Iterable[Path] = ()) -> list[str]:
+def spelt(word: str, own: Iterable[Path] = (), free: bool = False) -> list[str]:
     """An override as Hydra has it: a bare word that names a file of configs/, or of a person's `own` folders, chooses
-    it. In a list of teachers, a word with a `/` is a folder. The name of a file stays as it was typed.
+    it, unless its key is `free` to mean anything. In a list of teachers, a word with a `/` is a folder. The name of a
+    file stays as it was typed.
     """
     key, _, value = word.partition("=")
     if value == "~" or value.startswith("~/"):  # a shell leaves it in the middle of a word
@@ -107,6 +108,8 @@ def spelt(word: str, own: Iterable[Path] = ()) -> list[str]:
         return [f"{key}={quoted(value)}"]
     if not value.isascii() and not set(value) & set("'\"[]{}()$\\"):  # Hydra wants letters that are not ASCII quoted
         word = f"{key}={','.join(part if part.isascii() else quoted(part) for part in value.split(','))}"
+    if free:
+        return [word]
     if group := chosen(word, own):
         return [f"+{group}@{word[1:]}" if word.startswith("+") else f"{group}@{word}"]
     if value == "null" and "@" in key:  # Hydra takes no null for a group

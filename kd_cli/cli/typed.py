@@ -13,9 +13,10 @@ from hydra.core.override_parser.types import Glob, Override, QuotedString, Sweep
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from kd_cli.build.parts import owns_its_keys
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
-from kd_cli.cli.spelling import config_dirs, placed, sorted_out, spelt
+from kd_cli.cli.spelling import chosen, config_dirs, placed, sorted_out, spelt
 from kd_cli.errors import KdError
 
 
@@ -46,9 +47,36 @@ class Words:
         """The person's own folders of configs."""
         return config_dirs(self.parts[1])
 
+    def spelt(self, word: str) -> list[str]:
+        """An override as Hydra has it."""
+        return spelt(word, self.own, self._is_free(word))
+
+    def chosen(self, word: str) -> str:
+        """The group that an override chooses from by a bare word at a nested key, or ""."""
+        return "" if self._is_free(word) else chosen(word, self.own)
+
+    def _is_free(self, word: str) -> bool:
+        """Whether the key of an override is one of somebody's own teacher, for whom its value is text."""
+        key = word.partition("=")[0].lstrip("+")
+        above = key.split(".")[:-1]
+        if not self.own or above[:1] != ["teacher"]:
+            return False
+        if key not in self._free:
+            self._free[key] = False  # while those are spelt that may choose the teacher
+            node: Any = self.config([other for other in self.parts[0] if _depth(other) < _depth(word)])
+            for k, name in enumerate(above):
+                node = node.get(name) if isinstance(node, DictConfig) else None
+                if isinstance(node, DictConfig) and owns_its_keys(".".join(above[: k + 1]), node):
+                    self._free[key] = True
+        return self._free[key]
+
+    @cached_property
+    def _free(self) -> dict[str, bool]:
+        return {}
+
     def config(self, overrides: Sequence[str]) -> DictConfig | None:
         """The config with these overrides, of a sweep that of its first job; None where Hydra refuses them."""
-        single = placed(self.command, [new for word in overrides for new in spelt(first(word), self.own)])
+        single = placed(self.command, [new for word in overrides for new in self.spelt(first(word))])
         search = ",".join(f"'file://{folder}'" for folder in self.own)
         try:
             with initialize_config_dir(str(CONFIGS.absolute()), version_base="1.3"):

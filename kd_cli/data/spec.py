@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kd_cli.data.inputs import Inputs, each, tensors
-from kd_cli.errors import DataError
+from kd_cli.errors import DataError, Phrase
 from kd_cli.ranges import is_whole
 
 KINDS = ("image", "text", "audio", "features")
@@ -21,6 +21,7 @@ STORED_AS = {  # how a sample of each kind is stored
     "features": "numbers",
 }
 PCM = 1 << 15  # full scale of a sound's int16 samples
+KEY = ".dataset"  # where samples come from: who knows which of a run's data sets it is completes it
 MOST_PARTS = 16  # of an input: a text's have three or four
 
 
@@ -105,7 +106,7 @@ class Spec:
         return made if self.parts else made[""]
 
     def check(self, stored: Inputs) -> None:
-        """DataError where a batch of stored samples is not what this says; their values are looked at by
+        """DataError where stored samples of a data set are not what this says; their values are looked at by
         `check_values`.
         """
         if found := self.misfit(stored):
@@ -145,15 +146,15 @@ class Spec:
                 low, high = (int(end) for end in value.aminmax())
                 if low < 0 or high >= self.vocabulary:
                     got = low if low < 0 else high
-                    raise DataError(f"dataset must be one of token ids from 0 to {self.vocabulary - 1}, got {got}.")
+                    raise DataError.must(KEY, f"one of token ids from 0 to {self.vocabulary - 1}", got)
             if value.is_floating_point() and not value.isfinite().all():
                 number = int((~value.isfinite()).flatten(1).any(1).sum())
-                raise DataError(f"dataset must be one of finite numbers, got NaN or infinity in {number} sample(s).")
+                raise DataError.must(KEY, "one of finite numbers", Phrase(f"NaN or infinity in {number} sample(s)"))
 
     def refused(self, found: str) -> DataError:
         """The refusal of samples that are no such thing: they would mean something else to a network."""
         if self.kind != "image":
-            return DataError(f"dataset must be one of {self} stored as {STORED_AS[self.kind]}, got {found}.")
+            return DataError.must(KEY, f"one of {self} stored as {STORED_AS[self.kind]}", Phrase(found))
         return no_images(found)
 
     def arguments(self, constructor: Callable[..., Any]) -> dict[str, Any]:
@@ -177,10 +178,11 @@ def image_spec(shape: Sequence[int]) -> Spec:
 
 def no_images(found: str) -> DataError:
     """The refusal of what should be images and is not: divided by 255, as bytes are, it would mean something else."""
-    return DataError(
-        f"dataset must be one of uint8 images [channels, height, width], got {found}. Store images as bytes from 0 to "
-        "255; say of texts, sounds and features what they are, by a kd_cli.data.spec.Spec."
+    hint = (
+        "Store images as bytes from 0 to 255; say of texts, sounds and features what they are, by a "
+        "kd_cli.data.spec.Spec."
     )
+    return DataError.must(KEY, "one of uint8 images [channels, height, width]", Phrase(found), hint)
 
 
 def _named(value: Tensor) -> str:
@@ -188,4 +190,4 @@ def _named(value: Tensor) -> str:
 
 
 def _must(name: str, rule: str, value: Any) -> DataError:
-    return DataError(f"dataset must have a Spec whose {name} is {rule}, got {value!r}.")
+    return DataError.must(KEY, f"one with a Spec whose {name} is {rule}", Phrase(repr(value)))

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kd_cli.data.augment import Augment
+from kd_cli.data.augment import Augment, name_of
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Split
 from kd_cli.data.spec import Spec
-from kd_cli.errors import must
+from kd_cli.errors import Phrase, must
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def show(
     index, spec = split.index.to(device), split.samples.spec
     if not isinstance(augment, Mix):
         for positions, stored in zip(batches, split.samples.stream(batches, device), strict=True):
-            spec.check(stored)
+            _expect(stored, spec)
             if augment is not None:
                 stored = augmented(augment, stored, index[positions.to(device)], seed, view, spec)
             yield Shown(stored)
@@ -40,7 +40,7 @@ def show(
     partners, shares, place = augment.draw(index, seed, view)
     pairs = [torch.cat([own, partners[own]]) for own in (positions.to(device) for positions in batches)]
     for pair, pixels in zip(pairs, split.samples.stream(pairs, device), strict=True):
-        spec.check(pixels)
+        _expect(pixels, spec)
         if augment.inner is not None:
             pixels = augmented(augment.inner, pixels, index[pair], seed, view, spec)
         assert isinstance(pixels, Tensor)  # mixtures are of images
@@ -49,11 +49,18 @@ def show(
         yield Shown(mixed, others, share)
 
 
+def _expect(stored: Inputs, spec: Spec) -> None:
+    """DataError for samples that are not what those were that the data set showed when it was read."""
+    if found := spec.misfit(stored):
+        error = spec.refused(found)
+        error.key = "dataset"  # complete: it is no part of the student or teacher that sees them
+        raise error
+
+
 def augmented(augment: Augment, stored: Inputs, index: Tensor, seed: int, view: int, spec: Spec) -> Inputs:
     """The samples as an augmentation gives them; a refusal by its name unless it gives what it was given."""
     made: Inputs = augment(stored, index, seed, view)
     if found := spec.misfit(made):
         what = "uint8 images [n, channels, height, width]" if spec.kind == "image" else f"{spec}"
-        name = getattr(augment, "__name__", type(augment).__name__)
-        raise must(".augment", f"one that gives {what}, as it was given", f"{name}: {found}")
+        raise must(".augment", f"one that gives {what}, as it was given", Phrase(f"{found} from {name_of(augment)}"))
     return made

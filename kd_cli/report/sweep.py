@@ -31,8 +31,10 @@ def jobs_of(folder: Path) -> list[Path]:
 
 
 def summarize(folder: Path, where: Console = console) -> bool:
-    """Show the summary of a sweep's folder, and write it there; return False if any job did not complete. Raises
-    ConfigError where it cannot be written.
+    """Show the summary of a sweep's folder, and write it there; return False if any job did not complete.
+
+    Raises ConfigError where it cannot be written, and OtherFormatError where a job is another kd's: the summary that
+    lies there may be whole, and is left alone.
     """
     jobs = [_job(path) for path in jobs_of(folder)]
     jobs = _distinct(jobs)
@@ -54,8 +56,8 @@ def _natural(path: Path) -> list[Any]:
 
 
 def _job(folder: Path) -> dict[str, Any]:
-    """One row: the job's folder, what it varied, and its figures; or that its result is missing, damaged or of another
-    kd's format.
+    """One row: the job's folder, what it varied, and its figures; or that its result is missing or damaged. Raises
+    OtherFormatError where another kd wrote it.
     """
     name = _writable(folder.name)
     try:
@@ -63,8 +65,8 @@ def _job(folder: Path) -> dict[str, Any]:
         if result is None:
             return {"job": name, "status": "missing", "error": f"it has no {RESULT}"}
         return _row(name, result)
-    except OtherFormatError as error:
-        return {"job": name, "status": "unreadable", "error": _writable(str(error))}
+    except OtherFormatError:
+        raise
     except ArtifactError as error:
         return {"job": name, "status": "damaged", "error": _writable(str(error))}
     except UnicodeError as error:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli.build.identity import Described, identity_of
-from kd_cli.build.objects import build_network, check_augment, instantiate
+from kd_cli.build.objects import build_network, check_augment, instantiate, try_augment
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
 from kd_cli.errors import DataError, must, under
@@ -47,6 +47,7 @@ def check_specialists(plan: TeacherPlan, setting: Setting, generalist: nn.Module
         raise DataError(f"{dataset.name}: {unlabelled} have no label.")
     source.check(len(dataset.classes))
     check_augment(source.augment, dataset.spec, "teacher.augment")
+    try_augment(source.augment, dataset.train, "teacher")
     own = torch.arange(source.classes_each)
     seen = _seen_by(dataset, own)
     build, names = _constructor(_config(plan)), dataset.classes

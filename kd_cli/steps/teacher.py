@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kd_cli.build.identity import Described, identity_of
-from kd_cli.build.objects import build_network, check_augment
+from kd_cli.build.objects import build_network, check_augment, try_augment
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import fingerprint
 from kd_cli.errors import DataError, under
@@ -96,6 +96,7 @@ def _tried(plan: TeacherPlan, part: Part, setting: Setting) -> nn.Module:
     check_teacher(network, dataset.transfer, setting.device, part.key)
     if isinstance(source, Trained):
         check_augment(source.augment, dataset.spec, f"{part.key}.augment")
+        try_augment(source.augment, dataset.train, part.key)
         with under(part.key):
             start(network, source.train, "teacher")
             step = _training(part, source, network, setting)

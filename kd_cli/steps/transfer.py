@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kd_cli.build.objects import check_augment
+from kd_cli.build.objects import check_augment, try_augment
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
@@ -62,6 +62,7 @@ def transfer_set(plan: TransferPlan, dataset: Dataset, online: bool, session: Se
     if plan.augment is not None:
         augment = plan.augment.built
         check_augment(augment, dataset.spec, "transfer.augment")
+        try_augment(augment, split, "transfer")
         identity |= {"augment": plan.augment.identity, "seed": plan.seed, "views": views}
     fingerprint = foreign.fingerprint if foreign is not None else None
     return TransferSet(split, augment, plan.seed, views, identity, named, plan.labels, fingerprint)

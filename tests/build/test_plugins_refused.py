@@ -144,11 +144,27 @@ def test_samples_that_are_no_images_are_refused_before_any_work(kind: str, messa
     assert not list((tmp_path / "outputs").glob("teachers/*"))
 
 
-def test_an_augmentation_that_gives_no_bytes_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "floating.py").write_text("def half(images, index, seed, view):\n    return images / 510\n")
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("images / 510", "images [n, channels, height, width], as it was given, got float32 of [1, 8, 8] from half."),
+        ("images.matmul(images[0, 0, :3])", "one for images [1, 8, 8], got an error from half: "),
+    ],
+    ids=["floats", "raises"],
+)
+@pytest.mark.parametrize(
+    ("command", "key"), [("train-teacher", "teacher"), ("distill", "transfer"), ("dump-targets", "transfer")]
+)
+def test_an_augmentation_that_does_not_fit_is_refused_before_any_work(
+    command: str, key: str, body: str, message: str, tmp_path: Path
+) -> None:
+    name = f"augment_{key}_{command.replace('-', '_')}_{len(body)}"  # modules stay in this process
+    (tmp_path / f"{name}.py").write_text(f"def half(images, index, seed, view):\n    return {body}\n")
     (tmp_path / "mine" / "augment").mkdir(parents=True)
-    (tmp_path / "mine" / "augment" / "half.yaml").write_text("_target_: floating.half\n_partial_: true\n")
-    done = inside("train-teacher", "--config-dir", "mine", "augment@teacher.augment=half", cwd=tmp_path)
-    assert done.status == 1
-    assert "augment must be one that gives uint8 images [n, channels, height, width], as it was given" in done.err
+    (tmp_path / "mine" / "augment" / "half.yaml").write_text(f"_target_: {name}.half\n_partial_: true\n")
+    done = inside(command, "--config-dir", "mine", f"augment@{key}.augment=half", cwd=tmp_path)
+    assert (done.status, done.out) == (1, "")
+    assert f"{key}.augment must be one" in done.err
+    assert message in done.err
     assert "Traceback" not in done.err
+    assert not list((tmp_path / "outputs").glob("teachers/*/manifest.json"))

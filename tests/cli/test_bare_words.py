@@ -106,9 +106,31 @@ def test_a_sweep_names_the_word_that_is_no_file(tmp_path: Path) -> None:
 
 def test_a_teacher_of_ones_own_has_its_words(tmp_path: Path) -> None:
     (tmp_path / "mine" / "teacher").mkdir(parents=True)
+    own = "_target_: my_api.Api\nmodel: large\nmembers: []\nbackend: {dataset: x}\n"
+    (tmp_path / "mine" / "teacher" / "api.yaml").write_text(own)
+    (tmp_path / "mine" / "experiment").mkdir()
+    (tmp_path / "mine" / "experiment" / "asked.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /teacher: api\n"
+    )
+    typed = {"model": "cnn", "members": ["cnn", "mlp_8"], "backend.dataset": "mnist"}  # files of ours, but his words
+    words = [f"teacher.{key}={str(value).replace(chr(39), '')}" for key, value in typed.items()]
+    for choice in ("teacher=api", "experiment=asked"):
+        config = shown("--config-dir", "mine", choice, "student.model=cnn", *words, cwd=tmp_path)
+        assert {key: node(config["teacher"], key) for key in typed} == typed
+        assert "cnn" in config["student"]["model"]["_target_"]
+    below = ("teacher=specialists", "teacher.generalist=api", "teacher.generalist.model=cnn")
+    config = shown("--config-dir", "mine", *below, cwd=tmp_path)
+    assert config["teacher"]["generalist"]["model"] == "cnn"
+    config = shown("--config-dir", "mine", "teacher=mlp_8", "teacher.model=cnn", cwd=tmp_path)
+    assert "cnn" in config["teacher"]["model"]["_target_"]
+
+
+def test_a_teacher_of_ones_own_has_its_words_in_a_sweep(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "teacher").mkdir(parents=True)
     (tmp_path / "mine" / "teacher" / "api.yaml").write_text("_target_: my_api.Api\nmodel: large\n")
-    config = shown("--config-dir", "mine", "teacher=api", "teacher.model=small", cwd=tmp_path)
-    assert config["teacher"]["model"] == "small"
+    done = inside("sweep", "--config-dir", "mine", "teacher=api", "teacher.model=cnn,gpt", cwd=tmp_path)
+    assert "my_api" in done.err  # each job asks for the teacher, which is not there
+    assert "config group" not in done.err
 
 
 def test_the_output_folder_that_was_typed_is_that_of_every_job(tmp_path: Path) -> None:

@@ -106,6 +106,14 @@ def test_a_view_of_texts_is_replayed_by_an_augmentation_for_texts(tmp_path: Path
         ),
         ((*KINDS["rows"], "+dataset.spoilt=true"), "dataset must be one of finite numbers, got NaN or infinity in 1"),
         (
+            (*KINDS["rows"], "transfer.dataset=rows", "+transfer.dataset.spoilt=true"),
+            "transfer.dataset must be one of finite numbers, got NaN or infinity in 1",
+        ),
+        (
+            (*KINDS["texts"], "transfer.dataset=texts", "+transfer.dataset.vocabulary=9"),
+            "transfer.dataset must be one of token ids from 0 to 8, got 11.",
+        ),
+        (
             (*KINDS["texts"], "dataset@transfer.dataset=rows"),
             "transfer.dataset must be one with text inputs [8], as dataset=texts has, got 'features inputs [6]'.",
         ),

@@ -1,14 +1,21 @@
 """What holds of every augmentation: which view of a sample is drawn, in any batch and order."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from published_draws import draw
+from torch import Tensor
 
 from kd_cli.data.augment import Affine, ResizedCrop, Shift, uniform
+from kd_cli.data.mixing import Mixup
+from kd_cli.data.samples import Dataset
 from kd_cli.data.views import show
+from kd_cli.errors import DataError, under
 
 AUGMENTS = [
     Shift(2),
@@ -96,3 +103,20 @@ def test_a_view_is_drawn_by_the_samples_index_and_not_by_its_place(named):
 
     list(show(named.split, [torch.tensor([4, 0]), torch.tensor([2])], torch.device("cpu"), augment, 5, 3))
     assert seen == [([4, 0], [31, 3], 5, 3), ([2], [17], 5, 3)]
+
+
+def test_samples_that_turn_into_others_are_told_as_the_data_sets(digits: Dataset) -> None:
+    """Whoever sees them, a student or a teacher: it is not to blame."""
+    split = digits.train.select(torch.arange(4))
+
+    class Turned:
+        spec = split.samples.spec
+
+        def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+            for batch in split.samples.stream(batches, device):
+                yield batch.float()
+
+    turned = replace(split, samples=Turned())  # type: ignore[arg-type]
+    for augment in (None, Mixup()):
+        with pytest.raises(DataError, match=r"^dataset must be one of uint8 images"), under("student"):
+            list(show(turned, [torch.arange(2)], torch.device("cpu"), augment, 0, 0))
