@@ -148,6 +148,7 @@ def test_every_choice_and_its_keys_are_in_the_reference(path: Path) -> None:
 def test_the_refusals_are_those_of_the_code(tmp_path: Path) -> None:
     found = {(key.strip("`"), rule): remedy for key, rule, remedy in generator().refusals()}
     assert ("temperature", "a number &gt; 0") in found
+    assert ("….train.epochs", "a whole number ≥ 1") in found
     said = inside("distill", "temperature=0", cwd=tmp_path).err
     assert said.startswith("temperature must be a number > 0, got 0")
     assert len(found) > 50
