@@ -131,9 +131,8 @@ class PopulationTraining:
         scheduler = self.recipe.scheduler(optimizer, self.epochs, len(self.batches))
         self._move = bare_step(optimizer)
         flops = work_of(members[0].model, self.batches.split.samples.spec).of_step(self.recipe.batch_size)
-        self.precision = chosen_precision(
-            self.recipe.precision, device, flops
-        )  # as alone, whatever the stack would gain
+        # As a member would alone, whatever the stack would gain.
+        self.precision = chosen_precision(self.recipe.precision, device, flops)
         self.circumstances, self.flops = {"precision": self.precision}, len(members) * flops
         self.tally = Tally(len(members), device)
         models = nn.ModuleList(member.model for member in members)
