@@ -145,7 +145,7 @@ def refusals() -> Iterator[tuple[str, str, str]]:
         if name == "must" and len(call.args) > 2:
             cells = [_text(argument, known) for argument in (*call.args[:2], *call.args[3:4])]
             key, rule, remedy = [*cells, ""][:3]
-        elif name in ("number", "whole") and len(call.args) + len(call.keywords) > 2:
+        elif name in ("number", "whole_number") and len(call.args) + len(call.keywords) > 2:
             key, rule, remedy = _range(getattr(ranges, name), call, known)
         else:
             continue
@@ -194,7 +194,26 @@ def _calls() -> Iterator[tuple[ast.Call, dict[str, str]]]:
                 known |= {each.asname or each.name: there[each.name] for each in node.names if each.name in there}
                 modules = (constants.get(f"{node.module}.{each.name}", {}) for each in node.names)
                 known = {name: text for module in modules for name, text in module.items()} | known
-        yield from ((node, known) for node in ast.walk(tree) if isinstance(node, ast.Call))
+        yield from _calls_in(tree, known)
+
+
+def _calls_in(node: ast.AST, known: dict[str, str]) -> Iterator[tuple[ast.Call, dict[str, str]]]:
+    """Yield the calls in a tree; those in a loop over words that are written out there once for each of them."""
+    if isinstance(node, ast.Call):
+        yield node, known
+    rounds = [known]
+    if isinstance(node, ast.For) and isinstance(node.iter, ast.Tuple | ast.List):
+        rounds = [known | _words(node.target, each) for each in node.iter.elts]
+    for each_known in rounds:
+        for child in ast.iter_child_nodes(node):
+            yield from _calls_in(child, each_known)
+
+
+def _words(target: ast.expr, value: ast.expr) -> dict[str, str]:
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        pairs = zip(target.elts, value.elts, strict=False)
+        return {name: text for pair in pairs for name, text in _words(*pair).items()}
+    return {target.id: str(value.value)} if isinstance(target, ast.Name) and isinstance(value, ast.Constant) else {}
 
 
 def _module(path: Path) -> str:

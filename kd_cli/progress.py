@@ -76,7 +76,7 @@ def task(name: str, unit: str, total: int) -> Iterator[Task]:
 
 
 def _label(name: str) -> str:
-    return {"train_accuracy": "train", "validation_accuracy": "validation", "images_per_second": "images/s"}.get(
+    return {"train_accuracy": "train", "validation_accuracy": "validation", "samples_per_second": "samples/s"}.get(
         name, name
     )
 
@@ -84,4 +84,4 @@ def _label(name: str) -> str:
 def _number(name: str, value: float) -> str:
     if name.endswith("accuracy"):
         return f"{value:.2%}"
-    return f"{value:,.0f}" if name == "images_per_second" else f"{value:.3g}"
+    return f"{value:,.0f}" if name == "samples_per_second" else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""From config to objects, and from config to identity: the one place that instantiates."""
+"""From config to objects: the one place that instantiates."""
 
 from collections.abc import Callable
 from typing import Any

@@ -6,7 +6,6 @@ Own is what belongs neither to Python nor to a package folder nor to kd and torc
 import ast
 import hashlib
 import importlib
-import logging
 import os
 import pkgutil
 import sys
@@ -25,11 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from kd_cli.errors import ConfigError
 from kd_cli.files.digests import digest_of
+from kd_cli.progress import log
 
 OURS = ("kd_cli", "hydra_plugins", "torch", "torchvision")  # versioned by kd and by torch: no digest of their sources
 PACKAGES = {"site-packages", "dist-packages"}
 PYTHONS = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
-log = logging.getLogger("kd")
 
 
 class _Source(SourceFileLoader):

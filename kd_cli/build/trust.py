@@ -12,13 +12,8 @@ from kd_cli.build.own_code import found, within
 from kd_cli.data.samples import Dataset
 from kd_cli.errors import ArtifactError
 
-# What a config out of an artifact may name.
 MODELS = ("kd_cli.models", "kd_cli.teachers.specialists.network", "torch.nn", "torchvision.models")
-
-
 DATASETS = ("kd_cli.datasets",)
-
-
 DOWNLOADS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
 
 

@@ -10,6 +10,7 @@ from omegaconf import ListConfig
 
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS, choices
+from kd_cli.cli.keys import SCHEMAS, keys
 from kd_cli.cli.spelling import group_of, is_override, sorted_out
 from kd_cli.cli.typed import Words
 
@@ -70,8 +71,8 @@ def items(words: Sequence[str]) -> Iterator[Item]:
 
 
 def _key_like(name: str) -> bool:
-    keys = {key for command in schema.SCHEMAS for key in schema.keys(command)}
-    return name in keys or name in MEANT or ("." in name and name.partition(".")[0] in keys)
+    known = {key for command in SCHEMAS for key in keys(command)}
+    return name in known or name in MEANT or ("." in name and name.partition(".")[0] in known)
 
 
 def _plain(name: str) -> str:

@@ -26,11 +26,11 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from kd_cli.cli import schema
 from kd_cli.cli.choices import choices
 from kd_cli.cli.guesses import WEIGHTS
 from kd_cli.cli.hints import mended, named, suggestion
 from kd_cli.cli.job import ANSWERS
+from kd_cli.cli.keys import SCHEMAS, keys
 from kd_cli.cli.refusals import QUOTING
 from kd_cli.cli.schema import QUOTE
 from kd_cli.cli.typed import Words, first, is_sweep, swept
@@ -102,8 +102,8 @@ def _at_key(error: OmegaConfBaseException, typed: Words, composing: bool) -> str
     if rule == "a list":
         return str(must(key, rule, text, f"Write {shlex.quote(f'{key}=[{text}]')}."))
     if rule == "a mapping":
-        keys = [f"{name}=…" for name in typed.known if name.startswith(f"{key}.")]
-        hint = f"Set its keys one by one: {', '.join(keys)}." if keys and value is not None else ""
+        below = [f"{name}=…" for name in typed.known if name.startswith(f"{key}.")]
+        hint = f"Set its keys one by one: {', '.join(below)}." if below and value is not None else ""
         return str(must(key, rule, text, MEMBERS if key == "teacher.members" else hint))
     if rule and isinstance(value, list) and len(value) > 1:
         several = [f"{key}={','.join(map(str, value))}" if w is word else w for w in typed.parts[0]]
@@ -251,8 +251,8 @@ def _of_another_job(word: str, typed: Words) -> str:
 
 def _of_another_command(key: str, typed: Words) -> str:
     """`kd train-teacher student=mlp_64`: a key of kd distill."""
-    for command in ("distill", "dump_targets", *schema.SCHEMAS):
+    for command in ("distill", "dump_targets", *SCHEMAS):
         other = Words(command, typed.words)
-        if key.partition(".")[0] in schema.keys(command) and other.accepts(other.parts[0]):
+        if key.partition(".")[0] in keys(command) and other.accepts(other.parts[0]):
             return f"Write: {other.line(other.parts[0])}"
     return ""

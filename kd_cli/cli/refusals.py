@@ -11,6 +11,7 @@ from kd_cli.cli.choices import choices
 from kd_cli.cli.guesses import WEIGHTS
 from kd_cli.cli.hints import named, suggestion
 from kd_cli.cli.job import ANSWERS
+from kd_cli.cli.keys import keys
 from kd_cli.cli.spelling import group_of, is_override, sorted_out, value_of
 from kd_cli.cli.typed import Words, first, matches, swept, unreadable
 from kd_cli.errors import KdError, must
@@ -61,7 +62,7 @@ def _added(typed: Words, word: str) -> str:
     name = key.lstrip("+")
     if not key.startswith("+") or "@" in key or "/" in key:
         return ""
-    if name.partition(".")[0] in (*schema.keys(typed.command), "hydra"):
+    if name.partition(".")[0] in (*keys(typed.command), "hydra"):
         return ""
     said = f"{name} must be a key of kd {typed.name}, got {word!r}."
     return f"{said} {suggestion(typed) or named(typed, name)}".strip()

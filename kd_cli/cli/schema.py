@@ -12,8 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kd_cli.build.parts import members, owns_its_keys
 from kd_cli.cli import resolvers, rules
 from kd_cli.cli.choices import choices
-from kd_cli.cli.keys import SCHEMAS as SCHEMAS
-from kd_cli.cli.keys import keys as keys
+from kd_cli.cli.keys import SCHEMAS, keys
 from kd_cli.errors import ConfigError, did_you_mean, first_line, must
 from kd_cli.ranges import number, whole_number
 

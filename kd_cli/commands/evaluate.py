@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from kd_cli.build.objects import build_dataset
 from kd_cli.build.trust import DATASETS, check_stored
-from kd_cli.data.spec import Spec
 from kd_cli.device import find_device
 from kd_cli.errors import ArtifactError, DataError, must
 from kd_cli.files import typed_json
@@ -32,9 +31,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     dataset = build_dataset(node)
     if dataset.classes != loaded.classes or dataset.spec != loaded.spec:
         raise ArtifactError(
-            f"path must be a model for dataset={dataset.name} ({len(dataset.classes)} classes, input "
-            f"{_input(dataset.spec)}), got {cfg.path!r} ({len(loaded.classes)} classes, input "
-            f"{_input(loaded.spec)})."
+            f"path must be a model for dataset={dataset.name} ({len(dataset.classes)} classes, "
+            f"{dataset.spec}), got {cfg.path!r} ({len(loaded.classes)} classes, {loaded.spec})."
         )
     splits = {name: getattr(dataset, name) for name in ("train", "validation", "transfer", "test")}
     if cfg.split not in splits:
@@ -63,11 +61,6 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     else:
         print_figures(figures, str(loaded.folder), dataset.name, cfg.split)
     return judged
-
-
-def _input(spec: Spec) -> str:
-    """What a model takes: of images the shape alone."""
-    return str(list(spec.shape)) if spec.kind == "image" else str(spec.stored())
 
 
 def _data(cfg: DictConfig, loaded: Loaded) -> tuple[Any, Any]:

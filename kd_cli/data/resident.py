@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -14,8 +13,7 @@ from torch import Tensor
 from kd_cli.data.inputs import Inputs, count, each, rows, tensors
 from kd_cli.data.spec import Spec, image_spec, no_images
 from kd_cli.device import fits
-
-log = logging.getLogger("kd")
+from kd_cli.progress import log
 
 
 class Resident:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -15,13 +14,13 @@ from kd_cli import ranges
 from kd_cli.data.samples import UNLABELLED, Dataset, Samples, Split
 from kd_cli.data.spec import Spec, image_spec
 from kd_cli.errors import DataError, must
+from kd_cli.progress import log
 from kd_cli.ranges import is_number, is_whole, number
 
 LARGEST_IMAGE = 1 << 22  # numbers: an evaluation's batch of 256 then takes a gigabyte
 MOST_SAMPLES = 1 << 24  # of a file or of what is made up: their labels and numbers then take a quarter of one
 LOOKED_AT, A_SET = 64, 3  # images of a split, evenly spaced: as many, and where there are no fewer
 NEARLY_CONSTANT = 2.0  # standard deviation of their pixels, of 255: 10-bit values taken for 16-bit ones have 1
-log = logging.getLogger("kd")
 
 
 def same_form(name: str) -> str:

@@ -5,7 +5,6 @@ it is asked for. `transfer/` may hold images straight in it: they have no label.
 """
 
 import hashlib
-import logging
 import math
 import os
 import zlib
@@ -27,12 +26,12 @@ from kd_cli.data.samples import UNLABELLED, Dataset, Split
 from kd_cli.data.spec import Spec, image_spec
 from kd_cli.data.splits import LARGEST_IMAGE, assemble, same_form
 from kd_cli.errors import DataError, Phrase, must, reading
+from kd_cli.progress import log
 from kd_cli.screen import as_utf8, shown
 
 KEPT = 1 << 30  # bytes of pixels that stay in memory: 7,000 images of 224 × 224 in colour
 AHEAD = 2  # batches
 MOST_THREADS = 8  # each of which may hold an image of the largest size, unpacked
-log = logging.getLogger("kd")
 
 
 def _cores() -> int:

@@ -5,7 +5,6 @@ file system has no locks, a file stands for one as long as it is held.
 """
 
 import errno
-import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -15,12 +14,12 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from kd_cli.files import plain_file
+from kd_cli.progress import log
 
 FOLDER = ".locks"
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 BUSY = "%s is being made by %s: waiting for it"
 MOST = 1000  # bytes that say who holds a lock
-log = logging.getLogger("kd")
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def prior_shift(logits: Tensor, prior: Tensor) -> Tensor:
     if not abs(found.jac).max() <= TOLERANCE:
         raise TrainingError(
             "bias_correction=prior found no output bias with which the student predicts each class as often as the "
-            "training images hold it. Set bias_correction=null."
+            "training samples hold it. Set bias_correction=null."
         )
     return torch.from_numpy(found.x - found.x.mean())
 

@@ -53,7 +53,7 @@ def column(figures: Figures, named: Sequence[str] = (), split: str = "test") -> 
         "ECE": f"{figures.ece:.4f}",
         "agreement with the teacher": optional(figures.agreement, ".2%"),
         "parameters": _scaled(figures.params),
-        "FLOPs an image": _scaled(figures.flops),
+        "FLOPs a sample": _scaled(figures.flops),
         "size": _scaled(figures.bytes, "B"),
         "latency, batch 1": optional(latency.get("1"), ".3g", " ms"),
         "latency, batch 256": optional(latency.get("256"), ".3g", " ms"),

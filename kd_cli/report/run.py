@@ -51,7 +51,7 @@ def unsettled(stages: dict[str, Stage]) -> str:
     kept = [name for name, of in found.items() if of and of.get("used") != "recomputed" and of.get("settled") is False]
     lines = []
     if anew:
-        lines.append(f"Batch statistics were taken anew from training images for: {', '.join(anew)}.")
+        lines.append(f"Batch statistics were taken anew from training samples for: {', '.join(anew)}.")
     if kept:
         lines.append(
             f"Batch statistics had not settled, and the figures are worse than what was learnt, for: {', '.join(kept)}."

@@ -1,6 +1,5 @@
 """Reading models back: from a teacher's, a student's or a run's folder, whoever made it."""
 
-import logging
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from kd_cli.data.inputs import Inputs
 from kd_cli.data.spec import Spec
 from kd_cli.errors import ArtifactError, KdError, Phrase, first_line, reason
 from kd_cli.models import pretrained
+from kd_cli.progress import log
 from kd_cli.store import run_folder
 from kd_cli.store.artifacts import Artifact, read_artifact, verify
 from kd_cli.store.blueprint import Shapes, without_memory
@@ -31,7 +31,6 @@ from kd_cli.store.tensor_header import LARGEST, Header, header_of
 
 LARGEST_SAMPLE = 1 << 26  # numbers
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
-log = logging.getLogger("kd")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The batch size at which a network answers the most images a second, found by a short trial."""
+"""The batch size at which a network answers the most samples a second, found by a short trial."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,16 @@ import torch
 
 USUAL, SMALLEST, LARGEST = 256, 64, 4096
 REPEATS = 3  # timed runs of a size, after one that is not; the fastest counts
-SHARE = 0.05  # of all images: what a trial may cost
+SHARE = 0.05  # of all samples: what a trial may cost
 WORTH_SECONDS = 1.0  # shorter work is done before a trial can pay
 GAIN = 1.05  # what another size must give: less is noise
 
 
-def fastest_batch(seconds: Callable[[int], float], images: int) -> int:
-    """Return the fastest of 64, 128, … 4096 for `images` images: from 256 upwards, or else downwards, while it gets
+def fastest_batch(seconds: Callable[[int], float], samples: int) -> int:
+    """Return the fastest of 64, 128, … 4096 for so many `samples`: from 256 upwards, or else downwards, while it gets
     faster.
 
-    `seconds(n)` does one batch of n images and says how long it took. 256 where a trial would not pay.
+    `seconds(n)` does one batch of n samples and says how long it took. 256 where a trial would not pay.
     """
     tried = 0
 
@@ -31,12 +31,12 @@ def fastest_batch(seconds: Callable[[int], float], images: int) -> int:
             return 0.0
 
     def affordable(size: int) -> bool:
-        return SMALLEST <= size <= LARGEST and tried + size * (REPEATS + 1) <= SHARE * images
+        return SMALLEST <= size <= LARGEST and tried + size * (REPEATS + 1) <= SHARE * samples
 
     if not affordable(USUAL):
         return USUAL
     best, most = USUAL, rate(USUAL)
-    if most * WORTH_SECONDS > images:
+    if most * WORTH_SECONDS > samples:
         return USUAL
     for factor in (2.0, 0.5):
         while affordable(size := int(best * factor)) and (now := rate(size)) > GAIN * most:

@@ -17,13 +17,13 @@ from kd_cli.data.samples import UNLABELLED, Batch
 from kd_cli.device import reseed
 from kd_cli.train.batches import Batches, derive
 
-COMPARED, TAKEN = 2_048, 10_000  # images
+COMPARED, TAKEN = 2_048, 10_000  # samples
 MATERIAL = 0.1  # nats a sample
 NOISE = 4.0  # standard errors
 
 
 def settle(model: nn.Module, batches: Batches, epoch: int, mode: str) -> dict[str, Any] | None:
-    """Compare the running statistics of the trained `model` with those of a pass in training mode over images of
+    """Compare the running statistics of the trained `model` with those of a pass in training mode over samples of
     `epoch`, as they were shown, and takes them anew with `recomputed`, or with `auto` where they have not settled.
     Returns what the manifest says of it, or None for a network without running statistics.
 
@@ -52,7 +52,7 @@ def settle(model: nn.Module, batches: Batches, epoch: int, mode: str) -> dict[st
     return {
         "settled": settled,
         "used": "recomputed" if recomputed else "as_trained",
-        "images": len(anew),
+        "samples": len(anew),
         "errors_as_trained": int(as_trained[:, 1].sum()),
         "errors_recomputed": int(anew[:, 1].sum()),
     }
@@ -63,7 +63,7 @@ def describe(about: dict[str, Any]) -> str | None:
     if about["settled"] and about["used"] == "as_trained":
         return None
     state = "had settled" if about["settled"] else "had not settled"
-    made = f"{about['errors_as_trained']} errors on {about['images']} training images"
+    made = f"{about['errors_as_trained']} errors on {about['samples']} training samples"
     kept = "taken anew" if about["used"] == "recomputed" else "kept as trained"
     return f"batch statistics {state} ({made}, with new ones {about['errors_recomputed']}): {kept}"
 
@@ -103,13 +103,13 @@ def _worse(as_trained: Tensor, anew: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _take(model: nn.Module, norms: Sequence[_BatchNorm], batches: Batches, epoch: int, images: int) -> None:
-    """Set the statistics to the mean over the batches of so many images, weighed by their samples."""
+def _take(model: nn.Module, norms: Sequence[_BatchNorm], batches: Batches, epoch: int, samples: int) -> None:
+    """Set the statistics to the mean over the batches of so many samples, weighed by their number."""
     momenta, seen = [norm.momentum for norm in norms], 0
     for norm in norms:
         norm.reset_running_stats()
     model.train()
-    for step, batch in enumerate(batches.epoch(epoch, last=math.ceil(images / batches.batch_size))):
+    for step, batch in enumerate(batches.epoch(epoch, last=math.ceil(samples / batches.batch_size))):
         reseed(batches.device, derive(batches.seed, "dropout", epoch, step))
         seen += len(batch)
         for norm in norms:

@@ -44,7 +44,7 @@ def fit(
     """Train `model` in place, and return the precision that was chosen.
 
     `watch` is told what history.jsonl holds of each epoch: epoch, lr, each loss term, train and validation accuracy,
-    images/s. A `checkpoint` is gone on from, and written when it is due. Raises TrainingError as soon as an epoch's
+    samples/s. A `checkpoint` is gone on from, and written when it is due. Raises TrainingError as soon as an epoch's
     loss is not a number. `devices` are by default that of the batches.
     """
     recipe.check(model, validation)

@@ -71,7 +71,7 @@ class Meter:
         self.started = time.perf_counter() - plain["seconds"]
 
     def figures(self, total: Callable[[Tensor], Tensor] = lambda counted: counted) -> dict[str, float]:
-        """Return each loss term, the accuracy on the labelled samples, and images/s; `total` sums what several
+        """Return each loss term, the accuracy on the labelled samples, and samples/s; `total` sums what several
         processes have counted.
         """
         self._sum()
@@ -79,4 +79,4 @@ class Meter:
         *sums, right, labelled, seen = total(torch.tensor(own, dtype=torch.float64)).tolist()
         means = {name: value / seen for name, value in zip(self._sums, sums, strict=True)}
         accuracy = {"train_accuracy": right / labelled} if labelled else {}
-        return {**means, **accuracy, "images_per_second": seen / (time.perf_counter() - self.started)}
+        return {**means, **accuracy, "samples_per_second": seen / (time.perf_counter() - self.started)}

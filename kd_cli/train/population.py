@@ -97,8 +97,8 @@ def fit_population(
 
     Members differ in weights, seed, in the numbers of one kind of objective and of one kind of optimizer; samples,
     views, targets and all else are those of the first. `watch` is told what `fit` records of an epoch, as
-    `<member's place>.<name>`; `images_per_second` is the population's rate divided by its size. A member whose loss was
-    lost gets no more records. A `checkpoint` is of all together. Raises ConfigError for what `check` refuses.
+    `<member's place>.<name>`; `samples_per_second` is the population's rate divided by its size. A member whose loss
+    was lost gets no more records. A `checkpoint` is of all together. Raises ConfigError for what `check` refuses.
     """
     for member in members:
         check_population(member.model, member.objective, member.recipe)
@@ -131,9 +131,8 @@ class PopulationTraining:
         scheduler = self.recipe.scheduler(optimizer, self.epochs, len(self.batches))
         self._move = bare_step(optimizer)
         flops = work_of(members[0].model, self.batches.split.samples.spec).of_step(self.recipe.batch_size)
-        self.precision = chosen_precision(
-            self.recipe.precision, device, flops
-        )  # as alone, whatever the stack would gain
+        # As a member would alone, whatever the stack would gain.
+        self.precision = chosen_precision(self.recipe.precision, device, flops)
         self.circumstances, self.flops = {"precision": self.precision}, len(members) * flops
         self.tally = Tally(len(members), device)
         models = nn.ModuleList(member.model for member in members)

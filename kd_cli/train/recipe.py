@@ -10,9 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kd_cli.data.samples import Split
-from kd_cli.device import (
-    PRECISIONS,
-)
+from kd_cli.device import PRECISIONS
 from kd_cli.errors import Phrase, must
 from kd_cli.ranges import number, whole_number
 from kd_cli.train.accumulation import check_accumulate
@@ -55,8 +53,8 @@ class Recipe:
         """
         keep_compiler_out()
         if not any(parameter.requires_grad for parameter in model.parameters()):
-            number = sum(1 for _ in model.parameters())
-            got = f"one whose {number} parameters are all frozen" if number else "one without parameters"
+            frozen = sum(1 for _ in model.parameters())
+            got = f"one whose {frozen} parameters are all frozen" if frozen else "one without parameters"
             raise must(".model", "a network that has something to learn", Phrase(got))
         try:
             optimizer = fused(self.optimizer)(model.parameters())

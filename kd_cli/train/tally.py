@@ -68,9 +68,9 @@ class Tally:
         self.seen += n
 
     def figures(self) -> Iterator[dict[str, float]]:
-        """Yield for each member its loss terms, its accuracy on the labelled samples, and its share of the images/s."""
+        """Yield for each member its loss terms, accuracy on the labelled samples, and share of the samples/s."""
         rate = self.seen / (time.perf_counter() - self.started)
         means = {name: (total / self.seen).tolist() for name, total in self.sums.items()}
         for k, (right, labelled) in enumerate(zip(self.right.tolist(), self.labelled.tolist(), strict=True)):
             accuracy = {"train_accuracy": right / labelled} if labelled else {}
-            yield {**{name: mean[k] for name, mean in means.items()}, **accuracy, "images_per_second": rate}
+            yield {**{name: mean[k] for name, mean in means.items()}, **accuracy, "samples_per_second": rate}

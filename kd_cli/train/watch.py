@@ -9,7 +9,7 @@ from kd_cli.files.disk import written
 from kd_cli.progress import Task
 from kd_cli.store.history import HISTORY
 
-Record = dict[str, float]  # what an epoch came to: epoch, lr, each loss term, accuracies, images_per_second
+Record = dict[str, float]  # what an epoch came to: epoch, lr, each loss term, accuracies, samples_per_second
 
 
 class Watch(Protocol):

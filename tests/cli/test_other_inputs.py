@@ -22,7 +22,11 @@ TRUSTED = "trusted_modules=[my_samples]"
 def test_a_student_of_other_inputs_is_distilled_stored_found_and_judged(kind: str, tmp_path: Path) -> None:
     own = other_inputs.write(tmp_path)
     words = ("distill", *own, *KINDS[kind])
-    result = inside(*words, cwd=tmp_path).result
+    done = inside(*words, cwd=tmp_path)
+    result = done.result
+    assert "FLOPs a sample" in done.err
+    assert "samples/s" in done.err
+    assert "image" not in done.err, done.err
     assert result["teacher"]["accuracy"] > 0.8
     assert result["student"]["n"] == 120
     assert result["student"]["flops"] > 0

@@ -15,6 +15,7 @@ from kd_cli.cli import (
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.cli.spelling import is_override, sorted_out
 from kd_cli.errors import ConfigError
+from kd_cli.targets import soft_targets
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +23,10 @@ def composing() -> Iterator[None]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         yield
+
+
+def test_targets_are_stored_in_the_types_that_may_be_typed() -> None:
+    assert set(schema.DTYPES) == set(soft_targets.DTYPES)
 
 
 def config(*overrides: str) -> DictConfig:

@@ -1,6 +1,7 @@
 """The pages: their commands run as they stand, the reference leaves nothing out, and README stays short."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
-from running import KD, environment, inside
+from running import KD, TINY, environment, inside
 
+from kd_cli.build.trust import DATASETS, MODELS
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.cli.manual import commands
 
@@ -148,9 +150,34 @@ def test_every_choice_and_its_keys_are_in_the_reference(path: Path) -> None:
 def test_the_refusals_are_those_of_the_code(tmp_path: Path) -> None:
     found = {(key.strip("`"), rule): remedy for key, rule, remedy in generator().refusals()}
     assert ("temperature", "a number &gt; 0") in found
+    assert ("….train.epochs", "a whole number ≥ 1") in found
     said = inside("distill", "temperature=0", cwd=tmp_path).err
     assert said.startswith("temperature must be a number > 0, got 0")
     assert len(found) > 50
+
+
+def test_every_key_of_a_manifest_is_described(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "files.md").read_text()
+    section = page.partition("## manifest.json")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    described = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
+    assert inside("distill", *TINY, "targets.top_k=3", cwd=tmp_path).status == 0
+    manifests = list((tmp_path / "outputs").glob("*/*/manifest.json"))
+    assert len(manifests) == 4
+    for path in manifests:
+        assert set(json.loads(path.read_text())) <= set(described)
+
+
+def test_no_class_is_described_twice() -> None:
+    classes = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference" / "python.md").read_text(), re.MULTILINE)
+    assert len(set(classes)) == len(classes) > 5
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "docs/explanation/promises.md"])
+def test_what_a_stored_config_may_name_is_said(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for module in (*MODELS, *DATASETS):
+        assert f"`{module}`" in text, module
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_a_teacher_that_cannot_be_measured_is_not_compared_with() -> None:
     made = result(60, 70, 80, 0.5, teacher=model(60, **unknown))
     assert report.sentence(made).endswith("the teacher 60. ")
     cells = column(made.figures["teacher"])
-    for heading in ("parameters", "FLOPs an image", "size", "latency, batch 1", "latency, batch 256"):
+    for heading in ("parameters", "FLOPs a sample", "size", "latency, batch 1", "latency, batch 256"):
         assert cells[heading] == "–"
 
 
@@ -82,7 +82,7 @@ def test_a_column() -> None:
         "ECE": "0.0100",
         "agreement with the teacher": "98.76%",
         "parameters": "1 k",
-        "FLOPs an image": "2.5 M",
+        "FLOPs a sample": "2.5 M",
         "size": "4 kB",
         "latency, batch 1": "1 ms",
         "latency, batch 256": "10 ms",

@@ -24,7 +24,7 @@ from kd_cli.measure.prediction import predictions
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
 from kd_cli.models.resnet import resnet
-from kd_cli.steps import targets as dump_targets
+from kd_cli.steps import dump as dump_targets
 from kd_cli.targets import soft_targets
 
 CPU = torch.device("cpu")

@@ -80,7 +80,7 @@ def test_history_has_a_line_for_each_epoch(first: tuple[Path, Outcome]) -> None:
         records = [json.loads(line) for line in lines]
         assert [record["epoch"] for record in records] == list(range(1, 7 if stage == "teacher" else 3))
         for record in records:
-            assert set(record) == {"epoch", "lr", "train_accuracy", "images_per_second"} | expected
+            assert set(record) == {"epoch", "lr", "train_accuracy", "samples_per_second"} | expected
     student = json.loads((first[0] / "outputs" / names["student"] / "history.jsonl").read_text().splitlines()[0])
     assert student["loss"] == pytest.approx(0.9 * student["soft"] + 0.1 * student["hard"], rel=1e-4)
 

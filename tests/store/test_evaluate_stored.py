@@ -70,8 +70,8 @@ def test_a_model_for_other_data_is_refused(made: Outcome, tmp_path: Path) -> Non
     done = inside("evaluate", f"path={made.run}", *words, cwd=tmp_path)
     assert (done.status, done.out) == (1, "")
     assert done.err == (
-        f"path must be a model for dataset=image_folder (2 classes, input [1, 8, 8]), got {str(made.run)!r} "
-        "(10 classes, input [1, 8, 8]).\n"
+        f"path must be a model for dataset=image_folder (2 classes, images [1, 8, 8]), got {str(made.run)!r} "
+        "(10 classes, images [1, 8, 8]).\n"
     )
 
 

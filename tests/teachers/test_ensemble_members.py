@@ -168,6 +168,6 @@ def test_a_sweep_over_members(tmp_path: Path) -> None:
     done = inside("sweep", *words, cwd=tmp_path)
     assert done.status == 0, done.err
     summary = json.loads((done.run / "summary.json").read_text())
-    assert summary["settings"] == ["teacher@teacher.member"]
-    assert [job["teacher@teacher.member"] for job in summary["jobs"]] == ["cnn_digits", "mlp_1200"]
+    assert summary["settings"] == ["teacher.member"]
+    assert [job["teacher.member"] for job in summary["jobs"]] == ["cnn_digits", "mlp_1200"]
     assert len({job["student_artifact"] for job in summary["jobs"]}) == 2

@@ -89,11 +89,11 @@ class InferenceSession:
 """
 
 
-def test_the_example_of_the_readme(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (source,) = [text for text in readme.split("```") if text.startswith("python") and "(Single)" in text]
+def test_the_example_of_the_guide(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "plugins.md").read_text(encoding="utf-8")
+    (source,) = [text for text in guide.split("```") if text.startswith("python") and "(Single)" in text]
     (tmp_path / "onnxruntime.py").write_text(ONNXRUNTIME)
-    (tmp_path / "my_teachers.py").write_text(source.removeprefix("python"))
+    (tmp_path / "my_teachers.py").write_text(source.partition("\n")[2])
     (tmp_path / "my_configs" / "teacher").mkdir(parents=True)
     choice = "_target_: my_teachers.Onnx\nfile: ???\nonline: false\n"
     (tmp_path / "my_configs" / "teacher" / "onnx.yaml").write_text(choice)

@@ -64,7 +64,7 @@ def train(
     rule = Recipe(**{"epochs": EPOCHS, "batch_size": 32, "optimizer": sgd, "scheduler": cosine} | recipe)
 
     def on_epoch(record: dict[str, float]) -> None:
-        del record["images_per_second"]
+        del record["samples_per_second"]
         history.write(json.dumps(record) + "\n")
 
     def on_step(epoch: int, step: int) -> None:

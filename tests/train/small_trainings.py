@@ -25,5 +25,5 @@ def history(
     objective = CrossEntropy() if batches.targets is None else Hinton(4.0, 0.5, 0.5)
     fit(model, batches, objective, rule, validation, watch=Seen(epoch=records.append))
     for record in records:
-        del record["images_per_second"]
+        del record["samples_per_second"]
     return records

@@ -54,7 +54,7 @@ def test_statistics_that_lag_behind_are_taken_anew(digits, recipe) -> None:
     lost = wrong(model, digits.test)
     about = settle(model, batches, 1, "auto")
     assert about is not None
-    assert (about["settled"], about["used"], about["images"]) == (False, "recomputed", 1098)
+    assert (about["settled"], about["used"], about["samples"]) == (False, "recomputed", 1098)
     assert about["errors_recomputed"] < about["errors_as_trained"]
     assert wrong(model, digits.test) < lost / 2
     assert not model.training
@@ -233,7 +233,7 @@ def test_the_same_rule_serves_teacher_student_and_baseline_and_is_told(distilled
         assert done.result["stages"][role]["batch_statistics"]["used"] == "recomputed", role
         assert done.result[role]["accuracy"] > 0.8
         assert f"{role}: batch statistics had not settled" in done.err
-    assert "Batch statistics were taken anew from training images for: teacher, student, baseline." in done.err
+    assert "Batch statistics were taken anew from training samples for: teacher, student, baseline." in done.err
     again = distilled()
     assert "Batch statistics were taken anew" in again.err, "also where they are found"
     manifest = json.loads((tmp_path / "outputs" / again.result["student"]["artifact"] / "manifest.json").read_text())

@@ -107,7 +107,7 @@ def test_a_short_training_ends_as_alone(few: Split, name: str) -> None:
         assert [set(record) for record in records] == [set(record) for record in history]
         for record, expected in zip(records, history, strict=True):
             assert record["epoch"] == expected["epoch"]
-            for key in set(record) - {"images_per_second", "epoch"}:
+            for key in set(record) - {"samples_per_second", "epoch"}:
                 tolerance = {"abs": 0.01} if key == "train_accuracy" else {"rel": 1e-3, "abs": 1e-5}
                 assert record[key] == pytest.approx(expected[key], **tolerance), key
 

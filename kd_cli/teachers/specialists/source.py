@@ -42,7 +42,7 @@ class Specialists(Source):
                 hint = "Half of what they see is of their own classes, and they start from the generalist."
                 raise must(f".train.{key}", "null for specialists", getattr(self.train, key), hint)
         if isinstance(self.augment, Mix):
-            hint = "Half of a specialist's images are to be of its own classes, and partners come from all."
+            hint = "Half of a specialist's samples are to be of its own classes, and partners come from all."
             raise must(".augment", "without mixtures for specialists", type(self.augment).__name__, hint)
 
     def check(self, classes: int) -> None:

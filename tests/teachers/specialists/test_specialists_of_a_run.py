@@ -174,7 +174,7 @@ GROUPS = ("teacher=specialists", *TINY[2:5])
         (
             "augment@teacher.augment=mixup",
             "teacher.augment must be without mixtures for specialists, got 'Mixup'. "
-            "Half of a specialist's images are to be of its own classes, and partners come from all.",
+            "Half of a specialist's samples are to be of its own classes, and partners come from all.",
         ),
         ("dataset.groups=1", "dataset.groups must be a whole number ≥ 2, got 1."),
     ],
