@@ -98,7 +98,7 @@ def test_a_view_of_texts_is_replayed_by_an_augmentation_for_texts(tmp_path: Path
         ),
         (
             ("dataset=texts", "teacher=bag", "student=layers"),
-            "student.model must be a network for text inputs [8] of dataset=texts, got an error:",
+            "student.model must be a network for text inputs [8] (vocabulary 12) of dataset=texts, got an error:",
         ),
         (
             (*KINDS["texts"], "+dataset.vocabulary=9"),
@@ -115,7 +115,13 @@ def test_a_view_of_texts_is_replayed_by_an_augmentation_for_texts(tmp_path: Path
         ),
         (
             (*KINDS["texts"], "dataset@transfer.dataset=rows"),
-            "transfer.dataset must be one with text inputs [8], as dataset=texts has, got 'features inputs [6]'.",
+            "transfer.dataset must be one with text inputs [8] (vocabulary 12), as dataset=texts has, "
+            "got features inputs [6]. Choose another.",
+        ),
+        (
+            (*KINDS["texts"], "transfer.dataset=texts", "+transfer.dataset.vocabulary=13"),
+            "transfer.dataset must be one with text inputs [8] (vocabulary 12), as dataset=texts has, "
+            "got text inputs [8] (vocabulary 13). Choose another.",
         ),
     ],
 )
