@@ -70,7 +70,11 @@ def test_a_spec_that_cannot_be_is_refused(about: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "values", "message"),
     [
-        (TEXT, torch.zeros(2, 3), "must be one of text inputs [3] (vocabulary 9) stored as whole numbers, got float32 of [3]."),
+        (
+            TEXT,
+            torch.zeros(2, 3),
+            "must be one of text inputs [3] (vocabulary 9) stored as whole numbers, got float32 of [3].",
+        ),
         (TEXT, torch.zeros(2, 4, dtype=torch.int64), "got int64 of [4]."),
         (MASKED, torch.zeros(2, 3, dtype=torch.int64), "got a single tensor."),
         (MASKED, {"ids": torch.zeros(2, 3, dtype=torch.int64)}, "got tensors called ids."),
