@@ -14,7 +14,7 @@ TOLERANCE = 0.05  # of the logits' size, as between a dump and its check
 
 
 def check_teacher(network: nn.Module, split: Split, device: torch.device, name: str) -> None:
-    """ArtifactError, in the name of the teacher, for weights or logits that are not numbers, and for an answer about an
+    """ArtifactError, in the name of the teacher, for weights or logits that are not numbers, and for an answer about a
     sample that depends on chance or on the others of its batch.
     """
     noun = split.samples.spec.noun
@@ -37,7 +37,7 @@ def check_teacher(network: nn.Module, split: Split, device: torch.device, name: 
         )
 
 
-def check_numbers(logits: Tensor, network: nn.Module, name: str, noun: str = "images") -> None:
+def check_numbers(logits: Tensor, network: nn.Module, name: str, noun: str) -> None:
     """ArtifactError, with the weights that are to blame, for NaN or +∞; −∞ is a class that cannot be."""
     wrong = (logits.isnan() | logits.isposinf()).any(1)
     if not wrong.any():
