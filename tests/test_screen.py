@@ -103,7 +103,8 @@ def test_log_lines_warnings_and_last_words() -> None:
     assert Lines().format(record) == r"a\x0a\x1b]0;OWNED\x07 has 3 of 4.0"
     record = logging.LogRecord("kd", logging.INFO, "", 0, f"two\nlines{ESCAPE}", None, None)
     assert Lines().format(record) == "two\nlines" + r"\x1b]0;OWNED\x07"
-    code = f"import warnings; import kd_cli.screen as s; s.prepare_streams(); warnings.warn({ESCAPE!r}); raise OSError({ESCAPE!r})"
+    ready = "import warnings; import kd_cli.screen as s; s.prepare_streams()"
+    code = f"{ready}; warnings.warn({ESCAPE!r}); raise OSError({ESCAPE!r})"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.returncode == 1
     assert not hides(done.stderr)

@@ -100,8 +100,8 @@ def check_augment(augment: Any, spec: Spec, key: str) -> None:
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     typed = next((name for group, name in choices.items() if group.partition("@")[2] == key), None)
     shown = typed or name_of(augment)
-    inputs = "images" if spec.kind == "image" else f"{spec.kind} inputs"
-    raise must(key, f"one for {inputs}", Phrase(f"{shown} (for {kind_of(augment)})"))
+    wanted, given = ("images" if kind == "image" else f"{kind} inputs" for kind in (spec.kind, kind_of(augment)))
+    raise must(key, f"one for {wanted}", Phrase(f"{shown}, which is for {given}"))
 
 
 def try_augment(augment: Augment | Mix | None, split: Split, place: str) -> None:

@@ -33,6 +33,7 @@ from kd_cli.cli.job import ANSWERS
 from kd_cli.cli.keys import SCHEMAS, keys
 from kd_cli.cli.refusals import QUOTING
 from kd_cli.cli.schema import QUOTE
+from kd_cli.cli.spelling import NOT_TEXT
 from kd_cli.cli.typed import Words, first, is_sweep, swept
 from kd_cli.errors import did_you_mean, first_line, must
 
@@ -109,7 +110,14 @@ def _at_key(error: OmegaConfBaseException, typed: Words, composing: bool) -> str
         several = [f"{key}={','.join(map(str, value))}" if w is word else w for w in typed.parts[0]]
         sweep = replace(typed, command="sweep")
         return str(must(key, rule, text, f"Write: {sweep.line(several)}" if typed.accepts(several) else ""))
-    return str(must(key, rule or "one that can be resolved", text, QUOTE if "seed" in key else ""))
+    return str(
+        must(
+            key,
+            rule or "one that can be resolved",
+            text,
+            QUOTE if "seed" in key and not NOT_TEXT.fullmatch(text) else "",
+        )
+    )
 
 
 def _about(word: str, key: str) -> bool:

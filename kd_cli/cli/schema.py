@@ -13,8 +13,8 @@ from kd_cli.build.parts import members, owns_its_keys
 from kd_cli.cli import resolvers, rules
 from kd_cli.cli.choices import choices
 from kd_cli.cli.keys import SCHEMAS, keys
-from kd_cli.errors import ConfigError, did_you_mean, first_line, must
-from kd_cli.ranges import number, whole_number
+from kd_cli.errors import ConfigError, Phrase, did_you_mean, first_line, must
+from kd_cli.ranges import is_number, number, whole_number
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BUDGETS = ("short", "full")
@@ -91,15 +91,20 @@ def check(command: str, cfg: DictConfig) -> None:
     if "transfer" in values and OmegaConf.select(cfg, "transfer.views") is not None:
         whole_number("transfer.views", cfg.transfer.views, 1)
     if "seed" in values:
-        whole_number("seed", cfg.seed, 0, remedy=QUOTE)
+        _seed("seed", cfg.seed)
     for top in ("teacher", "teacher.generalist", "transfer", "dataset"):
         node = OmegaConf.select(cfg, top)
         if isinstance(node, DictConfig) and "seed" in node and not owns_its_keys(top, node):
-            whole_number(f"{top}.seed", node.seed, 0, remedy=QUOTE)
+            _seed(f"{top}.seed", node.seed)
     for path, group in _mappings(values):
         node = OmegaConf.select(cfg, path)
         if group == "train" and node.get("_target_") == "kd_cli.train.recipe.Recipe":
             rules.recipe(path, node)
+
+
+def _seed(key: str, value: Any) -> None:
+    """What a shell has emptied is no number."""
+    whole_number(key, value, 0, remedy="" if is_number(value) else QUOTE)
 
 
 def _filters(transfer: Any) -> bool:
@@ -116,6 +121,8 @@ def _refuse_word(path: str, group: str, value: Any) -> None:
     if value in there:  # quoted, or in a YAML
         hint = f"It names a file as {path}={value} on the command line, and as `/{group}@{path}: {value}` in defaults."
         raise must(path, "a mapping", value, hint)
+    if value is None:
+        raise must(path, f"one of {', '.join(there)}", Phrase("null"))
     raise must(path, f"one of {', '.join(there)}", value, did_you_mean(str(value), there))
 
 

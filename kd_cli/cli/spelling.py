@@ -69,6 +69,8 @@ def placed(command: str, overrides: Sequence[str]) -> list[str]:
 def group_of(key: str) -> str:
     """The group of configs that fills a nested key, or the name of none. Keys at the top are groups for Hydra too."""
     above, _, leaf = key.removeprefix("+").rpartition(".")
+    if "@" in key:  # which names its group
+        return ""
     if above.endswith(".members"):  # each has a name of its own, which may be a new one
         return "teacher"
     return GROUPS.get(leaf, leaf) if above and re.fullmatch(r"(?!hydra\.)[\w.]+", key) else ""

@@ -17,7 +17,7 @@ from kd_cli.files import typed_json
 from kd_cli.measure.evaluation import evaluate
 from kd_cli.report.models_table import print_figures
 from kd_cli.runs.result import Result
-from kd_cli.screen import answer, override, say, write_csv
+from kd_cli.screen import answer, say, write_csv
 from kd_cli.store.artifacts import Artifact, read_artifact
 from kd_cli.store.models import Loaded, load
 from kd_cli.store.run_folder import RESULT
@@ -39,10 +39,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         raise must("split", f"one of {', '.join(splits)}", cfg.split)
     split = splits[cfg.split]
     if split is None:
-        raise DataError(
-            f"split={cfg.split}: {dataset.name} has none. "
-            f"Set {override('dataset', dataset.name)} dataset.validation=0.1."
-        )
+        raise DataError(f"split={cfg.split}: {dataset.name} has none. Set dataset.validation=0.1.")
     if split.labelled < len(split):
         missing = f"{len(split) - split.labelled} of its {len(split)} {dataset.spec.noun}"
         raise DataError(f"split={cfg.split}: {missing} have no label.")

@@ -60,7 +60,10 @@ class Spec:
 
     def __str__(self) -> str:
         what = "images" if self.kind == "image" else f"{self.kind} inputs"
-        return f"{what} {list(self.shape)}" + (f" × {{{', '.join(self.parts)}}}" if self.parts else "")
+        parts = f" × {{{', '.join(self.parts)}}}" if self.parts else ""
+        vocabulary = f" (vocabulary {self.vocabulary})" if self.vocabulary is not None else ""
+        rate = f" ({self.sample_rate} Hz)" if self.sample_rate is not None else ""
+        return f"{what} {list(self.shape)}{parts}{vocabulary}{rate}"
 
     @property
     def noun(self) -> str:

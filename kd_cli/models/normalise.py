@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd_cli.errors import must
+from kd_cli.errors import Phrase, must
 from kd_cli.ranges import is_whole
 
 
@@ -37,7 +37,7 @@ class Normalise(nn.Module):
 def of_images(input_shape: Sequence[int]) -> tuple[int, int, int]:
     """Channels, height and width; ConfigError where inputs are none of images."""
     if len(input_shape) != 3:
-        raise must(".model", "a network for inputs of this shape; this one is for images", list(input_shape))
+        raise must(".model", f"a network for inputs of shape {list(input_shape)}", Phrase("one for images"))
     channels, height, width = input_shape
     return channels, height, width
 

@@ -77,7 +77,8 @@ def asked_online(plan: TargetsPlan, teacher: Teacher, batch_size: int, setting: 
         temperature = plan.temperature or 1.0
         identity = identity | network.combination.identity(temperature)
         network = Members(list(network.networks), network.combination, temperature)
-    ask = partial(_ask, network, device, chosen_precision(plan.precision, device, flops))
+    precision, noun = chosen_precision(plan.precision, device, flops), setting.dataset.spec.noun
+    ask = partial(_ask, network, device, precision, noun)
     names = [each.name for each in (teacher, *teacher.members.values()) if each.name is not None]
     return Taught(ask, {"online": identity, "precision": plan.precision}, tuple(names))
 
@@ -94,9 +95,9 @@ def _stored(plan: TargetsPlan, teacher: Teacher, transfer: TransferSet, setting:
 
 @torch.inference_mode()
 def _ask(
-    network: nn.Module, device: torch.device, precision: str, positions: Tensor, view: int, inputs: Inputs
+    network: nn.Module, device: torch.device, precision: str, noun: str, positions: Tensor, view: int, inputs: Inputs
 ) -> Tensor:
     with autocast(device, precision):
         logits: Tensor = network(inputs)
-    check_numbers(logits, network, "The teacher")
+    check_numbers(logits, network, "The teacher", noun)
     return logits.float().clamp(min=torch.finfo(torch.float32).min)  # as stored: −∞ times 0 would be no number

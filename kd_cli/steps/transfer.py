@@ -12,7 +12,7 @@ from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
 from kd_cli.data.splits import class_numbers, fraction_of, with_labels, without_classes
-from kd_cli.errors import must, under
+from kd_cli.errors import Phrase, must, under
 from kd_cli.ranges import whole_number
 from kd_cli.runs.session import Session
 from kd_cli.steps.plan import DatasetPlan, TargetsPlan, TransferPlan
@@ -85,7 +85,7 @@ def _foreign(plan: DatasetPlan, dataset: Dataset, session: Session) -> Dataset:
         )
     if foreign.spec != dataset.spec:
         rule = f"one with {dataset.spec}, as dataset={dataset.name} has"
-        raise must("transfer.dataset", rule, str(foreign.spec), "Choose another.")
+        raise must("transfer.dataset", rule, Phrase(str(foreign.spec)), "Choose another.")
     same = foreign.test.samples.digest == dataset.test.samples.digest
     if same and dataset.validation is not None and torch.isin(dataset.validation.index, foreign.transfer.index).any():
         hint = f"Its {dataset.spec.noun} set apart for validation would be learnt from. Set transfer.dataset=null."

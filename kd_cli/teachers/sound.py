@@ -37,7 +37,7 @@ def check_teacher(network: nn.Module, split: Split, device: torch.device, name: 
         )
 
 
-def check_numbers(logits: Tensor, network: nn.Module, name: str, noun: str = "images") -> None:
+def check_numbers(logits: Tensor, network: nn.Module, name: str, noun: str) -> None:
     """ArtifactError, with the weights that are to blame, for NaN or +∞; −∞ is a class that cannot be."""
     wrong = (logits.isnan() | logits.isposinf()).any(1)
     if not wrong.any():

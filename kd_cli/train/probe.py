@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -83,11 +83,17 @@ def _loss(objective: Objective, logits: Tensor, batch: Batch) -> Tensor:
     """Return the loss that an objective gives; ConfigError where it gives none, for it may be anybody's."""
     rule = "one that gives named terms, `loss` among them, which is one number that depends on the logits"
     try:
-        loss = objective(Answer(logits), batch)["loss"]
+        made: object = objective(Answer(logits), batch)
     except (KdError, OSError):
         raise
     except Exception as error:
         raise _refused("objective", rule, error) from error
+    if isinstance(made, Tensor):
+        raise must("objective", rule, Phrase(f"a tensor {list(made.shape)} by itself"))
+    if not isinstance(made, Mapping) or "loss" not in made:
+        named = isinstance(made, Mapping) and made
+        raise must("objective", rule, Phrase(f"only {', '.join(map(str, made))}" if named else repr(made)[:100]))
+    loss = made["loss"]
     if not isinstance(loss, Tensor) or loss.ndim > 0 or not loss.requires_grad:
         got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)[:100]
         raise must("objective", rule, Phrase(got))

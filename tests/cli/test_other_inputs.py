@@ -85,24 +85,27 @@ def test_a_view_of_texts_is_replayed_by_an_augmentation_for_texts(tmp_path: Path
     [
         (
             (*KINDS["texts"], "augment@transfer.augment=jitter"),
-            "transfer.augment must be one for text inputs, got jitter (for image).",
+            "transfer.augment must be one for text inputs, got jitter, which is for images.",
         ),
         (
             (*KINDS["texts"], "augment@transfer.augment=mixup"),
-            "transfer.augment must be one for text inputs, got mixup (for image).",
+            "transfer.augment must be one for text inputs, got mixup, which is for images.",
         ),
         (
             (*KINDS["rows"], "+augment@teacher.augment=crop_flip"),
-            "teacher.augment must be one for features inputs, got crop_flip (for image).",
+            "teacher.augment must be one for features inputs, got crop_flip, which is for images.",
         ),
-        (("augment@transfer.augment=shuffled",), "transfer.augment must be one for images, got shuffled (for text)."),
+        (
+            ("augment@transfer.augment=shuffled",),
+            "transfer.augment must be one for images, got shuffled, which is for text inputs.",
+        ),
         (
             ("dataset=texts", "teacher=bag", "student=cnn_small"),
-            "student.model must be a network for inputs of this shape; this one is for images, got [8].",
+            "student.model must be a network for inputs of shape [8], got one for images.",
         ),
         (
             ("dataset=texts", "teacher=bag", "student=layers"),
-            "student.model must be a network for text inputs [8] of dataset=texts, got an error:",
+            "student.model must be a network for text inputs [8] (vocabulary 12) of dataset=texts, got an error:",
         ),
         (
             (*KINDS["texts"], "+dataset.vocabulary=9"),
@@ -119,7 +122,13 @@ def test_a_view_of_texts_is_replayed_by_an_augmentation_for_texts(tmp_path: Path
         ),
         (
             (*KINDS["texts"], "dataset@transfer.dataset=rows"),
-            "transfer.dataset must be one with text inputs [8], as dataset=texts has, got 'features inputs [6]'.",
+            "transfer.dataset must be one with text inputs [8] (vocabulary 12), as dataset=texts has, "
+            "got features inputs [6]. Choose another.",
+        ),
+        (
+            (*KINDS["texts"], "transfer.dataset=texts", "+transfer.dataset.vocabulary=13"),
+            "transfer.dataset must be one with text inputs [8] (vocabulary 12), as dataset=texts has, "
+            "got text inputs [8] (vocabulary 13). Choose another.",
         ),
     ],
 )

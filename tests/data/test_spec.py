@@ -1,6 +1,7 @@
 """What a sample is: how it is stored, shown to a network, checked, and told apart from another."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -69,7 +70,11 @@ def test_a_spec_that_cannot_be_is_refused(about: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "values", "message"),
     [
-        (TEXT, torch.zeros(2, 3), "must be one of text inputs [3] stored as whole numbers, got float32 of [3]."),
+        (
+            TEXT,
+            torch.zeros(2, 3),
+            "must be one of text inputs [3] (vocabulary 9) stored as whole numbers, got float32 of [3].",
+        ),
         (TEXT, torch.zeros(2, 4, dtype=torch.int64), "got int64 of [4]."),
         (MASKED, torch.zeros(2, 3, dtype=torch.int64), "got a single tensor."),
         (MASKED, {"ids": torch.zeros(2, 3, dtype=torch.int64)}, "got tensors called ids."),
@@ -149,3 +154,13 @@ def test_a_part_of_a_batch_has_the_rows_of_everything_in_it() -> None:
     assert part.teacher.features["hidden"].flatten().tolist() == [3, 6]
     assert part.mixture == Mixture(*part.mixture)
     assert [value.tolist() for value in part.mixture] == [[2, 3], [0.25, 0.5]]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [TEXT, MASKED, SOUND, ROW, image_spec((1, 2, 2)), replace(TEXT, vocabulary=10), replace(SOUND, sample_rate=7)],
+    ids=str,
+)
+def test_specs_that_differ_read_differently(one: Spec) -> None:
+    others = (TEXT, MASKED, SOUND, ROW, image_spec((1, 2, 2)))
+    assert [str(other) == str(one) for other in others] == [other == one for other in others]

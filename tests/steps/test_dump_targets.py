@@ -230,7 +230,10 @@ def test_batches_are_halved_until_they_fit(tmp_path: Path, monkeypatch: pytest.M
             return self.network(images)
 
     real = dump_targets._dump
-    small = lambda run, teacher, *rest: real(run, replace(teacher, network=Small(teacher.network)), *rest)  # noqa: E731
+
+    def small(step: dump_targets.Dump, folder: Path) -> dict[str, Any]:
+        return real(replace(step, teacher=replace(step.teacher, network=Small(step.teacher.network))), folder)
+
     monkeypatch.setattr(dump_targets, "_dump", small)
     done = inside("dump-targets", *VIEWS, "transfer.views=2", "output_dir=other", cwd=tmp_path)
     (path,) = (tmp_path / "other").glob("soft_targets/*/manifest.json")

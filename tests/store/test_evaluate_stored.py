@@ -41,9 +41,10 @@ def test_an_unknown_split(made: Outcome, tmp_path: Path) -> None:
 def test_a_validation_split_that_is_not_there(made: Outcome, tmp_path: Path) -> None:
     done = inside("evaluate", f"path={made.run}", "dataset=digits", "split=validation", cwd=tmp_path)
     assert (done.status, done.out) == (1, "")
-    assert done.err == "split=validation: digits has none. Set dataset=digits dataset.validation=0.1.\n"
+    assert done.err == "split=validation: digits has none. Set dataset.validation=0.1.\n"
     words = ("dataset=digits", "dataset.validation=50", "split=validation", "format=json")
-    assert json.loads(inside("evaluate", f"path={made.run}", *words, cwd=tmp_path).out)["n"] == 50
+    for given in (words, words[1:]):  # also of the data set that is stored
+        assert json.loads(inside("evaluate", f"path={made.run}", *given, cwd=tmp_path).out)["n"] == 50
 
 
 def test_evaluate_as_csv_and_as_a_table(made: Outcome, tmp_path: Path) -> None:

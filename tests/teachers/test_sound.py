@@ -168,7 +168,7 @@ def test_buffers_are_looked_at_as_well() -> None:
     norm = nn.BatchNorm1d(3)
     norm.running_var.fill_(torch.inf)
     with pytest.raises(ArtifactError, match="not all numbers of running_var are finite"):
-        check_numbers(torch.full((2, 3), torch.nan), norm, "teacher")
+        check_numbers(torch.full((2, 3), torch.nan), norm, "teacher", "samples")
 
 
 @pytest.mark.parametrize(("spread", "well"), [(65_000.0, True), (66_000.0, False), (torch.inf, True)])
