@@ -17,10 +17,12 @@ def check_logits(logits: object, n: int, classes: int, noun: str = "images") -> 
     check_no_probabilities(logits)
 
 
-def check_no_probabilities(outputs: Tensor) -> None:
-    """ConfigError for outputs that can only be those of a softmax: they would be softened a second time."""
+def check_no_probabilities(outputs: Tensor, key: str = ".model") -> None:
+    """Raise ConfigError, by the network's `key`, for outputs that can only be those of a softmax: they would be
+    softened a second time.
+    """
     rows = outputs.detach().float()
     if rows.shape[1] > 1 and bool((rows >= 0).all()) and bool(((rows.sum(1) - 1).abs() < 1e-3).all()):
         got = Phrase("outputs that are ≥ 0 and sum to 1, as after a softmax")
         hint = "Leave its last layer out, or return the logarithm of what it gives: kd applies the softmax itself."
-        raise must(".model", "a network that gives logits", got, hint)
+        raise must(key, "a network that gives logits", got, hint)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.utils import get_object
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -75,7 +76,7 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
         if shape != (2, len(dataset.classes)):
             rule = f"a network with logits for the {len(dataset.classes)} classes of dataset={dataset.name}"
             raise must(key, rule, Phrase(f"an output of shape {list(shape)} for 2 {dataset.spec.noun}"))
-        check_no_probabilities(blank)
+        check_no_probabilities(blank, key)
     return network
 
 
@@ -105,3 +106,13 @@ def _where(error: InstantiationException, key: str) -> str:
     last = str(error).strip().splitlines()[-1]
     path = last.removeprefix("full_key: ")
     return f"at {path if path.startswith(key) else f'{key}.{path}'}" if path != last else f"at {key}"
+
+
+def stands_for(target: Any, thing: object) -> bool:
+    """Return whether a dotted name, which has been checked, leads to this very function or class."""
+    if not isinstance(target, str):
+        return False
+    try:
+        return get_object(target) is thing
+    except Exception:  # building it will say so
+        return False

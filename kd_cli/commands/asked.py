@@ -29,9 +29,10 @@ def asked(cfg: DictConfig) -> dict[str, Any]:
 
 
 def short(word: str) -> str:
-    """Return an override in the short spelling: `student.model=cnn` of `model@student.model=cnn`."""
+    """Return an override in the short spelling: `student.model=cnn` of `model@student.model=cnn`, and with its sign."""
     key, equals, value = word.partition("=")
-    return f"{key.rpartition('@')[2]}{equals}{value}"
+    name = key.lstrip("+~")
+    return f"{key[: len(key) - len(name)]}{name.rpartition('@')[2]}{equals}{value}"
 
 
 def _value(cfg: DictConfig, key: str) -> Any:

@@ -64,10 +64,11 @@ def peers_of(plan: Plan, transfer: TransferSet, setting: Setting) -> list[Pair]:
     One that will be refused is left out.
     """
     session, seed = setting.session, plan.teacher.config.get("seed")
-    peers = [other for other in session.population if other.teacher.config.get("seed") == seed]
-    session.population = [other for other in session.population if other not in peers]
-    pairs = []
-    for other in peers:
+    waiting, session.population, pairs = session.population, [], []
+    for other in waiting:
+        if other.teacher.config.get("seed") != seed:
+            session.population.append(other)
+            continue
         try:
             pair = Pair(other.student, transfer, setting)
             other.student.recipe.built.check(untrained(other.student, setting.dataset), setting.dataset.validation)

@@ -18,12 +18,16 @@ def expect_format(root: Path) -> None:
     for path in islice(root.glob(f"*/*/{MANIFEST}"), 1):
         with suppress(OSError, ValueError, AttributeError, RecursionError):  # damaged: said when it is read
             if (found := unsealed(path).get("format")) != FORMAT:
-                raise of_another_kd(root, found)
+                got = Phrase(f"{str(root)!r}, which {_writer(found)} wrote")
+                remedy = "Give another output_dir=<folder>, or move this one away: everything is made anew."
+                raise ArtifactError.must("output_dir", f"a folder of format {FORMAT}", got, remedy)
 
 
 def of_another_kd(folder: Path, found: object) -> ArtifactError:
-    """Return the refusal of an output folder, or of an artifact, whose manifest has `found` as its format."""
-    which = "an earlier" if found is None else "another"
-    got = Phrase(f"{str(folder)!r}, which {which} kd wrote")
-    remedy = "Give another output_dir=<folder>, or move this one away: everything is made anew."
-    return ArtifactError.must("output_dir", f"a folder of format {FORMAT}", got, remedy)
+    """Return the refusal of an artifact whose manifest has `found` as its format."""
+    said = f"{folder} was made by {_writer(found)}, whose format this one does not read."
+    return ArtifactError(said, "Make it anew in another output_dir=<folder>.")
+
+
+def _writer(found: object) -> str:
+    return "an earlier kd" if found is None else "another kd"

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 import yaml
-from hydra.utils import get_object
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd_cli.build.identity import identity_of
-from kd_cli.build.objects import build_stored
+from kd_cli.build.objects import build_stored, stands_for
 from kd_cli.build.trust import check_stored
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.spec import Spec
@@ -179,12 +178,7 @@ def without_fetching(node: Any) -> Any:
 
 def _published(target: Any) -> bool:
     """Whether a checked name stands for kd's constructor of torchvision's networks."""
-    if not isinstance(target, str):
-        return False
-    try:
-        return get_object(target) is pretrained.torchvision
-    except Exception:  # building it will say so
-        return False
+    return stands_for(target, pretrained.torchvision)
 
 
 def _say_what_changed(config: dict[str, Any], node: dict[str, Any], where: Path) -> None:

@@ -143,6 +143,19 @@ def test_a_folder_that_an_earlier_kd_wrote_is_refused_by_name(words: tuple[str, 
     assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == ["teachers"]
 
 
+def test_a_model_that_an_earlier_kd_wrote_is_refused_by_its_own_name(tmp_path: Path) -> None:
+    from kd_cli.files.digests import sealed
+
+    old = tmp_path / "old" / "students" / "0123456789abcdef"
+    old.mkdir(parents=True)
+    (old / "manifest.json").write_text(sealed({"kind": "students", "identity": {}, "files": {}}))
+    for words in (("evaluate", f"path={old}"), ("distill", "teacher=artifact", f"teacher.path={old}")):
+        done = inside(*words, cwd=tmp_path)
+        assert done.status == 1
+        assert f"{old} was made by an earlier kd" in done.err
+        assert "output_dir must" not in done.err
+
+
 def test_the_log_says_it_once(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     with caplog.at_level(logging.INFO, "kd"):
         obtain(Sum(ONE), Store(tmp_path), Record())
