@@ -14,7 +14,7 @@ from torch import nn
 from kd_cli.build.identity import plain
 from kd_cli.build.logits import check_no_probabilities
 from kd_cli.build.own_code import found, targets_of
-from kd_cli.data.augment import Augment, kind_of, name_of
+from kd_cli.data.augment import Augment, augment_name, kind_of
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Dataset, Split
 from kd_cli.data.spec import Spec
@@ -99,7 +99,7 @@ def check_augment(augment: Any, spec: Spec, key: str) -> None:
         return
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     typed = next((name for group, name in choices.items() if group.partition("@")[2] == key), None)
-    shown = typed or name_of(augment)
+    shown = typed or augment_name(augment)
     wanted, given = ("images" if kind == "image" else f"{kind} inputs" for kind in (spec.kind, kind_of(augment)))
     raise must(key, f"one for {wanted}", Phrase(f"{shown}, which is for {given}"))
 
@@ -118,7 +118,7 @@ def try_augment(augment: Augment | Mix | None, split: Split, place: str) -> None
         except (KdError, OSError):  # a file that fails is no misfit
             raise
         except Exception as error:  # an augmentation may be anybody's
-            said = f"an error from {name_of(augment)}: {first_line(error)}"
+            said = f"an error from {augment_name(augment)}: {first_line(error)}"
             raise must(".augment", f"one for {split.samples.spec}", Phrase(said)) from error
 
 

@@ -59,7 +59,7 @@ class Augment(Protocol):
         ...
 
 
-def name_of(augment: Any) -> str:
+def augment_name(augment: Any) -> str:
     """What a person calls an augmentation: its function's or its class's name."""
     return str(getattr(getattr(augment, "func", augment), "__name__", type(augment).__name__))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kd_cli.data.augment import Augment, name_of
+from kd_cli.data.augment import Augment, augment_name
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Split
@@ -62,5 +62,7 @@ def augmented(augment: Augment, stored: Inputs, index: Tensor, seed: int, view: 
     made: Inputs = augment(stored, index, seed, view)
     if found := spec.misfit(made):
         what = "uint8 images [n, channels, height, width]" if spec.kind == "image" else f"{spec}"
-        raise must(".augment", f"one that gives {what}, as it was given", Phrase(f"{found} from {name_of(augment)}"))
+        raise must(
+            ".augment", f"one that gives {what}, as it was given", Phrase(f"{found} from {augment_name(augment)}")
+        )
     return made

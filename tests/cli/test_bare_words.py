@@ -138,3 +138,10 @@ def test_the_output_folder_that_was_typed_is_that_of_every_job(tmp_path: Path) -
     done = inside("sweep", *words, "student.model=mlp_8,mlp_32", cwd=tmp_path)
     assert done.status == 0, done.err
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize(
+    "word", ["+teacher@teacher.members.good=cnn", "model@student.model=cnn", "++model@student.model=cnn"]
+)
+def test_a_key_that_names_its_group_is_read_as_it_is(word: str) -> None:
+    assert spelt(word) == [word]
