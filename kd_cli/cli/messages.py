@@ -110,14 +110,8 @@ def _at_key(error: OmegaConfBaseException, typed: Words, composing: bool) -> str
         several = [f"{key}={','.join(map(str, value))}" if w is word else w for w in typed.parts[0]]
         sweep = replace(typed, command="sweep")
         return str(must(key, rule, text, f"Write: {sweep.line(several)}" if typed.accepts(several) else ""))
-    return str(
-        must(
-            key,
-            rule or "one that can be resolved",
-            text,
-            QUOTE if "seed" in key and not NOT_TEXT.fullmatch(text) else "",
-        )
-    )
+    emptied = "seed" in key and not NOT_TEXT.fullmatch(text)
+    return str(must(key, rule or "one that can be resolved", text, QUOTE if emptied else ""))
 
 
 def _about(word: str, key: str) -> bool:

@@ -91,8 +91,8 @@ def _loss(objective: Objective, logits: Tensor, batch: Batch) -> Tensor:
     if isinstance(made, Tensor):
         raise must("objective", rule, Phrase(f"a tensor {list(made.shape)} by itself"))
     if not isinstance(made, Mapping) or "loss" not in made:
-        names = list(map(str, made)) if isinstance(made, Mapping) else []
-        raise must("objective", rule, Phrase(f"only {', '.join(names)}" if names else repr(made)[:100]))
+        names = ", ".join(map(str, made)) if isinstance(made, Mapping) else ""
+        raise must("objective", rule, Phrase(f"only {names}" if names else repr(made)[:100]))
     loss = made["loss"]
     if not isinstance(loss, Tensor) or loss.ndim > 0 or not loss.requires_grad:
         got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)[:100]
