@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from kd_cli.cli.choices import choices
 from kd_cli.screen import quoted
@@ -76,6 +77,16 @@ def group_of(key: str) -> str:
     return GROUPS.get(leaf, leaf) if above and re.fullmatch(r"(?!hydra\.)[\w.]+", key) else ""
 
 
+def parsed(word: str) -> Any:
+    """Return an override as Hydra's own parser reads it, None for what it cannot read: Hydra says so itself."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        return OverridesParser.create().parse_override(word)
+    except Exception:  # whatever the grammar's machinery raises
+        return None
+
+
 def chosen(word: str, own: Iterable[Path] = ()) -> str:
     """The group that an override chooses from by a bare word at a nested key: `model` of `student.model=cnn`, or of a
     sweep over such words; "" for anything else. Quoted, a word is text.
@@ -84,13 +95,11 @@ def chosen(word: str, own: Iterable[Path] = ()) -> str:
     there = choices(group, own) if (group := group_of(key)) and value else []
     if not there:
         return ""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob, Sweep
 
-    try:
-        value = OverridesParser.create().parse_override(word)._value
-    except Exception:  # Hydra says itself what it cannot read
+    if (override := parsed(word)) is None:
         return ""
+    value = override._value
     if isinstance(value, Glob):
         return group
     words = (getattr(value, "list", None) or []) if isinstance(value, Sweep) else [value]

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kd_cli.build.parts import owns_its_keys
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
-from kd_cli.cli.spelling import chosen, config_dirs, placed, sorted_out, spelt
+from kd_cli.cli.spelling import chosen, config_dirs, parsed, placed, sorted_out, spelt
 from kd_cli.errors import KdError
 
 
@@ -160,18 +160,15 @@ def first(word: str) -> str:
 
 def is_sweep(word: str) -> bool:
     """Whether an override stands for several jobs."""
-    try:
-        return bool(OverridesParser.create().parse_override(word).is_sweep_override())
-    except Exception:
-        return False
+    override = parsed(word)
+    return override is not None and bool(override.is_sweep_override())
 
 
 def swept(word: str) -> list[Any] | None:
     """The values of a simple sweep, `1,2`; None for anything else."""
-    try:
-        value = OverridesParser.create().parse_override(word).value()
-    except Exception:
+    if (override := parsed(word)) is None:
         return None
+    value = override.value()
     values = getattr(value, "list", None) if isinstance(value, Sweep) else None
     return [v.text if isinstance(v, QuotedString) else v for v in values] if values is not None else None
 
@@ -187,17 +184,12 @@ def dotted(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def matches(word: str, names: Sequence[str]) -> list[str] | None:
     """Which of the names a sweep's `glob(…)` stands for; None for anything else."""
-    try:
-        value = OverridesParser.create().parse_override(word).value()
-    except Exception:
+    if (override := parsed(word)) is None:
         return None
+    value = override.value()
     return value.filter(list(names)) if isinstance(value, Glob) else None
 
 
 def unreadable(word: str) -> bool:
     """Whether Hydra cannot parse an override."""
-    try:
-        OverridesParser.create().parse_override(word)
-    except Exception:
-        return True
-    return False
+    return parsed(word) is None
