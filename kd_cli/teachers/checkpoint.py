@@ -59,7 +59,7 @@ class Pretrained(Single):
             )
         if len(set(names)) != len(names):
             raise must(".classes", "a list without repetition", names)
-        network = self.model(num_classes=len(names), **dataset.spec.arguments(self.model))
+        network = self.model(num_classes=len(names), **dataset.arguments(self.model))
         _fill(network, read_state_dict(Path(self.path)), self.path)
         if names == list(dataset.classes):
             return network
