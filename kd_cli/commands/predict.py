@@ -1,4 +1,4 @@
-"""`kd predict`: a stored model's answers for image files."""
+"""`kd predict`: a stored model's answers for image files, or for texts."""
 
 import json
 import sys
@@ -9,23 +9,30 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from kd_cli.commands.predict_texts import predict_texts
 from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read_image
 from kd_cli.data.folder import Listing, files_below
 from kd_cli.device import find_device
-from kd_cli.errors import DataError, must, reading
+from kd_cli.errors import ConfigError, DataError, must, reading
 from kd_cli.measure.prediction import evaluation_batch
 from kd_cli.screen import answer, shown, write_csv
 from kd_cli.store.models import load
 
 
 def main(cfg: DictConfig) -> list[dict[str, Any]]:
-    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image.
+    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image or text.
 
     Raises DataError where an image cannot be decoded, and then answers nothing; and after the answers, for the files of
     a folder that are no images.
     """
+    if (cfg.images is None) == (cfg.texts is None):
+        if cfg.images is None:
+            raise ConfigError("images must be given: images=<file or folder>; for a model of texts texts=<file>.")
+        raise ConfigError("texts must be null where images is given.", "A model takes one or the other.")
     device = find_device(cfg.device)
     loaded = load(cfg.path, list(cfg.trusted_modules))
+    if cfg.texts is not None:
+        return predict_texts(loaded, cfg.texts, device, cfg.format)
     if loaded.spec.kind != "image":
         raise must("path", "a model for images", cfg.path, f"It takes {loaded.spec}.")
     channels, height, width = loaded.spec.shape

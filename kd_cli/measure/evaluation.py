@@ -37,7 +37,7 @@ def evaluate(
     training = model.training
     logits = predict(model, split, device)
     wrong, n = metrics.errors(logits, split.labels), len(split)
-    sample = split.samples.spec.to_network(next(split.samples.stream([torch.tensor([0])], device)))
+    sample = split.samples.spec.to_network(next(split.samples.stream([_usual(split)], device)))
     flops = work_on(model, sample).flops
     counts = metrics.per_class(logits, split.labels, classes)
     measured = Figures(
@@ -57,6 +57,12 @@ def evaluate(
     )
     model.train(training)
     return Evaluation(logits, measured)
+
+
+def _usual(split: Split) -> Tensor:
+    """The position of the sample by which costs are measured: of texts one of median length."""
+    lengths: Tensor | None = getattr(split.samples, "lengths", None)
+    return torch.tensor([0]) if lengths is None else lengths.argsort(stable=True)[[len(lengths) // 2]]
 
 
 @torch.inference_mode()

@@ -8,6 +8,8 @@ from kd_cli.data.spec import Spec
 from kd_cli.data.texts import Texts
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.tokens import Reads, Tokens, of_texts
+from kd_cli.models.vectors import begin_with
+from kd_cli.models.vocabulary import resolved as resolved
 from kd_cli.models.vocabulary import tokenise
 from kd_cli.ranges import number, whole_number
 
@@ -18,6 +20,7 @@ def bilstm(
     texts: Texts | None = None,
     tokenizer: str = "words",
     vocabulary: int = 10_000,
+    vectors: str | None = None,
     width: int = 100,
     hidden: int = 64,
     units: int = 64,
@@ -30,7 +33,9 @@ def bilstm(
         whole_number(f".model.{key}", value, 1)
     number(".model.dropout", dropout, at_least=0, below=1)
     tokens = tokenise(texts, tokenizer, vocabulary, longest)
-    return Reads(tokens, _Bilstm(vocabulary, width, hidden, units, dropout, num_classes))
+    network = _Bilstm(vocabulary, width, hidden, units, dropout, num_classes)
+    begin_with(network.words.weight, tokens, vectors)
+    return Reads(tokens, network)
 
 
 class _Bilstm(nn.Module):

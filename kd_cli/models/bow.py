@@ -7,6 +7,8 @@ from kd_cli.data.spec import Spec
 from kd_cli.data.texts import Texts
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.tokens import Reads, Tokens, of_texts
+from kd_cli.models.vectors import begin_with
+from kd_cli.models.vocabulary import resolved as resolved
 from kd_cli.models.vocabulary import tokenise
 from kd_cli.ranges import number, whole_number
 
@@ -19,6 +21,7 @@ def bow(
     texts: Texts | None = None,
     tokenizer: str = "words",
     vocabulary: int = 10_000,
+    vectors: str | None = None,
     bigrams: int = 0,
     width: int = 64,
     dropout: float = 0.0,
@@ -30,7 +33,9 @@ def bow(
     whole_number(".model.bigrams", bigrams, 0)
     number(".model.dropout", dropout, at_least=0, below=1)
     tokens = tokenise(texts, tokenizer, vocabulary, longest)
-    return Reads(tokens, _Bag(vocabulary, bigrams, width, dropout, num_classes))
+    network = _Bag(vocabulary, bigrams, width, dropout, num_classes)
+    begin_with(network.words.weight[:vocabulary], tokens, vectors)
+    return Reads(tokens, network)
 
 
 class _Bag(nn.Module):

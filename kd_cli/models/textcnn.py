@@ -10,6 +10,8 @@ from kd_cli.data.texts import Texts
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.normalise import widths_of
 from kd_cli.models.tokens import Reads, Tokens, of_texts
+from kd_cli.models.vectors import begin_with
+from kd_cli.models.vocabulary import resolved as resolved
 from kd_cli.models.vocabulary import tokenise
 from kd_cli.ranges import number, whole_number
 
@@ -20,6 +22,7 @@ def textcnn(
     texts: Texts | None = None,
     tokenizer: str = "words",
     vocabulary: int = 10_000,
+    vectors: str | None = None,
     width: int = 100,
     filters: int = 100,
     sizes: Sequence[int] = (3, 4, 5),
@@ -32,7 +35,9 @@ def textcnn(
         whole_number(f".model.{key}", value, 1)
     number(".model.dropout", dropout, at_least=0, below=1)
     tokens = tokenise(texts, tokenizer, vocabulary, longest)
-    return Reads(tokens, _TextCnn(vocabulary, width, filters, widths_of(".model.sizes", sizes), dropout, num_classes))
+    network = _TextCnn(vocabulary, width, filters, widths_of(".model.sizes", sizes), dropout, num_classes)
+    begin_with(network.words.weight, tokens, vectors)
+    return Reads(tokens, network)
 
 
 class _TextCnn(nn.Module):

@@ -8,6 +8,8 @@ from kd_cli.data.texts import Texts
 from kd_cli.errors import must
 from kd_cli.models.dropout import Dropout
 from kd_cli.models.tokens import Reads, Tokens, of_texts
+from kd_cli.models.vectors import begin_with
+from kd_cli.models.vocabulary import resolved as resolved
 from kd_cli.models.vocabulary import tokenise
 from kd_cli.ranges import number, whole_number
 
@@ -18,6 +20,7 @@ def transformer(
     texts: Texts | None = None,
     tokenizer: str = "pieces",
     vocabulary: int = 8_000,
+    vectors: str | None = None,
     width: int = 128,
     layers: int = 3,
     heads: int = 4,
@@ -32,7 +35,9 @@ def transformer(
         raise must(".model.width", f"a multiple of {heads}, the heads", width)
     number(".model.dropout", dropout, at_least=0, below=1)
     tokens = tokenise(texts, tokenizer, vocabulary, longest)
-    return Reads(tokens, _Transformer(vocabulary, width, longest, layers, heads, dropout, num_classes))
+    network = _Transformer(vocabulary, width, longest, layers, heads, dropout, num_classes)
+    begin_with(network.words.weight, tokens, vectors)
+    return Reads(tokens, network)
 
 
 class _Transformer(nn.Module):

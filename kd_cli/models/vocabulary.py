@@ -1,12 +1,15 @@
 """A network's tokenizer: trained on the training split's texts, or taken from a file."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from kd_cli.data.texts import Texts, parts_of
 from kd_cli.errors import Phrase, first_line, must
 from kd_cli.extras import library
 from kd_cli.models.tokens import Tokenise, read_tokenizer
+from kd_cli.models.vectors import digest
 from kd_cli.ranges import whole_number
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # 0 fills up
@@ -33,6 +36,18 @@ def tokenise(texts: Texts | None, tokenizer: str, vocabulary: int, longest: int)
             ".model.vocabulary", f"at least {size}, the size of {tokenizer}", vocabulary, hint, ".model.vocabulary"
         )
     return Tokenise(description, longest)
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a network for texts with the digests of the files that it begins from in place of their
+    names.
+    """
+    made = dict(node)
+    if node.get("tokenizer", KINDS[0]) not in KINDS:
+        made["tokenizer"] = hashlib.sha256(_read(str(node["tokenizer"])).encode()).hexdigest()
+    if node.get("vectors") is not None:
+        made["vectors"] = digest(str(node["vectors"]))
+    return made
 
 
 def _trained(texts: Texts, kind: str, vocabulary: int) -> str:
