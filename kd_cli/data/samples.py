@@ -99,10 +99,12 @@ class Answer(NamedTuple):
 
     logits: Tensor  # float32 [n, classes]
     features: Mapping[str, Tensor] = MappingProxyType({})
+    weight: Tensor | None = None  # float32 [n], mean 1, of a teacher that said nothing of some: theirs is 0
 
     def rows(self, chosen: slice) -> "Answer":
         """What it says of these samples."""
-        return Answer(self.logits[chosen], {name: value[chosen] for name, value in self.features.items()})
+        weight = None if self.weight is None else self.weight[chosen]
+        return Answer(self.logits[chosen], {name: value[chosen] for name, value in self.features.items()}, weight)
 
 
 class Mixture(NamedTuple):
