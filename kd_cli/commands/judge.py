@@ -30,7 +30,7 @@ def judge_teacher(teacher: Teacher, setting: Setting) -> tuple[Figures, Tensor]:
     members = []
     for member in teacher.members.values():
         its = judge(member.network, member.identity, setting).measured
-        shared = {key: getattr(its, key) for key in ("errors", "n", "accuracy", "nll", "ece")}
+        shared = {key: getattr(its, key) for key in ("errors", "n", "accuracy", "nll", "ece", "sound_errors")}
         members.append(MemberFigures(**shared, artifact=member.name))
     more = specialists_figures(teacher.network, evaluation.logits, setting.dataset, setting.device)
     return replace(evaluation.measured, artifact=teacher.name, members=members or None, **more), evaluation.logits

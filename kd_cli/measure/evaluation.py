@@ -40,6 +40,7 @@ def evaluate(
     sample = split.samples.spec.to_network(next(split.samples.stream([torch.tensor([0])], device)))
     flops = work_on(model, sample).flops
     counts = metrics.per_class(logits, split.labels, classes)
+    outvoted, sounds = metrics.outvoted(logits, split.votes) if split.votes is not None else (None, None)
     measured = Figures(
         errors=wrong,
         n=n,
@@ -54,6 +55,8 @@ def evaluate(
         artifact=None,
         agreement=None if teacher is None else metrics.agreement(logits, teacher),
         kl_to_teacher=None if teacher is None else metrics.kl_to_teacher(logits, teacher),
+        sound_errors=outvoted,
+        sounds=sounds,
     )
     model.train(training)
     return Evaluation(logits, measured)
