@@ -57,6 +57,7 @@ def judge_answers(
     """
     wrong, n = metrics.errors(logits, split.labels), len(split)
     counts = metrics.per_class(logits, split.labels, classes)
+    outvoted, sounds = metrics.outvoted(logits, split.votes) if split.votes is not None else (None, None)
     measured = Figures(
         errors=wrong,
         n=n,
@@ -71,6 +72,8 @@ def judge_answers(
         artifact=None,
         agreement=None if teacher is None else metrics.agreement(logits, teacher),
         kl_to_teacher=None if teacher is None else metrics.kl_to_teacher(logits, teacher),
+        sound_errors=outvoted,
+        sounds=sounds,
     )
     return Evaluation(logits, measured)
 
