@@ -28,8 +28,8 @@ SEVERAL = {
     "alpha": ("soft_weight", "hard_weight"),
     "lambda": ("soft_weight", "hard_weight"),
 }  # in papers it is either one
-BARE = {"evaluate": ("path",), "predict": ("path", "images", "texts"), "list": ("output_dir",), "clean": ("output_dir",),
-        "summarize": ("sweep",)}  # fmt: skip
+BARE = {"evaluate": ("path",), "predict": ("path", "images", "texts"), "list": ("output_dir",),
+        "clean": ("output_dir",), "summarize": ("sweep",)}  # fmt: skip
 PICTURE = re.compile(r".*\.(png|jpe?g|bmp|gif|webp|tiff?)", re.IGNORECASE)
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
