@@ -64,8 +64,8 @@ def hf(
             network = _loaded(auto, folder, about, num_classes is None)
         else:
             network = auto.from_config(about, dtype=torch.float32)
-    shown = SHOWN[spec.kind](network, inputs or {}, spec)
-    shown.classes = classes_of(about)
+    shown: nn.Module = SHOWN[spec.kind](network, inputs or {}, spec)
+    shown.classes = classes_of(about)  # type: ignore[assignment]  # torch takes every attribute for a tensor or a module
     return shown
 
 
@@ -115,7 +115,7 @@ def inputs_of(folder: Path) -> Mapped:
 
 
 def classes_of(about: Any) -> tuple[str, ...] | None:
-    """Return the names of a model's outputs in their order; None where it has those alone that transformers makes up."""
+    """Return the names of a model's outputs in their order; None where it has the ones that transformers makes up."""
     names = [str(about.id2label[k]) for k in sorted(about.id2label, key=int)]
     made_up = all(name == f"LABEL_{k}" for k, name in enumerate(names))
     return None if made_up else tuple(names)
@@ -198,8 +198,7 @@ def _refused_as(name: str) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Within it, transformers does not print its own reports and bars: what matters is said by kd."""
-    from transformers.utils import logging as theirs
-
+    theirs: Any = library("transformers.utils.logging", "hf", "a model of the Hugging Face library")
     level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
     theirs.set_verbosity(logging.CRITICAL)
     theirs.disable_progress_bar()

@@ -79,7 +79,7 @@ def _unreachable(name: str, key: str, error: Exception) -> KdError:
     why, folder = first_line(error)[:300].rstrip("."), name.rpartition("/")[2]
     return DataError(
         f"{{}}={name} is no folder here, is not in the hub's cache, and could not be fetched ({why}).",
-        f"Where there is a network: hf download {name} --local-dir {folder}; then put that folder here, with config.json, "
-        "model.safetensors, and preprocessor_config.json or tokenizer.json, and give {}=./" + folder + ".",
+        f"Where there is a network: hf download {name} --local-dir {folder}; then put that folder here, with "
+        "config.json, model.safetensors, and preprocessor_config.json or tokenizer.json, and give {}=./" + folder + ".",
         *[key] * 2,
     )

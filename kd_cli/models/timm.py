@@ -42,7 +42,9 @@ def timm(
     of_images(spec.shape)
     if not isinstance(weights, bool) and fetch:
         raise must(".model.weights", "true (begin with the published ones) or false (from scratch)", weights)
-    about = _published(name, bool(weights)) if fetch else {"architecture": name, "args": {}, "made_for": {}}
+    about: Mapped = {"architecture": name, "args": {}, "made_for": {}}
+    if fetch:
+        about = _published(name, bool(weights))
     made_for: Mapped = about["made_for"]
     given = {**about["args"], **(args or {})}
     if fetch and weights and not about.get("folder"):

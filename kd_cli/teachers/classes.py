@@ -4,10 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from kd_cli.data.inputs import Inputs
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import same_form
 from kd_cli.errors import Phrase, did_you_mean, must
@@ -15,27 +11,6 @@ from kd_cli.progress import log
 
 KEY = ".classes"
 WRITE = "Name its outputs in their order: '{}=[cat,dog]', or say which is which: '{}={cat: tabby, dog: beagle}'."
-
-
-class Selected(nn.Module):
-    """A network's logits in the order of other classes."""
-
-    order: Tensor
-
-    def __init__(self, network: nn.Module, order: Sequence[int]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("order", torch.tensor(order))
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Logits `[N, classes]`."""
-        logits: Tensor = self.network(inputs)
-        return logits[:, self.order]
-
-
-def selected(network: nn.Module, order: Sequence[int], count: int) -> nn.Module:
-    """Return the network with its outputs in this order; itself where they are all `count` of them as they are."""
-    return network if list(order) == list(range(count)) else Selected(network, order)
 
 
 def outputs_of(asked: Any, own: Sequence[str] | None, count: int, dataset: Dataset) -> list[int]:

@@ -10,7 +10,8 @@ from torch import nn
 
 from kd_cli.data.samples import Dataset
 from kd_cli.errors import KdError, must
-from kd_cli.teachers.classes import outputs_of, selected
+from kd_cli.models.chosen import Chosen
+from kd_cli.teachers.classes import outputs_of
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.source import Loader, Single
 
@@ -33,7 +34,8 @@ class Published(Single):
             network: Any = self.model(num_classes=None, **named, **dataset.spec.arguments(self.model))
         own = getattr(network, "classes", None)
         count = len(own) if own else _outputs(network, dataset)
-        return selected(network, outputs_of(self.classes, own, count, dataset), count)
+        order = outputs_of(self.classes, own, count, dataset)
+        return network if order == list(range(count)) else Chosen(network, order)
 
     def described(self, model: dict[str, Any]) -> dict[str, Any]:
         """The config of its model, with the name that the teacher gives it."""
@@ -60,7 +62,7 @@ def _of_teacher(key: str) -> str:
 def _outputs(network: nn.Module, dataset: Dataset) -> int:
     """How many outputs a network has that does not name them."""
     with torch.no_grad():
-        shape = tuple(network.eval()(dataset.spec.blank(1)).shape)
+        shape: tuple[int, ...] = tuple(network.eval()(dataset.spec.blank(1)).shape)
     if len(shape) != 2:
         raise must(".model", "a network that gives a number for each class", list(shape))
     return shape[1]
