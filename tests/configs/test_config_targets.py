@@ -34,6 +34,7 @@ TARGETS = [
     "kd_cli.teachers.artifact.Stored",
     "kd_cli.teachers.checkpoint.Pretrained",
     "kd_cli.teachers.ensemble.Ensemble",
+    "kd_cli.teachers.onnx.Onnx",
     "kd_cli.teachers.published.Published",
     "kd_cli.teachers.specialists.source.Specialists",
     "kd_cli.teachers.trained.Trained",
