@@ -5,11 +5,28 @@ import random
 from pathlib import Path
 
 SUBJECTS = {
-    "animal": "dog cat horse cow mouse goat".split(),
-    "food": "bread cheese apple soup cake rice".split(),
-    "tool": "hammer saw drill wrench nail file".split(),
+    "animal": ["dog", "cat", "horse", "cow", "mouse", "goat"],
+    "food": ["bread", "cheese", "apple", "soup", "cake", "rice"],
+    "tool": ["hammer", "saw", "drill", "wrench", "nail", "file"],
 }
-FILLING = "the a was seen near old new there in house and with that one big small".split()
+FILLING = [
+    "the",
+    "a",
+    "was",
+    "seen",
+    "near",
+    "old",
+    "new",
+    "there",
+    "in",
+    "house",
+    "and",
+    "with",
+    "that",
+    "one",
+    "big",
+    "small",
+]
 
 
 def sentences(count: int, seed: int) -> list[tuple[str, str]]:

@@ -43,7 +43,9 @@ def test_teacher_and_student_learn_by_tokenizers_of_their_own(distilled: tuple[P
 @pytest.mark.parametrize("student", ["bilstm", "textcnn"])
 def test_other_students_are_taught_by_the_same_targets(student: str, distilled: tuple[Path, Outcome]) -> None:
     folder, _ = distilled
-    done = inside("distill", *WORDS, *VIEWS, f"student={student}", "student.train.epochs=8", "baseline=false", cwd=folder)
+    done = inside(
+        "distill", *WORDS, *VIEWS, f"student={student}", "student.train.epochs=8", "baseline=false", cwd=folder
+    )
     assert done.result["student"]["errors"] <= 10
     assert done.result["stages"]["soft_targets"]["cached"]
 

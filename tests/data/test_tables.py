@@ -13,7 +13,9 @@ ROWS = [{"text": 'so, "good"', "label": "1"}, {"text": "schlecht", "label": "0"}
 def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('text,label\n"so, ""good""",1\nschlecht,0\n', "utf-8-sig")
     (tmp_path / "a.TSV").write_text('text\tlabel\nso, "good"\t1\nschlecht\t0\n')
-    (tmp_path / "a.jsonl").write_text('{"text": "so, \\"good\\"", "label": "1"}\n\n{"text": "schlecht", "label": "0"}\n')
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "so, \\"good\\"", "label": "1"}\n\n{"text": "schlecht", "label": "0"}\n'
+    )
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
     for path in tmp_path.iterdir():
         assert rows_of(path) == ROWS, path.name
@@ -40,5 +42,7 @@ def test_a_damaged_file_is_named_with_the_line(name: str, content: bytes, said: 
 
 
 def test_a_column_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(DataError, match=r"dataset.text must be the name of a column, got 'txt', where a.csv has text, lab"):
+    with pytest.raises(
+        DataError, match=r"dataset.text must be the name of a column, got 'txt', where a.csv has text, lab"
+    ):
         column(Path("a.csv"), ROWS, "txt", ".dataset.text")

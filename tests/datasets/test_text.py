@@ -73,7 +73,10 @@ def test_a_pair_is_two_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"text": "txt"}, "dataset.text must be the name of a column, got 'txt', where train.csv has text, label. Did you"),
+        (
+            {"text": "txt"},
+            "dataset.text must be the name of a column, got 'txt', where train.csv has text, label. Did you",
+        ),
         ({"label": "class"}, "dataset.label must be the name of a column"),
         ({"text": ["a", "b", "c"]}, "dataset.text must be the name of a column, or a list of two"),
         ({"longest": 3}, "dataset.longest must be"),
