@@ -9,7 +9,7 @@ SUBJECTS = {
     "food": ["bread", "cheese", "apple", "soup", "cake", "rice"],
     "tool": ["hammer", "saw", "drill", "wrench", "nail", "file"],
 }
-FILLING = [
+FILLING = ["the", "a", "was", "seen", "near", "old", "new", "there", "in", "house", "and", "with", "that", "one"]
     "the",
     "a",
     "was",

@@ -50,7 +50,8 @@ def hf(
 
     With `weights` true training begins with the published ones, and the last layer is new unless it already has
     `num_classes` outputs; `num_classes` None is the model as it was published. `config` and `inputs` change what its
-    files say; of its layers the first and each `every`-th after it are kept. With `fetch` false those two are all that is known: the same network, its weights still to come.
+    files say; of its layers the first and each `every`-th after it are kept. With `fetch` false those are all that is
+    known: the same network, its weights still to come.
     """
     transformers = library("transformers", "hf", "a model of the Hugging Face library")
     if spec.kind not in SHOWN:
@@ -99,7 +100,8 @@ def structure_of(folder: Path) -> Mapped:
 
 def inputs_of(folder: Path) -> Mapped:
     """Return how the inputs of the model in a folder are made, in plain values: of images their `size` (height and
-    width), `mean` and `std` in units of their range, and `interpolation`; of texts their `tokenizer`, and the `longest` in tokens. Empty where no file says it.
+    width), `mean` and `std` in units of their range, and `interpolation`; of texts their `tokenizer`, and the `longest`
+    in tokens. Empty where no file says it.
     """
     if not (folder / PROCESSOR).is_file():
         return inputs_of_texts(folder)
