@@ -10,23 +10,6 @@ SUBJECTS = {
     "tool": ["hammer", "saw", "drill", "wrench", "nail", "file"],
 }
 FILLING = ["the", "a", "was", "seen", "near", "old", "new", "there", "in", "house", "and", "with", "that", "one"]
-    "the",
-    "a",
-    "was",
-    "seen",
-    "near",
-    "old",
-    "new",
-    "there",
-    "in",
-    "house",
-    "and",
-    "with",
-    "that",
-    "one",
-    "big",
-    "small",
-]
 
 
 def sentences(count: int, seed: int) -> list[tuple[str, str]]:
