@@ -59,7 +59,7 @@ class Dump:
     @property
     def deps(self) -> tuple[str, ...]:
         """The teacher's artifact, if it is one."""
-        return () if self.teacher.name is None else (self.teacher.name,)
+        return () if self.teacher.name is None or self.teacher.network is None else (self.teacher.name,)
 
     @property
     def title(self) -> str:
