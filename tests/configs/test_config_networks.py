@@ -42,7 +42,14 @@ def network_of(model: Any, shape: tuple[int, int, int]) -> nn.Module:
     return network
 
 
-NOT_TRAINED = ("artifact", "checkpoint", "ensemble", "specialists")  # or not by a recipe for one network
+NOT_TRAINED = (
+    "artifact",
+    "checkpoint",
+    "ensemble",
+    "http",
+    "predictions",
+    "specialists",
+)  # or not by a recipe for one network
 
 
 @pytest.mark.parametrize("name", [name for name in names("teacher") if name not in NOT_TRAINED])

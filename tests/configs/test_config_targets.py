@@ -32,6 +32,8 @@ TARGETS = [
     "kd_cli.teachers.artifact.Stored",
     "kd_cli.teachers.checkpoint.Pretrained",
     "kd_cli.teachers.ensemble.Ensemble",
+    "kd_cli.teachers.predictions.Predictions",
+    "kd_cli.teachers.service.source.Http",
     "kd_cli.teachers.specialists.source.Specialists",
     "kd_cli.teachers.trained.Trained",
     "kd_cli.train.plateau.Plateau",
