@@ -1,4 +1,4 @@
-"""`kd predict`: a stored model's answers for image files."""
+"""`kd predict`: a stored model's answers for files of images or sounds."""
 
 import json
 import sys
@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from kd_cli.commands.predict_sounds import predict_sounds
 from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read_image
 from kd_cli.data.folder import Listing, files_below
+from kd_cli.data.sounds import EXTENSIONS as SOUNDS
 from kd_cli.device import find_device
-from kd_cli.errors import DataError, must, reading
+from kd_cli.errors import DataError, Phrase, must, reading
 from kd_cli.measure.prediction import evaluation_batch
 from kd_cli.screen import answer, shown, write_csv
-from kd_cli.store.models import load
+from kd_cli.store.models import Loaded, load
 
 
 def main(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -25,7 +27,12 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     a folder that are no images.
     """
     device = find_device(cfg.device)
+    given = [key for key in ("images", "sounds") if cfg[key] is not None]
+    if len(given) != 1:
+        raise must("images or sounds", "given, one of them", Phrase(" and ".join(given) or "neither"))
     loaded = load(cfg.path, list(cfg.trusted_modules))
+    if cfg.sounds is not None:
+        return _sounds(cfg, loaded, device)
     if loaded.spec.kind != "image":
         raise must("path", "a model for images", cfg.path, f"It takes {loaded.spec}.")
     channels, height, width = loaded.spec.shape
@@ -51,13 +58,39 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
         ]
     if bad:
         raise DataError(_listed("cannot be decoded; mend or remove them", bad, "image") + _left_out(listing.others))
-    if cfg.format == "json":
-        answer(json.dumps(rows, indent=2))
-    else:
-        write_csv(sys.stdout, ("file", "class", "probability"), rows)
+    _tell(rows, cfg.format)
     if listing.others:
         raise DataError(_left_out(listing.others).strip())
     return rows
+
+
+def _sounds(cfg: DictConfig, loaded: Loaded, device: torch.device) -> list[dict[str, Any]]:
+    """The answers for every sound that can be used; then DataError with those that cannot."""
+    path = Path(cfg.sounds)
+    if not path.exists():
+        raise must("sounds", "a file or a folder of sounds", str(path), "It does not exist.")
+    with reading(path):
+        found = files_below(path)
+    files = sorted([*found.images, *found.others])
+    paths = [each for each in files if each.suffix.lower() in SOUNDS or each == path]
+    if not paths:
+        raise must("sounds", f"a folder that holds sounds ({', '.join(sorted(SOUNDS))})", str(path))
+    bad: list[str] = []
+    rows = list(predict_sounds(loaded, paths, device, bad))
+    _tell(rows, cfg.format)
+    others = [each for each in files if each not in set(paths)]
+    if bad or others:
+        said = [_listed("cannot be used; mend or remove them", bad, "sound")] if bad else []
+        said += [_listed("are no sounds by their names, and are not classified", others, "file")] if others else []
+        raise DataError("\n".join(said))
+    return rows
+
+
+def _tell(rows: list[dict[str, Any]], form: str) -> None:
+    if form == "json":
+        answer(json.dumps(rows, indent=2))
+    else:
+        write_csv(sys.stdout, ("file", "class", "probability"), rows)
 
 
 def _listing(path: Path) -> Listing:

@@ -46,12 +46,31 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
+class Votes:
+    """What the samples of a split say together: those of one `whole`, as the frames of a sound, vote on what it is.
+
+    The probability of a class goes to the answers by its row of `shares`, which sums to 1.
+    """
+
+    whole: Tensor  # int64 [N], its number, the same for the samples of one
+    answer: Tensor  # int64 [N], what it is, the same for all of them
+    shares: Tensor  # float32 [classes, answers]
+
+    def select(self, positions: Tensor) -> "Votes":
+        """Those of the samples at these positions."""
+        return Votes(self.whole[positions], self.answer[positions], self.shares)
+
+
+@dataclass(frozen=True)
 class Split:
-    """One part of a data set. `index` names each sample for good; `labels` has −1 where there is none."""
+    """One part of a data set. `index` names each sample for good; `labels` has −1 where there is none; `votes` are
+    there where samples are parts of something whole.
+    """
 
     samples: Samples
     labels: Tensor  # int64 [N]
     index: Tensor  # int64 [N]
+    votes: Votes | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,7 +82,8 @@ class Split:
 
     def select(self, positions: Tensor) -> "Split":
         """The samples at these positions, keeping their index."""
-        return Split(self.samples.select(positions), self.labels[positions], self.index[positions])
+        votes = self.votes.select(positions) if self.votes is not None else None
+        return Split(self.samples.select(positions), self.labels[positions], self.index[positions], votes)
 
     def with_labels(self, labels: Tensor) -> "Split":
         """The same samples with other labels."""
@@ -102,10 +122,12 @@ class Answer(NamedTuple):
 
     logits: Tensor  # float32 [n, classes]
     features: Mapping[str, Tensor] = MappingProxyType({})
+    weight: Tensor | None = None  # float32 [n], mean 1, of a teacher that said nothing of some: theirs is 0
 
     def rows(self, chosen: slice) -> "Answer":
         """What it says of these samples."""
-        return Answer(self.logits[chosen], {name: value[chosen] for name, value in self.features.items()})
+        weight = None if self.weight is None else self.weight[chosen]
+        return Answer(self.logits[chosen], {name: value[chosen] for name, value in self.features.items()}, weight)
 
 
 class Mixture(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd_cli.data.hearing import Hearing
 from kd_cli.data.inputs import Inputs, each, tensors
 from kd_cli.errors import DataError, Phrase
 from kd_cli.ranges import is_whole
@@ -32,7 +33,7 @@ class Spec:
 
     A text's `vocabulary` is how many token ids there are, a sound's `sample_rate` is in hertz. Where an input is
     several tensors, `parts` names them, all of one shape, as `("ids", "mask")`; one whose name ends in `mask` holds
-    1 where something is.
+    1 where something is. What features of sounds were made by is their `hearing`.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Spec:
     vocabulary: int | None = None
     sample_rate: int | None = None
     parts: tuple[str, ...] = ()
+    hearing: Hearing | None = None
 
     def __post_init__(self) -> None:
         for name in ("shape", "parts"):
@@ -57,13 +59,16 @@ class Spec:
         named = all(isinstance(name, str) and name for name in self.parts)
         if not named or len(set(self.parts)) < len(self.parts) or len(self.parts) > MOST_PARTS:
             raise _must("parts", f"at most {MOST_PARTS} different names", list(self.parts))
+        if self.hearing is not None and (self.kind != "features" or self.hearing.shape != self.shape):
+            raise _must("hearing", "that of features of this shape", self.hearing)
 
     def __str__(self) -> str:
         what = "images" if self.kind == "image" else f"{self.kind} inputs"
         parts = f" × {{{', '.join(self.parts)}}}" if self.parts else ""
         vocabulary = f" (vocabulary {self.vocabulary})" if self.vocabulary is not None else ""
         rate = f" ({self.sample_rate} Hz)" if self.sample_rate is not None else ""
-        return f"{what} {list(self.shape)}{parts}{vocabulary}{rate}"
+        heard = f" ({self.hearing})" if self.hearing is not None else ""
+        return f"{what} {list(self.shape)}{parts}{vocabulary}{rate}{heard}"
 
     @property
     def noun(self) -> str:
@@ -78,12 +83,17 @@ class Spec:
     def stored(self) -> dict[str, Any]:
         """It as plain values, for JSON and YAML, without what is not said."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.hearing is not None:
+            values["hearing"] = self.hearing.stored()
         return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items() if v not in (None, ())}
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Spec":
         """The reverse of `stored`. Raises TypeError or DataError for what it is not."""
-        return cls(**{**stored, "shape": tuple(stored.get("shape", ())), "parts": tuple(stored.get("parts", ()))})
+        more = {"shape": tuple(stored.get("shape", ())), "parts": tuple(stored.get("parts", ()))}
+        if "hearing" in stored:
+            more["hearing"] = Hearing.of(stored["hearing"])
+        return cls(**{**stored, **more})
 
     def to_network(self, stored: Inputs) -> Inputs:
         """What a network is shown: images and sounds of whole numbers as float32 fractions of full scale, token ids as

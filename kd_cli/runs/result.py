@@ -100,7 +100,7 @@ class Result:
         """Return what result.json holds. What a run with a student could not tell is null in it."""
         content: dict[str, Any] = typed_json.to_json(self)
         if self.student is not None:
-            content = {"gap_recovered": None, "gap_reason": None, "note": None} | content
+            content = {"teacher": None, "gap_recovered": None, "gap_reason": None, "note": None} | content
         for role in ("student", "baseline"):
             if role in content:
                 content[role] = {"train_accuracy": None} | content[role]

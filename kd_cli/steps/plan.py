@@ -22,7 +22,7 @@ from kd_cli.runs.session import Session
 from kd_cli.steps.recipes import start_folder
 from kd_cli.store.artifacts import Artifact, read_artifact
 from kd_cli.teachers.ensemble import Ensemble
-from kd_cli.teachers.source import Single, Source
+from kd_cli.teachers.source import Answered, Single, Source
 from kd_cli.teachers.specialists.source import Specialists
 from kd_cli.teachers.trained import Trained
 from kd_cli.train.fit import Objective
@@ -53,11 +53,13 @@ class DatasetPlan:
 
 @dataclass(frozen=True)
 class Part:
-    """One network of a teacher: the stage that gives it, its source, and the config `config` that stands at `key`."""
+    """One network of a teacher, or what answers in place of one: the stage that gives it, its source, and the config
+    `config` that stands at `key`.
+    """
 
     stage: str
     key: str
-    source: Single
+    source: Single | Answered
     config: dict[str, Any]
 
     @property
@@ -219,7 +221,7 @@ def _teacher(cfg: DictConfig) -> TeacherPlan:
             instantiate(OmegaConf.select(cfg, f"teacher.{part}"), f"teacher.{part}")
     with under("teacher"):
         source = instantiate(cfg.teacher, "teacher")
-    if not isinstance(source, Single | Ensemble | Specialists):
+    if not isinstance(source, Single | Answered | Ensemble | Specialists):
         raise must("teacher", "a kd_cli.teachers.source.Single", type(source).__name__, "Derive its class from that.")
     return TeacherPlan(source, dict(_parts(cfg, source)), plain(cfg.teacher), tuple(cfg.trusted_modules))
 
@@ -227,7 +229,7 @@ def _teacher(cfg: DictConfig) -> TeacherPlan:
 def _parts(cfg: DictConfig, source: Source) -> Iterator[tuple[str, Part]]:
     """Each network that a teacher is given or trained from, by its name."""
 
-    def part(stage: str, key: str, single: Single) -> Part:
+    def part(stage: str, key: str, single: Single | Answered) -> Part:
         return Part(stage, key, single, plain(OmegaConf.select(cfg, key)))
 
     if isinstance(source, Ensemble):
@@ -235,7 +237,7 @@ def _parts(cfg: DictConfig, source: Source) -> Iterator[tuple[str, Part]]:
             yield name, part(f"teacher_{name}", f"teacher.{place}", member)
     elif isinstance(source, Specialists):
         yield "generalist", part("generalist", "teacher.generalist", source.generalist)
-    elif isinstance(source, Single):
+    elif isinstance(source, Single | Answered):
         yield "teacher", part("teacher", "teacher", source)
 
 

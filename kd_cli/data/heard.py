@@ -1,0 +1,124 @@
+"""Samples made of sound files: whole sounds, or frames of their spectra with what surrounds them."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kd_cli.data.hearing import Hearing
+from kd_cli.data.inputs import Inputs
+from kd_cli.data.resident import Resident
+from kd_cli.data.sounds import VERSION
+from kd_cli.data.spec import Spec
+from kd_cli.device import fits
+
+
+def spec_of(hearing: Hearing, mask: bool = False) -> Spec:
+    """What samples that are heard so are; with a `mask` of what is sound and what is padded."""
+    parts = ("mask", "sound") if mask else ()
+    if hearing.features == "waveform":
+        return Spec("audio", hearing.shape, sample_rate=hearing.rate, parts=parts)
+    return Spec("features", hearing.shape, parts=parts, hearing=hearing)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where each sample of a set comes from: the `file` of `sha`, SHA-256 of each file's bytes, and the `frame` of it,
+    0 of a whole sound. Numbers that a processor computes differ in their last bits; these do not.
+    """
+
+    sha: tuple[str, ...]
+    file: Tensor  # int64 [N]
+    frame: Tensor  # int64 [N]
+
+    def select(self, positions: Tensor) -> "Origin":
+        """Those of the samples at these positions."""
+        return Origin(self.sha, self.file[positions], self.frame[positions])
+
+    def checksums(self) -> Tensor:
+        """CRC-32 for each sample, int64 `[N]`."""
+        pairs = zip(self.file.tolist(), self.frame.tolist(), strict=True)
+        return torch.tensor([zlib.crc32(f"{self.sha[k]} {frame}".encode()) for k, frame in pairs], dtype=torch.int64)
+
+    def digest(self, about: str) -> str:
+        """SHA-256 over the files and the frames, in order, and over how they are heard."""
+        found = hashlib.sha256(f"{VERSION} {about}".encode())
+        for file, frame in zip(self.file.tolist(), self.frame.tolist(), strict=True):
+            found.update(f"{self.sha[file]} {frame};".encode())
+        return found.hexdigest()
+
+
+class WholeSounds:
+    """Sounds of one length: `heard` holds them."""
+
+    def __init__(self, heard: Resident, origin: Origin) -> None:
+        self.heard, self.origin, self.spec = heard, origin, heard.spec
+
+    def __len__(self) -> int:
+        return len(self.origin.file)
+
+    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
+        """Each batch, on `device`."""
+        return self.heard.stream(batches, device)
+
+    def checksums(self) -> Tensor:
+        """CRC-32 for each sample."""
+        return self.origin.checksums()
+
+    def select(self, positions: Tensor) -> "WholeSounds":
+        """The sounds at these positions."""
+        return WholeSounds(self.heard.select(positions), self.origin.select(positions))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the files and of how they are heard."""
+        return self.origin.digest(json.dumps(self.spec.stored()))
+
+
+class Frames:
+    """Frames `[channels, 2 · context + 1]` around each of `rows`, cut out of the spectra when they are asked for.
+
+    `spectra` are those of all sounds, one after the other, float16 `[frames, channels]`; `ends` are the first and the
+    last row of each sample's sound, int64 `[2, N]`: beyond them the outermost frame is repeated.
+    """
+
+    def __init__(self, spectra: Tensor, rows: Tensor, ends: Tensor, origin: Origin, hearing: Hearing) -> None:
+        self.spectra, self.rows, self.ends, self.origin, self.hearing = spectra, rows, ends, origin, hearing
+        self.spec = spec_of(hearing)
+        self._placed: dict[torch.device, Tensor] = {torch.device("cpu"): spectra}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
+        """Each batch, cut on `device`, or in memory where the device has no room for the spectra."""
+        if device not in self._placed:
+            self._placed[device] = self.spectra.to(device) if fits(device, self.spectra.nbytes) else self.spectra
+        placed, context = self._placed[device], self.hearing.context or 0
+        around = torch.arange(-context, context + 1)
+        for positions in batches:
+            chosen = positions.cpu()
+            first, last = self.ends[:, chosen]
+            rows = (self.rows[chosen, None] + around).clamp(first[:, None], last[:, None])
+            cut = placed.index_select(0, rows.flatten().to(placed.device)).view(len(chosen), len(around), -1)
+            yield cut.transpose(1, 2).to(device, non_blocking=True)
+
+    def checksums(self) -> Tensor:
+        """CRC-32 for each frame, of its file and its number."""
+        return self.origin.checksums()
+
+    def select(self, positions: Tensor) -> "Frames":
+        """The frames at these positions, of the same spectra."""
+        return Frames(
+            self.spectra, self.rows[positions], self.ends[:, positions], self.origin.select(positions), self.hearing
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the files, of the frames and of how they are heard."""
+        return self.origin.digest(json.dumps(self.spec.stored()))
