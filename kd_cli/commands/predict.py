@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from kd_cli.commands.predict_sounds import predict_sounds
 from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read_image
 from kd_cli.data.folder import Listing, files_below
+from kd_cli.data.shades import check_range
 from kd_cli.data.sounds import EXTENSIONS as SOUNDS
 from kd_cli.device import find_device
 from kd_cli.errors import DataError, Phrase, must, reading
@@ -36,6 +37,8 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     if loaded.spec.kind != "image":
         raise must("path", "a model for images", cfg.path, f"It takes {loaded.spec}.")
     channels, height, width = loaded.spec.shape
+    scale = (loaded.config.get("dataset") or {}).get("range")
+    check_range(scale)
     model, rows, bad = loaded.model.to(device), [], []
     with reading(cfg.images):
         listing = _listing(Path(cfg.images))
@@ -44,7 +47,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
         batch = []
         for path in paths[start : start + at_once]:
             try:
-                batch.append((path, decode(read_image(path), (height, width), channels)))
+                batch.append((path, decode(read_image(path), (height, width), channels, scale)))
             except Unusable as why:
                 bad.append(shown(f"{path}: {why}"))
         if not batch or bad:
@@ -70,15 +73,13 @@ def _sounds(cfg: DictConfig, loaded: Loaded, device: torch.device) -> list[dict[
     if not path.exists():
         raise must("sounds", "a file or a folder of sounds", str(path), "It does not exist.")
     with reading(path):
-        found = files_below(path)
-    files = sorted([*found.images, *found.others])
-    paths = [each for each in files if each.suffix.lower() in SOUNDS or each == path]
+        found = files_below(path, SOUNDS)
+    paths, others = (found.wanted, found.others) if path.is_dir() else ([path], [])
     if not paths:
         raise must("sounds", f"a folder that holds sounds ({', '.join(sorted(SOUNDS))})", str(path))
     bad: list[str] = []
     rows = list(predict_sounds(loaded, paths, device, bad))
     _tell(rows, cfg.format)
-    others = [each for each in files if each not in set(paths)]
     if bad or others:
         said = [_listed("cannot be used; mend or remove them", bad, "sound")] if bad else []
         said += [_listed("are no sounds by their names, and are not classified", others, "file")] if others else []
