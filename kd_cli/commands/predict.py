@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     model, rows, bad = loaded.model.to(device), [], []
     with reading(cfg.images):
         listing = _listing(Path(cfg.images))
-    paths, at_once = listing.images, evaluation_batch(loaded.spec)
+    paths, at_once = listing.wanted, evaluation_batch(loaded.spec)
     for start in range(0, len(paths), at_once):
         batch = []
         for path in paths[start : start + at_once]:
@@ -99,8 +99,8 @@ def _listing(path: Path) -> Listing:
         raise DataError(f"images must be a file or a folder of images, got {str(path)!r}, which does not exist.")
     if not path.is_dir():
         return Listing([path], [])
-    listing = files_below(path)
-    if not listing.images:
+    listing = files_below(path, EXTENSIONS)
+    if not listing.wanted:
         wanted = f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {str(path)!r}."
         raise DataError(wanted + _left_out(listing.others))
     return listing

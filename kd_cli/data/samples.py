@@ -1,9 +1,9 @@
 """The values that travel between the parts: samples, splits, data sets, batches, answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -92,7 +92,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, split. `fingerprint` is a digest of the content of its splits."""
+    """A data set, split. `fingerprint` is a digest of the content of its splits; `about` is what was understood of
+    files that somebody laid out, in plain values, for result.json.
+    """
 
     name: str
     train: Split
@@ -102,6 +104,7 @@ class Dataset:
     classes: tuple[str, ...]
     spec: Spec
     fingerprint: str
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """DataError for a split whose samples are others than the data set's."""
