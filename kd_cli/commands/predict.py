@@ -70,15 +70,13 @@ def _sounds(cfg: DictConfig, loaded: Loaded, device: torch.device) -> list[dict[
     if not path.exists():
         raise must("sounds", "a file or a folder of sounds", str(path), "It does not exist.")
     with reading(path):
-        found = files_below(path)
-    files = sorted([*found.images, *found.others])
-    paths = [each for each in files if each.suffix.lower() in SOUNDS or each == path]
+        found = files_below(path, SOUNDS)
+    paths, others = (found.wanted, found.others) if path.is_dir() else ([path], [])
     if not paths:
         raise must("sounds", f"a folder that holds sounds ({', '.join(sorted(SOUNDS))})", str(path))
     bad: list[str] = []
     rows = list(predict_sounds(loaded, paths, device, bad))
     _tell(rows, cfg.format)
-    others = [each for each in files if each not in set(paths)]
     if bad or others:
         said = [_listed("cannot be used; mend or remove them", bad, "sound")] if bad else []
         said += [_listed("are no sounds by their names, and are not classified", others, "file")] if others else []
