@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 from kd_cli.commands.predict_sounds import predict_sounds
 from kd_cli.commands.predict_texts import predict_texts
-from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read_image
+from kd_cli.data.decoding import EXTENSIONS, decode, read_image
 from kd_cli.data.folder import Listing, files_below
-from kd_cli.data.shades import check_range
+from kd_cli.data.shades import Unusable, check_range
 from kd_cli.data.sounds import EXTENSIONS as SOUNDS
 from kd_cli.device import find_device
 from kd_cli.errors import DataError, Phrase, must, reading

@@ -53,8 +53,9 @@ class DatasetPlan:
         node, labels = self.config, self.config.get("labels")
         if "root" not in node:
             return node
-        outside = isinstance(labels, str) and not Path(node["root"], labels).exists()
-        found = {"labels": str(Path(labels).absolute())} if outside else {}
+        found = {}
+        if isinstance(labels, str) and not Path(node["root"], labels).exists():
+            found = {"labels": str(Path(labels).absolute())}
         return {**node, "root": str(Path(node["root"]).absolute()), **found}
 
 
