@@ -7,6 +7,7 @@ it is asked for. `transfer/` may hold images straight in it: they have no label.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
