@@ -31,7 +31,7 @@ def judge_teacher(teacher: Teacher, setting: Setting) -> tuple[Figures, Tensor]:
     evaluation, members = _judged(teacher, setting), []
     for member in teacher.members.values():
         its = _judged(member, setting).measured
-        shared = {key: getattr(its, key) for key in ("errors", "n", "accuracy", "nll", "ece")}
+        shared = {key: getattr(its, key) for key in ("errors", "n", "accuracy", "nll", "ece", "sound_errors")}
         members.append(MemberFigures(**shared, artifact=member.name))
     more: dict[str, Any] = {}
     if teacher.network is not None:

@@ -36,7 +36,7 @@ def evaluate(
     """Return the figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree."""
     training = model.training
     judged = judge_answers(predict(model, split, device), split, classes, teacher)
-    sample = split.samples.spec.to_network(next(split.samples.stream([torch.tensor([0])], device)))
+    sample = split.samples.spec.to_network(next(split.samples.stream([_usual(split)], device)))
     flops = work_on(model, sample).flops
     measured = replace(
         judged.measured,
@@ -57,6 +57,7 @@ def judge_answers(
     """
     wrong, n = metrics.errors(logits, split.labels), len(split)
     counts = metrics.per_class(logits, split.labels, classes)
+    outvoted, sounds = metrics.outvoted(logits, split.votes) if split.votes is not None else (None, None)
     measured = Figures(
         errors=wrong,
         n=n,
@@ -71,8 +72,16 @@ def judge_answers(
         artifact=None,
         agreement=None if teacher is None else metrics.agreement(logits, teacher),
         kl_to_teacher=None if teacher is None else metrics.kl_to_teacher(logits, teacher),
+        sound_errors=outvoted,
+        sounds=sounds,
     )
     return Evaluation(logits, measured)
+
+
+def _usual(split: Split) -> Tensor:
+    """The position of the sample by which costs are measured: of texts one of median length."""
+    lengths: Tensor | None = getattr(split.samples, "lengths", None)
+    return torch.tensor([0]) if lengths is None else lengths.argsort(stable=True)[[len(lengths) // 2]]
 
 
 @torch.inference_mode()

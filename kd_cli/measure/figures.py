@@ -29,6 +29,7 @@ class MemberFigures(Scores):
 
     ece: float | None
     artifact: str | None
+    sound_errors: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,8 @@ class Figures(Scores):
     `per_class` the classes in their order. A model that learnt has the share of labelled samples that its last epoch
     got right; a student its agreement with the teacher and KL(teacher ‖ student) in nats; one with another output bias
     the rule of that, the split that it was `selected_on`, and each class's shift. Of an ensemble there are its members,
-    of specialists the generalist by itself, and which classes each of them knows.
+    of specialists the generalist by itself, and which classes each of them knows. Where samples are frames of sounds,
+    `sound_errors` are those of the `sounds` that the votes of their frames take for another.
     """
 
     ece: float | None
@@ -70,6 +72,8 @@ class Figures(Scores):
     artifact: str | None
     agreement: float | None = None
     kl_to_teacher: float | None = None
+    sound_errors: int | None = None
+    sounds: int | None = None
     train_accuracy: float | None = None
     rule: str | None = None
     selected_on: str | None = None

@@ -50,6 +50,7 @@ def column(figures: Figures, named: Sequence[str] = (), split: str = "test") -> 
     return {
         "test errors" if split == "test" else "errors": f"{figures.errors} of {figures.n}",
         **{f"errors on {name}": f"{count.errors} of {count.n}" for name, count in missed.items()},
+        **_sounds(figures),
         "accuracy": f"{figures.accuracy:.2%}",
         "NLL": optional(figures.nll, ".4f"),
         "ECE": optional(figures.ece, ".4f"),
@@ -60,6 +61,12 @@ def column(figures: Figures, named: Sequence[str] = (), split: str = "test") -> 
         "latency, batch 1": optional(latency.get("1"), ".3g", " ms"),
         "latency, batch 256": optional(latency.get("256"), ".3g", " ms"),
     }
+
+
+def _sounds(figures: Figures) -> dict[str, str]:
+    if figures.sound_errors is None:
+        return {}
+    return {"sounds wrong, by their frames' votes": f"{figures.sound_errors} of {figures.sounds}"}
 
 
 def optional(value: float | None, form: str, unit: str = "") -> str:
@@ -75,6 +82,8 @@ def _member(members: list[MemberFigures], headings: Iterable[str]) -> dict[str, 
     """The single member of an ensemble: mean ± standard deviation over its members."""
     cells = dict.fromkeys(headings, "–")
     cells["test errors"] = _spread([member.errors for member in members], ".1f")
+    if known := [member.sound_errors for member in members if member.sound_errors is not None]:
+        cells["sounds wrong, by their frames' votes"] = _spread(known, ".1f")
     cells["accuracy"] = _spread([member.accuracy for member in members], ".2%")
     cells["NLL"] = _spread([member.nll for member in members], ".4f")
     cells["ECE"] = _spread([member.ece for member in members], ".4f")

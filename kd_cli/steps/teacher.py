@@ -31,6 +31,7 @@ from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.own import answers_of, is_own
+from kd_cli.teachers.published import Published
 from kd_cli.teachers.sound import check_teacher
 from kd_cli.teachers.source import Answered, Single
 from kd_cli.teachers.specialists.source import Specialists
@@ -215,6 +216,8 @@ def _name_elsewhere(source: Any, setting: Setting) -> str | None:
     if isinstance(source, Stored):
         setting.run.uses(folder := model_folder(Path(source.path)))
         return setting.run.name(folder)
+    if isinstance(source, Published):
+        return source.name
     return source.path if isinstance(source, Pretrained) else None
 
 
