@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kd_cli.measure.evaluation import Evaluation, evaluate
+from kd_cli.measure.evaluation import Evaluation, evaluate, judge_answers
 from kd_cli.measure.figures import Figures, MemberFigures
 from kd_cli.steps.setting import Setting
 from kd_cli.steps.specialists import specialists_figures
-from kd_cli.steps.teacher import Teacher
+from kd_cli.teachers.teacher import Teacher
 
 
 def judge(model: nn.Module, identity: Any, setting: Setting, teacher: Tensor | None = None) -> Evaluation:
@@ -25,12 +25,26 @@ def judge(model: nn.Module, identity: Any, setting: Setting, teacher: Tensor | N
 
 
 def judge_teacher(teacher: Teacher, setting: Setting) -> tuple[Figures, Tensor]:
-    """Return the teacher's figures, with those of its members or of its generalist, and its logits."""
-    evaluation = judge(teacher.network, teacher.identity, setting)
-    members = []
+    """Return the teacher's figures, with those of its members or of its generalist, and its logits. It has been found
+    to answer for the test split.
+    """
+    evaluation, members = _judged(teacher, setting), []
     for member in teacher.members.values():
-        its = judge(member.network, member.identity, setting).measured
+        its = _judged(member, setting).measured
         shared = {key: getattr(its, key) for key in ("errors", "n", "accuracy", "nll", "ece", "sound_errors")}
         members.append(MemberFigures(**shared, artifact=member.name))
-    more = specialists_figures(teacher.network, evaluation.logits, setting.dataset, setting.device)
+    more: dict[str, Any] = {}
+    if teacher.network is not None:
+        more = specialists_figures(teacher.network, evaluation.logits, setting.dataset, setting.device)
     return replace(evaluation.measured, artifact=teacher.name, members=members or None, **more), evaluation.logits
+
+
+def _judged(teacher: Teacher, setting: Setting) -> Evaluation:
+    if teacher.network is not None:
+        return judge(teacher.network, teacher.identity, setting)
+    test, classes = setting.dataset.test, setting.dataset.classes
+
+    def figures() -> Evaluation:
+        return judge_answers(teacher.predict(test, setting.device), test, classes, labels=teacher.labels)
+
+    return setting.session.once(["answers", teacher.identity, setting.dataset.fingerprint], figures)

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd_cli.data.decoding import Unusable
 from kd_cli.data.heard import Frames, Origin, mask_of
 from kd_cli.data.hearing import Hearing
 from kd_cli.data.inputs import Inputs, each
+from kd_cli.data.shades import Unusable
 from kd_cli.data.sounds import centred, read_wave, soundfile, whole_sound
 from kd_cli.data.spec import Spec
 from kd_cli.errors import must

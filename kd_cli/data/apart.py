@@ -39,6 +39,10 @@ class Apart:
         """ConfigError for what no data set could be split by."""
         ranges.whole_number(".dataset.seed", self.seed, 0)
         check_rule(self.duplicates)
+        for part, amount, none in (("test", self.test, None), ("validation", self.validation, 0)):
+            if amount != none and not (is_number(amount) and amount > 0):
+                spelt = "null" if none is None else none
+                raise must(f".dataset.{part}", f"a fraction below 1, a count, or {spelt}", amount)
         if self.group is not None:
             pattern_of(self.group, GROUP)
 
@@ -56,9 +60,9 @@ class Apart:
                 if amount and not (part == "test" and self.test is None):
                     log.warning("%s=%s is not used: there is a %s split already", key.lstrip("."), amount, part)
                 continue
-            count = _count(key, amount, found, len(made["train"]), none=part == "validation")
-            if not count:
+            if not amount:
                 continue
+            count = _count(key, amount, found, len(made["train"]))
             made["train"], made[part] = self._carved(made["train"], count, key, amount, classes)
             remarks.append(f"{part} set apart by seed {self.seed}{'' if self.group is None else ' and group'}")
         return made, remarks
@@ -78,14 +82,11 @@ class Apart:
         return split.select(rest.nonzero()[:, 0]), split.select(chosen)
 
 
-def _count(key: str, amount: Any, found: int, left: int, none: bool) -> int:
+def _count(key: str, amount: float, found: int, left: int) -> int:
     """How many files an amount is, of so many as were found, and of which so many are left."""
-    rule = f"a fraction below 1, a count below {left} (the size of the training split)" + (", or 0" if none else "")
-    if not is_number(amount) or (amount == 0 and not none):
-        raise must(key, rule, amount)
-    count = round(amount * found) if 0 < amount < 1 else amount
-    if amount and (count != int(count) or not 1 <= count < left):
-        raise must(key, rule, amount)
+    count = round(amount * found) if amount < 1 else amount
+    if count != int(count) or not 1 <= count < left:
+        raise must(key, f"a fraction below 1, or a count below {left} (the size of the training split)", amount)
     return int(count)
 
 

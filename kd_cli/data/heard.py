@@ -86,10 +86,11 @@ class Recordings:
 
     @cached_property
     def _resident(self) -> Resident:
-        values: Inputs = self.heard.values[self.file]
+        sounds = self.heard.values[self.file]
         if self.masked:
-            values = {"sound": values, "mask": mask_of(self.heard.lengths[self.file], self.spec.shape)}
-        return Resident(values, self.spec)
+            mask = mask_of(self.heard.lengths[self.file], self.spec.shape)
+            return Resident({"sound": sounds, "mask": mask}, self.spec)
+        return Resident(sounds, self.spec)
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
         """Each batch, on `device`."""

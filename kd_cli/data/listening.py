@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd_cli.data.decoding import Unusable
 from kd_cli.data.heard import Heard
 from kd_cli.data.hearing import Hearing
+from kd_cli.data.shades import Unusable
 from kd_cli.data.sounds import VERSION, centred, decode_sound, read_sound, soundfile, whole_sound
 from kd_cli.errors import DataError
 from kd_cli.progress import log

@@ -7,6 +7,7 @@ it is asked for. `transfer/` may hold images straight in it: they have no label.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -90,13 +91,12 @@ def _way(size: int | Sequence[int], channels: int, workers: int, scale: Range) -
     """How images are to be decoded; ConfigError for what no image could be."""
     if channels not in (1, 3):
         raise must(".dataset.channels", "1 (grey) or 3 (colour)", channels)
-    pair = isinstance(size, list | tuple) and len(size) == 2
-    for pixels in size if pair else (size,):
-        ranges.whole_number(".dataset.size", pixels, 1, what="a whole number of pixels, or [height, width] of them,")
-    height, width = size if pair else (size, size)
-    if height * width > LARGEST_IMAGE // channels:
-        largest = math.isqrt(LARGEST_IMAGE // channels)
-        rule = f"at most {largest}" + ("" if not pair else f" × {largest}")
+    sides: list[Any] = list(size) if isinstance(size, list | tuple) else [size, size]
+    if len(sides) != 2 or not all(ranges.is_whole(side, 1) for side in sides):
+        raise must(".dataset.size", "a whole number of pixels ≥ 1, or [height, width]", size)
+    height, width = sides
+    if height * width > (most := LARGEST_IMAGE // channels):
+        rule = f"at most {math.isqrt(most)}" if size == height else f"[height, width] of at most {most:,} pixels"
         raise must(".dataset.size", f"{rule} with dataset.channels={channels}", size)
     ranges.whole_number(".dataset.workers", workers, 0)
     check_range(scale)

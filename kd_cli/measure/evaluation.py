@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,22 +35,39 @@ def evaluate(
 ) -> Evaluation:
     """Return the figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree."""
     training = model.training
-    logits = predict(model, split, device)
-    wrong, n = metrics.errors(logits, split.labels), len(split)
-    sample = split.samples.spec.to_network(next(split.samples.stream([torch.tensor([0])], device)))
+    judged = judge_answers(predict(model, split, device), split, classes, teacher)
+    sample = split.samples.spec.to_network(next(split.samples.stream([_usual(split)], device)))
     flops = work_on(model, sample).flops
+    measured = replace(
+        judged.measured,
+        params=sum(p.numel() for p in model.parameters()),
+        flops=int(flops) if math.isfinite(flops) else None,
+        bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+        latency_ms={str(size): latency_ms(model, sample, size, flops) for size in LATENCY_BATCHES},
+    )
+    model.train(training)
+    return Evaluation(judged.logits, measured)
+
+
+def judge_answers(
+    logits: Tensor, split: Split, classes: tuple[str, ...], teacher: Tensor | None = None, labels: bool = False
+) -> Evaluation:
+    """Return the figures of what a model said of a labelled split, whatever it costs. One that tells `labels` alone has
+    no probabilities to be judged by.
+    """
+    wrong, n = metrics.errors(logits, split.labels), len(split)
     counts = metrics.per_class(logits, split.labels, classes)
     outvoted, sounds = metrics.outvoted(logits, split.votes) if split.votes is not None else (None, None)
     measured = Figures(
         errors=wrong,
         n=n,
         accuracy=1 - wrong / n,
-        nll=metrics.nll(logits, split.labels),
-        ece=metrics.ece(logits, split.labels),
-        params=sum(p.numel() for p in model.parameters()),
-        flops=int(flops) if math.isfinite(flops) else None,
-        bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
-        latency_ms={str(size): latency_ms(model, sample, size, flops) for size in LATENCY_BATCHES},
+        nll=None if labels else metrics.nll(logits, split.labels),
+        ece=None if labels else metrics.ece(logits, split.labels),
+        params=None,
+        flops=None,
+        bytes=None,
+        latency_ms=None,
         per_class={name: Count(**count) for name, count in counts.items()},
         artifact=None,
         agreement=None if teacher is None else metrics.agreement(logits, teacher),
@@ -58,8 +75,13 @@ def evaluate(
         sound_errors=outvoted,
         sounds=sounds,
     )
-    model.train(training)
     return Evaluation(logits, measured)
+
+
+def _usual(split: Split) -> Tensor:
+    """The position of the sample by which costs are measured: of texts one of median length."""
+    lengths: Tensor | None = getattr(split.samples, "lengths", None)
+    return torch.tensor([0]) if lengths is None else lengths.argsort(stable=True)[[len(lengths) // 2]]
 
 
 @torch.inference_mode()

@@ -13,19 +13,21 @@ class Count:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """`errors` among `n` samples, their share that was right, and the mean negative log-likelihood in nats."""
+    """`errors` among `n` samples, their share that was right, and the mean negative log-likelihood in nats: None of a
+    model that names its best class alone.
+    """
 
     errors: int
     n: int
     accuracy: float
-    nll: float
+    nll: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberFigures(Scores):
     """A member of an ensemble by itself; `artifact` is None for one that comes from elsewhere."""
 
-    ece: float
+    ece: float | None
     artifact: str | None
     sound_errors: int | None = None
 
@@ -61,7 +63,7 @@ class Figures(Scores):
     `sound_errors` are those of the `sounds` that the votes of their frames take for another.
     """
 
-    ece: float
+    ece: float | None
     params: int | None
     flops: int | None
     bytes: int | None

@@ -3,31 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from kd_cli.errors import DataError, did_you_mean, must
+from kd_cli.models.fitted import Fitted
 from kd_cli.models.normalise import Normalise, of_images
 
 
-class _Fitted(nn.Module):
-    """The network behind its own input size and normalisation; grey images are repeated over the colours."""
-
-    def __init__(self, network: nn.Module, normalise: Normalise, size: int | None) -> None:
-        super().__init__()
-        self.network, self.normalise, self.size = network, normalise, size
-
-    def forward(self, images: Tensor) -> Tensor:
-        if images.shape[1] == 1:
-            images = images.expand(-1, 3, -1, -1)
-        if self.size is not None and images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
-        logits = self.network(self.normalise(images))
-        return logits if isinstance(logits, Tensor) else logits.logits  # Inception and GoogLeNet wrap theirs
-
-
 def torchvision(
-    num_classes: int,
+    num_classes: int | None,
     input_shape: Sequence[int],
     name: str = "resnet18",
     weights: str | None = None,
@@ -40,8 +24,8 @@ def torchvision(
 
     With `weights` (`DEFAULT` or a name of the model's weights) the inputs are resized and normalised as those weights
     want, and the last layer is replaced unless it already has `num_classes` outputs. `size`, `mean` and `std` override
-    this; without weights the images keep their size. With `fetch` false it is the same network, its weights still to
-    come from elsewhere: nothing is read or downloaded.
+    this; without weights the images keep their size. `num_classes` None is the network as it was published. With
+    `fetch` false it is the same network, its weights still to come from elsewhere: nothing is read or downloaded.
     """
     from torchvision import models
 
@@ -50,16 +34,20 @@ def torchvision(
     if name not in known:
         hint = f"{did_you_mean(str(name), known)} Choices: {', '.join(known)}.".lstrip()
         raise must(".model.name", "a classification model of torchvision", name, hint)
-    chosen = None
+    chosen, classes = None, None
+    choices: Any = models.get_model_weights(name)
+    names = [entry.name for entry in choices]  # without the alias DEFAULT
     if weights is not None:
-        choices: Any = models.get_model_weights(name)
-        names = [entry.name for entry in choices]  # without the alias DEFAULT
         if weights not in ("DEFAULT", *names):
             raise must(".model.weights", f"null, DEFAULT or one of {', '.join(names)}", weights)
         chosen = choices[weights] if weights != "DEFAULT" else choices.DEFAULT
     if chosen is not None:
         recipe = chosen.transforms()
         size, mean, std = size or recipe.crop_size[0], mean or recipe.mean, std or recipe.std
+        classes = chosen.meta["categories"]
+        num_classes = num_classes or len(classes)
+    if num_classes is None:
+        raise must(".model.weights", f"DEFAULT or one of {', '.join(names)}", weights)
     if chosen is None:
         network = models.get_model(name, weights=None, num_classes=num_classes)
     elif not fetch:
@@ -74,7 +62,7 @@ def torchvision(
                 f"{{}}={weights} of {name} could not be downloaded ({error}).", hint, *[".model.weights"] * 2
             ) from error
         _replace_heads(network, num_classes)
-    return _Fitted(network, Normalise(mean or (0.0,), std or (1.0,), 3), size)
+    return Fitted(network, Normalise(mean or (0.0,), std or (1.0,), 3), size, classes=classes)
 
 
 def _implied(name: str, weights: Any) -> dict[str, Any]:

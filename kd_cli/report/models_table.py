@@ -19,6 +19,8 @@ def table(result: Result) -> Sheet:
         title = f"{where.device}, {where.threads} threads, precision {where.precision}"
     named = result.named_classes[:MOST_CLASSES]
     columns = {_heading(role, figures): column(figures, named) for role, figures in result.figures.items()}
+    if result.teacher is None and result.student is not None:  # it was not judged
+        columns = {"teacher": dict.fromkeys(next(iter(columns.values())), "–")} | columns
     if result.teacher is not None and result.teacher.members:
         columns = {"member": _member(result.teacher.members, columns["teacher"])} | columns
     return _columns(title, columns)
@@ -50,8 +52,8 @@ def column(figures: Figures, named: Sequence[str] = (), split: str = "test") -> 
         **{f"errors on {name}": f"{count.errors} of {count.n}" for name, count in missed.items()},
         **_sounds(figures),
         "accuracy": f"{figures.accuracy:.2%}",
-        "NLL": f"{figures.nll:.4f}",
-        "ECE": f"{figures.ece:.4f}",
+        "NLL": optional(figures.nll, ".4f"),
+        "ECE": optional(figures.ece, ".4f"),
         "agreement with the teacher": optional(figures.agreement, ".2%"),
         "parameters": _scaled(figures.params),
         "FLOPs a sample": _scaled(figures.flops),
@@ -88,9 +90,12 @@ def _member(members: list[MemberFigures], headings: Iterable[str]) -> dict[str, 
     return cells
 
 
-def _spread(values: Sequence[float], form: str) -> str:
-    spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{form}}{spread}"
+def _spread(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    spread = f" ± {statistics.stdev(known):{form}}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):{form}}{spread}"
 
 
 def _columns(title: str, columns: dict[str, dict[str, str]]) -> Sheet:

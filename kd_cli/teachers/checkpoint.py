@@ -1,55 +1,37 @@
 """A teacher from elsewhere: a state dict, in safetensors or written by `torch.save`."""
 
-import tarfile
-import warnings
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kd_cli.data.inputs import Inputs
 from kd_cli.data.samples import Dataset
 from kd_cli.data.splits import same_form
-from kd_cli.errors import ArtifactError, Phrase, must
-from kd_cli.store.tensor_header import header_of
+from kd_cli.errors import ArtifactError, KdError, Phrase, must, reading
+from kd_cli.models.chosen import Chosen
+from kd_cli.progress import log
+from kd_cli.store.foreign_file import read_weights
+from kd_cli.store.matching import match, misfit
 from kd_cli.teachers.identity import weights_of
-from kd_cli.teachers.memory import little_more
 from kd_cli.teachers.source import Loader, Single
-
-TIMES, SLACK = 4, 1 << 29  # of a checkpoint's own bytes, and beside them: what reading it may take of memory
-
-
-class _Selected(nn.Module):
-    """A network's logits in the order of other classes."""
-
-    order: Tensor
-
-    def __init__(self, network: nn.Module, order: list[int]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("order", torch.tensor(order))
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        logits: Tensor = self.network(inputs)
-        return logits[:, self.order]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained(Single):
-    """`classes` names the checkpoint's outputs in their order; without it they are the data set's classes."""
+    """`classes` names the checkpoint's outputs in their order, or a text file with a name a line; without it they are
+    the data set's classes. `part` is the entry, or what its names begin with, of a file that holds several networks.
+    """
 
     model: Callable[..., nn.Module]
     path: str
-    classes: Sequence[str] | None = None
+    classes: Sequence[str] | str | None = None
+    part: str | None = None
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
         """The network with the checkpoint's weights."""
-        names = [same_form(str(name)) for name in (self.classes or dataset.classes)]
+        names = self._names(dataset)
         if missing := [name for name in dataset.classes if name not in names]:
             raise must(
                 ".classes",
@@ -59,84 +41,63 @@ class Pretrained(Single):
             )
         if len(set(names)) != len(names):
             raise must(".classes", "a list without repetition", names)
-        network = self.model(num_classes=len(names), **dataset.spec.arguments(self.model))
-        _fill(network, read_state_dict(Path(self.path)), self.path)
+        network = self.model(num_classes=len(names), **dataset.arguments(self.model))
+        _fill(network, read_weights(Path(self.path), part=self.part), self.path, len(names))
         if names == list(dataset.classes):
             return network
-        return _Selected(network, [names.index(name) for name in dataset.classes])
+        return Chosen(network, [names.index(name) for name in dataset.classes])
+
+    def stored(self, config: Any, dataset: Dataset) -> Any:
+        """The config by which the network is built again, `config` being that of `model`."""
+        names = self._names(dataset)
+        if names == list(dataset.classes):
+            return config
+        order = [names.index(name) for name in dataset.classes]
+        return {
+            "_target_": "kd_cli.models.chosen.chosen",
+            "_partial_": True,
+            "network": {**config, "_partial_": True},
+            "outputs": len(names),
+            "order": order,
+        }
 
     def identity(self, network: nn.Module) -> dict[str, str]:
         """Its weights; the structure stands in the config of its model."""
         return weights_of(network)
 
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, by name. A `.pt` file is read with `weights_only=True`: it cannot run code."""
-    if not path.is_file():
-        got = Phrase(f"{str(path)!r}, no file")
-        raise ArtifactError.must(".path", "a checkpoint (.safetensors, .pt or .pth)", got)
-    try:
-        with little_more(TIMES * path.stat().st_size + SLACK):
-            state: Any = _read(path)
-    except Exception as error:  # the unpickler raises whatever the bytes lead it to
-        rule = "a checkpoint that holds tensors alone (.safetensors, or .pt that loads with weights_only=True)"
-        raise ArtifactError.must(".path", rule, str(path)) from error
-    for wrapper in ("state_dict", "model", "model_state_dict"):  # the usual names of a state dict inside a checkpoint
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(_is_plain(value) for value in state.values()):
-        got = Phrase(f"another format in {str(path)!r}")
-        raise ArtifactError.must(".path", "a state dict (names and tensors)", got)
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
+    def _names(self, dataset: Dataset) -> list[str]:
+        """The classes of its outputs."""
+        given: Sequence[object] = self.classes or dataset.classes
+        if isinstance(given, str):
+            with reading(given):
+                try:
+                    given = Path(given).read_text("utf-8-sig").splitlines()
+                except UnicodeDecodeError:
+                    raise must(".classes", "a list, or a text file with a name a line", given) from None
+            given = [str(line).strip() for line in given if str(line).strip()]
+        return [same_form(str(name)) for name in given]
 
 
-def _read(path: Path) -> Any:
-    """What a file holds; ValueError where a zip claims to hold more than its bytes, which torch writes as they are."""
-    if path.suffix == ".safetensors":
-        header_of(path)
-        return load_file(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as parts:
-            if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
-                raise ValueError("it unpacks to more than it is")
-    elif _is_tar(path):  # torch would extract what wrote it in 2016
-        raise ValueError("it is an archive")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch recommends weights_only=False, which would run the file's code
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _is_tar(path: Path) -> bool:
-    try:
-        tarfile.open(path, "r:").close()
-    except tarfile.TarError:
-        return False
-    return True
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_quantized or value.is_meta)
-
-
-def _fill(network: nn.Module, state: dict[str, Tensor], path: str) -> None:
+def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str, classes: int) -> None:
     """Loads the weights; lists every key that is missing, unexpected or of another shape. The input normalisation
     (`mean`, `std`) comes from the config where the checkpoint has none.
     """
     ours = network.state_dict()
-    own = {name for name in ours if name.rpartition(".")[2] in ("mean", "std")}
-    missing = sorted(set(ours) - set(state) - own)
-    unexpected = sorted(set(state) - set(ours))
-    shapes = [
-        f"{name} {list(state[name].shape)} instead of {list(ours[name].shape)}"
-        for name in sorted(set(ours) & set(state))
-        if state[name].shape != ours[name].shape
-    ]
-    problems = [
-        f"{title}: {', '.join(names)}"
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if names
-    ]
-    if problems:
-        keys = f"Keys {'; '.join(problems)}."
-        raise ArtifactError(f"{{}}={path} does not fit {{}}.", keys, ".path", ".model")
-    network.load_state_dict(state, strict=False)
+    try:
+        found = match(network, state, classes)
+    except KdError as error:
+        got = Phrase(f"{path!r}: {error.said}")
+        raise ArtifactError.must(".path", "a file with one network for {}", got, "Choose one: {}=…", ".part") from error
+    if found.head and not (found.missing or found.unexpected or found.shapes):
+        theirs = len(found.tensors[found.head[0]])
+        raise ArtifactError(
+            f"{{}}={path} has outputs for {theirs} classes, {classes} are wanted.",
+            f"Name its classes in the order of its outputs: {{}}=[…], or a text file with a name a line. Or train "
+            f"further from it, with a new output layer: teacher=<one that is trained> {{}}={path}.",
+            *(".path", ".classes", ".train.start_from"),
+        )
+    if problems := misfit(found, state, ours):
+        raise ArtifactError(f"{{}}={path} does not fit {{}}.", f"Keys {problems}.", ".path", ".model")
+    if found.outside:
+        log.info("%s: left out, for they are no part of the network: %s", path, ", ".join(found.outside))
+    network.load_state_dict(found.tensors, strict=False)

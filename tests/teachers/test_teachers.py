@@ -13,8 +13,9 @@ from torch import nn
 from kd_cli.data.spec import image_spec
 from kd_cli.errors import ArtifactError, ConfigError
 from kd_cli.models.mlp import mlp
+from kd_cli.store.foreign_file import read_weights
 from kd_cli.teachers.artifact import Stored
-from kd_cli.teachers.checkpoint import Pretrained, read_state_dict
+from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.trained import Trained
 
 SMALL = partial(mlp, widths=[6])
@@ -91,7 +92,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path, net):
     with pytest.raises(ArtifactError) as refusal:
         logits_of(source(path))
     assert str(refusal.value) == (
-        f"path={path} does not fit model. Keys missing: 3.bias, 3.weight; unexpected: another, "
+        f"path={path} does not fit model. Keys missing: 3.bias (extra.bias?), 3.weight; unexpected: another, "
         "extra.bias; of another shape: 6.weight [5, 6] instead of [3, 6]."
     )
 
@@ -120,10 +121,11 @@ def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path, form):
     else:
         torch.save({"weight": _Touch(ran)}, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(ArtifactError) as refusal:
-        read_state_dict(path)
+        read_weights(path)
     assert str(refusal.value) == (
         "path must be a checkpoint that holds tensors alone (.safetensors, or .pt that loads with "
-        f"weights_only=True), got {str(path)!r}."
+        f"weights_only=True), got {str(path)!r}, a pickle that would run code (io.open). "
+        "Take weights that are saved as a state dict."
     )
     assert not ran.exists()
 
@@ -156,26 +158,35 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, net, form, harm):
     path = WRITERS[form](dict(net.state_dict()), tmp_path / "teacher")
     harm(path)
     with pytest.raises(ArtifactError, match=r"^path must be a ") as refusal:
-        read_state_dict(path)
+        read_weights(path)
     assert str(path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("content", [[torch.zeros(2)], {"a": 3}, torch.zeros(2), {"state_dict": {"a": {}}}])
-def test_what_is_no_state_dict_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [
+        ([torch.zeros(2)], ""),
+        ({"a": 3}, ", which holds a"),
+        (torch.zeros(2), ""),
+        ({"state_dict": {"a": {}}}, ", which holds state_dict"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path, content, holds):
     path = as_pt(content, tmp_path / "teacher")
     with pytest.raises(ArtifactError) as refusal:
-        read_state_dict(path)
+        read_weights(path)
     assert str(refusal.value) == (
-        f"path must be a state dict (names and tensors), got another format in {str(path)!r}."
+        f"path must be a state dict (names and tensors), got another format in {str(path)!r}{holds}."
     )
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path):
     path = tmp_path / "none.pt"
     with pytest.raises(ArtifactError) as refusal:
-        read_state_dict(path)
-    assert str(refusal.value) == (f"path must be a checkpoint (.safetensors, .pt or .pth), got {str(path)!r}, no file.")
+        read_weights(path)
+    kinds = ".safetensors, .pt, .pth, .ckpt or .pth.tar"
+    assert str(refusal.value) == (f"path must be a checkpoint ({kinds}), got {str(path)!r}, no file.")
 
 
 def test_named_classes_put_the_logits_into_the_data_sets_order(tmp_path, net):

@@ -16,7 +16,7 @@ from running import TINY, Outcome, inside, seal
 import kd_cli
 from kd_cli.errors import ArtifactError
 from kd_cli.store.artifacts import REBUILD
-from kd_cli.teachers.checkpoint import read_state_dict
+from kd_cli.store.foreign_file import read_weights
 
 
 def zipped(path: Path, pickle: bytes, compression: int = zipfile.ZIP_STORED) -> None:
@@ -43,7 +43,7 @@ def test_a_checkpoint_takes_no_more_memory_than_it_has_bytes(name: str, suffix: 
     path = tmp_path / f"bomb.{suffix}"
     BOMBS[name](path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert "path must be a" in refused(lambda: read_state_dict(path))
+    assert "path must be a" in refused(lambda: read_weights(path))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000  # kilobytes
 
 
@@ -56,7 +56,7 @@ def test_a_checkpoint_takes_no_more_memory_than_it_has_bytes(name: str, suffix: 
 def test_what_is_no_file_is_not_read_as_a_checkpoint(make: Callable[[Path], None], suffix: str, tmp_path: Path) -> None:
     make(tmp_path / f"x.{suffix}")
     with pytest.raises(ArtifactError, match="no file"):
-        read_state_dict(tmp_path / f"x.{suffix}")
+        read_weights(tmp_path / f"x.{suffix}")
 
 
 # Sizes.

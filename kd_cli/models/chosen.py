@@ -1,0 +1,35 @@
+"""A network of which only some outputs are asked for, in an order of its own: a published one, for fewer classes."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kd_cli.data.inputs import Inputs
+from kd_cli.data.spec import Spec
+from kd_cli.errors import must
+
+
+class Chosen(nn.Module):
+    """A network's logits in the order of other classes."""
+
+    order: Tensor
+
+    def __init__(self, network: nn.Module, order: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("order", torch.tensor(list(order)))
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits `[N, len(order)]`."""
+        logits: Tensor = self.network(inputs)
+        return logits[:, self.order]
+
+
+def chosen(
+    num_classes: int, spec: Spec, network: Callable[..., nn.Module], outputs: int, order: Sequence[int]
+) -> nn.Module:
+    """Logits `[N, num_classes]`: of a network with so many `outputs`, those whose numbers `order` names."""
+    if len(order) != num_classes or not all(0 <= k < outputs for k in order):
+        raise must(".model.order", f"{num_classes} of {outputs} outputs", list(order))
+    return Chosen(network(num_classes=outputs, **spec.arguments(network)), order)
