@@ -49,7 +49,7 @@ class DatasetPlan:
     def stored(self) -> dict[str, Any]:
         """Its config with an absolute root, so that a stored model can be evaluated from anywhere."""
         node = self.config
-        return {**node, "root": str(Path(node["root"]).absolute())} if "root" in node else node
+        return {**node, "root": str(Path(node["root"]).absolute())} if node.get("root") is not None else node
 
 
 @dataclass(frozen=True)
