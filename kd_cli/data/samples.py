@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -94,7 +94,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, split. `fingerprint` is a digest of the content of its splits."""
+    """A data set, split. `fingerprint` is a digest of the content of its splits; `about` is what was understood of
+    files that somebody laid out, in plain values, for result.json.
+    """
 
     name: str
     train: Split
@@ -104,6 +106,7 @@ class Dataset:
     classes: tuple[str, ...]
     spec: Spec
     fingerprint: str
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """DataError for a split whose samples are others than the data set's."""

@@ -93,7 +93,7 @@ class Spec:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Spec":
         """The reverse of `stored`. Raises TypeError or DataError for what it is not."""
-        more = {"shape": tuple(stored.get("shape", ())), "parts": tuple(stored.get("parts", ()))}
+        more: dict[str, Any] = {"shape": tuple(stored.get("shape", ())), "parts": tuple(stored.get("parts", ()))}
         if "hearing" in stored:
             more["hearing"] = Hearing.of(stored["hearing"])
         return cls(**{**stored, **more})

@@ -61,6 +61,8 @@ def check_answers(plan: TeacherPlan, asked: list[Asked], transfer: TransferSet, 
     for part, each in zip(plan.parts.values(), asked, strict=True):
         if isinstance(each, nn.Module):
             continue
+        with under(part.key):
+            each.check(transfer.split)
         if each.as_they_are and transfer.augment is not None:
             hint = f"{part.key} knows the samples as they are: the student would see others than its answers are about."
             raise must("transfer.augment", "null for this teacher", augment_name(transfer.augment), hint)
@@ -193,7 +195,7 @@ def _obtain(part: Part, asked: Asked, setting: Setting) -> Teacher:
             identity = _identity(part, asked)
             done(asked.name, True)
         run.identities[part.stage] = digest_of(identity)
-        return Teacher(None, identity, asked.name, False, answering=asked)
+        return Teacher(None, identity, asked.name, False, answering=asked, key=part.key)
     network = asked
     if isinstance(source, Trained):
         step = _training(part, source, network, setting)

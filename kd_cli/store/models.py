@@ -30,8 +30,8 @@ from kd_cli.store.stored_yaml import read_yaml
 from kd_cli.store.tensor_header import LARGEST, Header, header_of
 
 LARGEST_SAMPLE = 1 << 26  # numbers
-EXTRA_STATE = "_extra_state"  # torch's name for what a part of a network stores beside its tensors
 FETCH = (hf.hf, timm.timm)  # what reads or downloads unless it is told not to
+EXTRA_STATE = "_extra_state"  # torch's name for what a part of a network stores beside its tensors
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 

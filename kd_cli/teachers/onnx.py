@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kd_cli.data.samples import Dataset
 from kd_cli.errors import ArtifactError, Phrase, first_line, must
 from kd_cli.extras import library
-from kd_cli.files.digests import digest_of, digests_of
+from kd_cli.files.digests import digests_of
 from kd_cli.measure.prediction import predict
 from kd_cli.progress import log
 from kd_cli.teachers.classes import outputs_of
@@ -69,7 +69,7 @@ class Onnx(Single):
         session.gives = self.gives or _looks_like(said)
         order = outputs_of(self.classes, stated.classes, said.shape[1], dataset)
         session.order = None if order == list(range(said.shape[1])) else order
-        session.about = {"files": digest_of(digests_of(files, "the teacher's file")), **session.described()}
+        session.about = {"files": list(digests_of(files, "the teacher's file").values()), **session.described()}
         found = "as asked" if self.gives else f"found out by {len(said)} {dataset.spec.noun}"
         taken = (
             "" if session.gives == "logits" else ", whose logarithms are" if session.gives == "probabilities" else ""

@@ -17,9 +17,11 @@ def vit(folder: Path, **changed: Any) -> Any:
     transformers.utils.logging.set_verbosity(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(1)
-    about = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    about |= dict(image_size=16, patch_size=8, id2label=dict(enumerate(NAMES)), initializer_range=0.5, **changed)
-    model = transformers.ViTForImageClassification(transformers.ViTConfig(**about)).eval()
+    about = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8,
+        id2label=dict(enumerate(NAMES)), initializer_range=0.5, **changed,
+    )  # fmt: skip
+    model = transformers.ViTForImageClassification(about).eval()
     model.save_pretrained(folder)
     processor = transformers.ViTImageProcessor(
         size={"height": 16, "width": 16}, image_mean=[0.1, 0.2, 0.3], image_std=[0.5, 0.6, 0.7]
