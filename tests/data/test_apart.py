@@ -46,7 +46,7 @@ def test_a_fifth_is_set_apart_for_testing_and_every_class_has_its_share():
         "train": {0: 42, 1: 28}, "test": {0: 12, 1: 8}, "validation": {0: 6, 1: 4},
     }  # fmt: skip
     assert sorted(name for split in made.values() for name in names(split)) == sorted(POOL)
-    assert remarks == ["test set apart by seed 0", "validation set apart by seed 0"]
+    assert remarks == ["test and validation set apart by seed 0"]
     again, _ = Apart(validation=0.1).split({"train": split_of(POOL, LABELS)}, CLASSES)
     other, _ = Apart(validation=0.1, seed=1).split({"train": split_of(POOL, LABELS)}, CLASSES)
     assert names(again["test"]) == names(made["test"]) != names(other["test"])
