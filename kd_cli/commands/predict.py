@@ -1,4 +1,4 @@
-"""`kd predict`: a stored model's answers for files of images or sounds."""
+"""`kd predict`: a stored model's answers for files of images or sounds, or for texts."""
 
 import json
 import sys
@@ -10,9 +10,10 @@ import torch
 from omegaconf import DictConfig
 
 from kd_cli.commands.predict_sounds import predict_sounds
-from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read_image
+from kd_cli.commands.predict_texts import predict_texts
+from kd_cli.data.decoding import EXTENSIONS, decode, read_image
 from kd_cli.data.folder import Listing, files_below
-from kd_cli.data.shades import check_range
+from kd_cli.data.shades import Unusable, check_range
 from kd_cli.data.sounds import EXTENSIONS as SOUNDS
 from kd_cli.device import find_device
 from kd_cli.errors import DataError, Phrase, must, reading
@@ -22,16 +23,18 @@ from kd_cli.store.models import Loaded, load
 
 
 def main(cfg: DictConfig) -> list[dict[str, Any]]:
-    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image.
+    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image or text.
 
     Raises DataError where an image cannot be decoded, and then answers nothing; and after the answers, for the files of
     a folder that are no images.
     """
     device = find_device(cfg.device)
-    given = [key for key in ("images", "sounds") if cfg[key] is not None]
+    given = [key for key in ("images", "sounds", "texts") if cfg[key] is not None]
     if len(given) != 1:
-        raise must("images or sounds", "given, one of them", Phrase(" and ".join(given) or "neither"))
+        raise must("images, sounds or texts", "given, one of them", Phrase(" and ".join(given) or "neither"))
     loaded = load(cfg.path, list(cfg.trusted_modules))
+    if cfg.texts is not None:
+        return predict_texts(loaded, cfg.texts, device, cfg.format)
     if cfg.sounds is not None:
         return _sounds(cfg, loaded, device)
     if loaded.spec.kind != "image":

@@ -89,7 +89,10 @@ def _joined(path: Path, table: Rows, files: list[File], label: str | None) -> Kn
     split = _column_of_splits(table)
     classes = _column_of_classes(path, table, {naming, split}, label)
     found: Known = {}
-    lost, blank, torn, vague = [], [], [], []
+    lost: list[str] = []
+    blank: list[str] = []
+    torn: list[str] = []
+    vague: list[str] = []
     for row in table.rows:
         name = _text(row[naming])
         where = _find(name, index)

@@ -7,6 +7,7 @@ it is asked for. `transfer/` may hold images straight in it: they have no label.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -90,7 +91,7 @@ def _way(size: int | Sequence[int], channels: int, workers: int, scale: Range) -
     """How images are to be decoded; ConfigError for what no image could be."""
     if channels not in (1, 3):
         raise must(".dataset.channels", "1 (grey) or 3 (colour)", channels)
-    sides = list(size) if isinstance(size, list | tuple) else [size, size]
+    sides: list[Any] = list(size) if isinstance(size, list | tuple) else [size, size]
     if len(sides) != 2 or not all(ranges.is_whole(side, 1) for side in sides):
         raise must(".dataset.size", "a whole number of pixels ≥ 1, or [height, width]", size)
     height, width = sides

@@ -14,6 +14,7 @@ from kd_cli.device import threads_for
 from kd_cli.measure import metrics
 from kd_cli.measure.figures import Count, Figures
 from kd_cli.measure.flops import work_on
+from kd_cli.measure.foreign import bytes_of, parameters_of
 from kd_cli.measure.prediction import predict
 
 LATENCY_BATCHES = (1, 256)
@@ -36,13 +37,13 @@ def evaluate(
     """Return the figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree."""
     training = model.training
     judged = judge_answers(predict(model, split, device), split, classes, teacher)
-    sample = split.samples.spec.to_network(next(split.samples.stream([torch.tensor([0])], device)))
+    sample = split.samples.spec.to_network(next(split.samples.stream([_usual(split)], device)))
     flops = work_on(model, sample).flops
     measured = replace(
         judged.measured,
-        params=sum(p.numel() for p in model.parameters()),
+        params=parameters_of(model),
         flops=int(flops) if math.isfinite(flops) else None,
-        bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+        bytes=bytes_of(model),
         latency_ms={str(size): latency_ms(model, sample, size, flops) for size in LATENCY_BATCHES},
     )
     model.train(training)
@@ -76,6 +77,12 @@ def judge_answers(
         sounds=sounds,
     )
     return Evaluation(logits, measured)
+
+
+def _usual(split: Split) -> Tensor:
+    """The position of the sample by which costs are measured: of texts one of median length."""
+    lengths: Tensor | None = getattr(split.samples, "lengths", None)
+    return torch.tensor([0]) if lengths is None else lengths.argsort(stable=True)[[len(lengths) // 2]]
 
 
 @torch.inference_mode()

@@ -4,15 +4,15 @@ Below this module nothing sees the config.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from kd_cli.build.identity import Described, plain
-from kd_cli.build.objects import build_dataset, instantiate
-from kd_cli.build.parts import members
+from kd_cli.build.objects import build_dataset, instantiate, resolved
+from kd_cli.build.parts import members, owns_its_keys
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Dataset
@@ -22,6 +22,7 @@ from kd_cli.runs.session import Session
 from kd_cli.steps.recipes import start_folder
 from kd_cli.store.artifacts import Artifact, read_artifact
 from kd_cli.teachers.ensemble import Ensemble
+from kd_cli.teachers.published import Published
 from kd_cli.teachers.source import Answered, Single, Source
 from kd_cli.teachers.specialists.source import Specialists
 from kd_cli.teachers.trained import Trained
@@ -50,10 +51,11 @@ class DatasetPlan:
         below the root is moved with it.
         """
         node, labels = self.config, self.config.get("labels")
-        if "root" not in node:
+        if node.get("root") is None:
             return node
-        outside = isinstance(labels, str) and not Path(node["root"], labels).exists()
-        found = {"labels": str(Path(labels).absolute())} if outside else {}
+        found = {}
+        if isinstance(labels, str) and not Path(node["root"], labels).exists():
+            found = {"labels": str(Path(labels).absolute())}
         return {**node, "root": str(Path(node["root"]).absolute()), **found}
 
 
@@ -201,7 +203,8 @@ def _described(cfg: DictConfig, key: str) -> Described[Any]:
 
 def _student(cfg: DictConfig) -> StudentPlan:
     with under("student"):
-        recipe, model = _described(cfg, "student.train"), _described(cfg, "student.model")
+        recipe = _described(cfg, "student.train")
+        model = replace(_described(cfg, "student.model"), config=resolved(cfg.student.model))
     objective = _described(cfg, "objective")
     return StudentPlan(model, recipe, objective, cfg.seed, cfg.hard_weight, cfg.baseline, cfg.bias_correction)
 
@@ -236,7 +239,11 @@ def _parts(cfg: DictConfig, source: Source) -> Iterator[tuple[str, Part]]:
     """Each network that a teacher is given or trained from, by its name."""
 
     def part(stage: str, key: str, single: Single | Answered) -> Part:
-        return Part(stage, key, single, plain(OmegaConf.select(cfg, key)))
+        config = plain(OmegaConf.select(cfg, key))
+        if not owns_its_keys(key, config) and "model" in config:
+            with under(key):
+                config["model"] = _model(single, config["model"])
+        return Part(stage, key, single, config)
 
     if isinstance(source, Ensemble):
         for name, (place, member) in source.sources().items():
@@ -245,6 +252,14 @@ def _parts(cfg: DictConfig, source: Source) -> Iterator[tuple[str, Part]]:
         yield "generalist", part("generalist", "teacher.generalist", source.generalist)
     elif isinstance(source, Single | Answered):
         yield "teacher", part("teacher", "teacher", source)
+
+
+def _model(single: Source, config: Any) -> Any:
+    """The config of a teacher's network, which tells what lies in files by its content."""
+    if not isinstance(single, Published):
+        return resolved(config)
+    with single.keys():
+        return resolved(single.described(config))
 
 
 def _recipes(teacher: TeacherPlan, student: StudentPlan | None) -> Iterator[tuple[str, Recipe]]:

@@ -63,6 +63,9 @@ class Pair:
     def check(self) -> None:
         """Raise ConfigError where the hard term has no labels to learn from."""
         plan, transfer, dataset = self.plan, self.transfer, self.setting.dataset
+        if plan.baseline and not self.baseline_split.labelled:
+            hint = "There is nothing that it could learn from without the teacher."
+            raise must("baseline", f"false for dataset={dataset.name}, which has no labels", True, hint)
         if plan.hard_weight > 0 and not transfer.split.labelled:
             if transfer.foreign:
                 found = f"choose a transfer.dataset with labels of the classes of dataset={dataset.name}"
@@ -123,7 +126,7 @@ def untrained(plan: StudentPlan, dataset: Dataset, role: str = "student") -> nn.
     """Return the network before its training: the same weights for the same seed, or those it is to start from."""
     torch.manual_seed(derive(derive(plan.seed, "student"), "initialisation"))
     model, classes = plan.model.built, len(dataset.classes)
-    arguments = dataset.spec.arguments(model)
+    arguments = dataset.arguments(model)
     network = build_network(lambda: model(num_classes=classes, **arguments), "student", dataset)
     with under("student"):
         start(network, plan.recipe.built, role)
@@ -164,6 +167,8 @@ def student_identity(
         "views": {key: value for key, value in transfer.identity.items() if key != "samples"},
         "classes": list(dataset.classes),
     }
+    if dataset.spec.kind == "text":  # its tokenizer is trained on them, whatever the transfer set is
+        identity["texts"] = dataset.train.samples.digest
     if plan.recipe.built.sees_validation and dataset.validation is not None:
         identity["validation"] = fingerprint(dataset.validation)
     return identity

@@ -30,7 +30,9 @@ from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.identity import weights_of
+from kd_cli.teachers.onnx import Onnx
 from kd_cli.teachers.own import answers_of, is_own
+from kd_cli.teachers.published import Published
 from kd_cli.teachers.sound import check_teacher
 from kd_cli.teachers.source import Answered, Single
 from kd_cli.teachers.specialists.source import Specialists
@@ -59,6 +61,8 @@ def check_answers(plan: TeacherPlan, asked: list[Asked], transfer: TransferSet, 
     for part, each in zip(plan.parts.values(), asked, strict=True):
         if isinstance(each, nn.Module):
             continue
+        with under(part.key):
+            each.check(transfer.split)
         if each.as_they_are and transfer.augment is not None:
             hint = f"{part.key} knows the samples as they are: the student would see others than its answers are about."
             raise must("transfer.augment", "null for this teacher", augment_name(transfer.augment), hint)
@@ -111,7 +115,10 @@ def _network(plan: TeacherPlan, part: Part, source: Single, dataset: Dataset) ->
 
     torch.manual_seed(derive(_seed(source) if isinstance(source, Trained) else 0, "initialisation"))
     network = build_network(
-        lambda: source.network(dataset, loader), key, dataset, key if is_own(source) else f"{key}.model"
+        lambda: source.network(dataset, loader),
+        key,
+        dataset,
+        key if is_own(source) or not hasattr(source, "model") else f"{key}.model",
     )
     with under(key):
         if isinstance(source, Trained):
@@ -188,7 +195,7 @@ def _obtain(part: Part, asked: Asked, setting: Setting) -> Teacher:
             identity = _identity(part, asked)
             done(asked.name, True)
         run.identities[part.stage] = digest_of(identity)
-        return Teacher(None, identity, asked.name, False, answering=asked)
+        return Teacher(None, identity, asked.name, False, answering=asked, key=part.key)
     network = asked
     if isinstance(source, Trained):
         step = _training(part, source, network, setting)
@@ -213,7 +220,9 @@ def _name_elsewhere(source: Any, setting: Setting) -> str | None:
     if isinstance(source, Stored):
         setting.run.uses(folder := model_folder(Path(source.path)))
         return setting.run.name(folder)
-    return source.path if isinstance(source, Pretrained) else None
+    if isinstance(source, Published):
+        return source.name
+    return source.path if isinstance(source, Pretrained | Onnx) else None
 
 
 def teacher_identity(config: dict[str, Any], source: Trained, dataset: Dataset) -> dict[str, Any]:

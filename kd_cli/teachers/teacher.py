@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Split
+from kd_cli.errors import under
 from kd_cli.measure import prediction
 from kd_cli.teachers.combination import Combination
 
@@ -37,6 +38,13 @@ class Answering(Protocol):
     def as_they_are(self) -> bool:
         """Whether it knows the samples as they are alone, and no augmented view of them."""
 
+    @property
+    def allowed(self) -> float:
+        """The share of a transfer set's samples that may go without an answer."""
+
+    def check(self, split: Split) -> None:
+        """Refuse, before any work, a transfer set that it cannot answer for."""
+
     def identity(self) -> dict[str, Any]:
         """What determines its answers, in plain values."""
 
@@ -56,7 +64,8 @@ class Teacher:
     """`identity` determines what it says. An ensemble has `members`, by their names, and their `combination`; of
     several artifacts, none is its `name`. `memory_format` is what its recipe asks for.
 
-    `network` is None where a member or the whole has none: `answering` answers then, or the members do.
+    `network` is None where a member or the whole has none: `answering` answers then, or the members do. `key` is where
+    its config stands.
     """
 
     network: nn.Module | None
@@ -67,6 +76,7 @@ class Teacher:
     memory_format: str = "auto"
     combination: Combination | None = None
     answering: Answering | None = None
+    key: str = "teacher"
 
     @property
     def labels(self) -> bool:
@@ -82,7 +92,8 @@ class Teacher:
     def untold(self, split: Split) -> str:
         """Why it cannot be judged on this split; "" where it can."""
         if self.answering is not None:
-            return self.answering.untold(split)
+            with under(self.key):
+                return self.answering.untold(split)
         return next(filter(None, (member.untold(split) for member in self.members.values())), "")
 
     def predictions(
@@ -105,7 +116,8 @@ class Teacher:
             return
         chosen = torch.arange(len(split)) if positions is None else positions
         if self.answering is not None:
-            yield from self.answering.predictions(split, augment, augment_seed, view, chosen)
+            with under(self.key):
+                yield from self.answering.predictions(split, augment, augment_seed, view, chosen)
             return
         assert self.combination is not None
         seen = (split, device, augment, augment_seed, view, chosen, batch_size)

@@ -11,7 +11,8 @@ import torch
 from image_bytes import RAMP, colour, file_of, grey, png, why
 from PIL import Image, TiffImagePlugin
 
-from kd_cli.data.decoding import LARGEST_FILE, LARGEST_IMAGE, Unusable, decode, read_image
+from kd_cli.data.decoding import LARGEST_FILE, LARGEST_IMAGE, decode, read_image
+from kd_cli.data.shades import Unusable
 
 TURNS = {1: 0, 6: -1, 3: 2, 8: 1}  # EXIF's orientation: by how many quarters numpy turns what is stored
 

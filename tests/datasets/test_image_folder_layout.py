@@ -104,8 +104,8 @@ OF_RANGE = "dataset.range must be null, image or [<darkest value>, <lightest val
         ),
         (
             {"pattern": "(x"},
-            "dataset.pattern must be a regular expression with a group in parentheses, got '(x'. "
-            "It is none: missing ), unterminated subpattern at position 0.",
+            "dataset.pattern must be a regular expression with a group in parentheses, got '(x'. It is none: missing "
+            "), unterminated subpattern at position 0.",
         ),
         (
             {"label": "kind"},
