@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 WORDS = (
     "dataset=image_folder", "dataset.root=set", "dataset.labels=labels.csv", "dataset.channels=1", "dataset.workers=0",
-    "dataset.size=[6,8]", "dataset.validation=0.1", "dataset.group='(patient[0-9]+)_'",
+    "dataset.size=[6,8]", "dataset.validation=0.1", r"dataset.group=(patient\d{1,3})_",
 )  # fmt: skip
 
 
