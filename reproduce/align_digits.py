@@ -22,8 +22,9 @@ from scipy.signal import resample_poly
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE, FRAME = 16_000, 0.01  # of the acoustic model
-# Seconds of faint noise before and after: the model expects silence there, and the recordings are cut close.
-QUIET = 0.2
+QUIET = (
+    0.2  # seconds of faint noise before and after: the model expects silence there, and the recordings are cut close
+)
 PEAK, FAINT = 0.8, 1e-4
 
 

@@ -110,6 +110,7 @@ class Predict:
     path: str = key("the stored model: its folder, or that of a run", MISSING)
     images: str | None = key("a file, or a folder of them", None)
     sounds: str | None = key("a sound file, or a folder of them", None)
+    texts: str | None = key("a file with a text in each line, or a table with a column of them", None)
     device: str = key("auto, cpu, cuda, cuda:<number> or mps", "auto")
     format: str = key("of the answer: csv or json", "csv")
     trusted_modules: list[str] = key("modules of yours that a stored config may name", list)

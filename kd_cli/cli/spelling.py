@@ -14,7 +14,15 @@ FLAGS = TAKES_VALUE | {"--help", "-h", "--hydra-help", "--version", "--resolve",
                        "--info", "-i", "--shell-completion", "-sc"}  # fmt: skip
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 GROUPS = {"train": "recipe", "inner": "augment", "member": "teacher", "generalist": "teacher"}  # others: as the key
-FILES = ("output_dir", "path", "root", "images", "start_from", "sweep")  # last part of the keys of files and folders
+FILES = (
+    "output_dir",
+    "path",
+    "root",
+    "images",
+    "texts",
+    "start_from",
+    "sweep",
+)  # last part of the keys of files and folders
 NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[-+]?\d+)?|true|false|null|[-+]?(inf|nan)", re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""`kd predict`: a stored model's answers for files of images or sounds."""
+"""`kd predict`: a stored model's answers for files of images or sounds, or for texts."""
 
 import json
 import sys
@@ -10,8 +10,10 @@ import torch
 from omegaconf import DictConfig
 
 from kd_cli.commands.predict_sounds import predict_sounds
-from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read_image
+from kd_cli.commands.predict_texts import predict_texts
+from kd_cli.data.decoding import EXTENSIONS, decode, read_image
 from kd_cli.data.folder import Listing, files_below
+from kd_cli.data.shades import Unusable, check_range
 from kd_cli.data.sounds import EXTENSIONS as SOUNDS
 from kd_cli.device import find_device
 from kd_cli.errors import DataError, Phrase, must, reading
@@ -21,30 +23,34 @@ from kd_cli.store.models import Loaded, load
 
 
 def main(cfg: DictConfig) -> list[dict[str, Any]]:
-    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image.
+    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image or text.
 
     Raises DataError where an image cannot be decoded, and then answers nothing; and after the answers, for the files of
     a folder that are no images.
     """
     device = find_device(cfg.device)
-    given = [key for key in ("images", "sounds") if cfg[key] is not None]
+    given = [key for key in ("images", "sounds", "texts") if cfg[key] is not None]
     if len(given) != 1:
-        raise must("images or sounds", "given, one of them", Phrase(" and ".join(given) or "neither"))
+        raise must("images, sounds or texts", "given, one of them", Phrase(" and ".join(given) or "neither"))
     loaded = load(cfg.path, list(cfg.trusted_modules))
+    if cfg.texts is not None:
+        return predict_texts(loaded, cfg.texts, device, cfg.format)
     if cfg.sounds is not None:
         return _sounds(cfg, loaded, device)
     if loaded.spec.kind != "image":
         raise must("path", "a model for images", cfg.path, f"It takes {loaded.spec}.")
     channels, height, width = loaded.spec.shape
+    scale = (loaded.config.get("dataset") or {}).get("range")
+    check_range(scale)
     model, rows, bad = loaded.model.to(device), [], []
     with reading(cfg.images):
         listing = _listing(Path(cfg.images))
-    paths, at_once = listing.images, evaluation_batch(loaded.spec)
+    paths, at_once = listing.wanted, evaluation_batch(loaded.spec)
     for start in range(0, len(paths), at_once):
         batch = []
         for path in paths[start : start + at_once]:
             try:
-                batch.append((path, decode(read_image(path), (height, width), channels)))
+                batch.append((path, decode(read_image(path), (height, width), channels, scale)))
             except Unusable as why:
                 bad.append(shown(f"{path}: {why}"))
         if not batch or bad:
@@ -70,15 +76,13 @@ def _sounds(cfg: DictConfig, loaded: Loaded, device: torch.device) -> list[dict[
     if not path.exists():
         raise must("sounds", "a file or a folder of sounds", str(path), "It does not exist.")
     with reading(path):
-        found = files_below(path)
-    files = sorted([*found.images, *found.others])
-    paths = [each for each in files if each.suffix.lower() in SOUNDS or each == path]
+        found = files_below(path, SOUNDS)
+    paths, others = (found.wanted, found.others) if path.is_dir() else ([path], [])
     if not paths:
         raise must("sounds", f"a folder that holds sounds ({', '.join(sorted(SOUNDS))})", str(path))
     bad: list[str] = []
     rows = list(predict_sounds(loaded, paths, device, bad))
     _tell(rows, cfg.format)
-    others = [each for each in files if each not in set(paths)]
     if bad or others:
         said = [_listed("cannot be used; mend or remove them", bad, "sound")] if bad else []
         said += [_listed("are no sounds by their names, and are not classified", others, "file")] if others else []
@@ -99,8 +103,8 @@ def _listing(path: Path) -> Listing:
         raise DataError(f"images must be a file or a folder of images, got {str(path)!r}, which does not exist.")
     if not path.is_dir():
         return Listing([path], [])
-    listing = files_below(path)
-    if not listing.images:
+    listing = files_below(path, EXTENSIONS)
+    if not listing.wanted:
         wanted = f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {str(path)!r}."
         raise DataError(wanted + _left_out(listing.others))
     return listing

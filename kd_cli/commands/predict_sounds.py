@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd_cli.data.decoding import Unusable
-from kd_cli.data.heard import Frames, Origin
+from kd_cli.data.heard import Frames, Origin, mask_of
 from kd_cli.data.hearing import Hearing
 from kd_cli.data.inputs import Inputs, each
-from kd_cli.data.sound_set import masked
+from kd_cli.data.shades import Unusable
 from kd_cli.data.sounds import centred, read_wave, soundfile, whole_sound
 from kd_cli.data.spec import Spec
 from kd_cli.errors import must
@@ -57,7 +56,7 @@ def _probabilities(model: torch.nn.Module, wave: Tensor, hearing: Hearing, spec:
         heard, length = whole_sound(wave, hearing)
         stored: Inputs = heard[None]
         if spec.parts:
-            stored = {"sound": heard[None], "mask": masked(torch.tensor([length]), spec.shape)}
+            stored = {"sound": heard[None], "mask": mask_of(torch.tensor([length]), spec.shape)}
         shown_to: Inputs = spec.to_network(each(stored, lambda value: value.to(device)))
         found: Tensor = model(shown_to).float().softmax(1)[0].cpu()
         return found

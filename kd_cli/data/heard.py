@@ -27,6 +27,18 @@ def spec_of(hearing: Hearing, mask: bool = False) -> Spec:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """All sounds, in the order of their files: `values` are whole sounds `[N, …]`, or their spectra one after the other
+    `[frames, channels]`; `lengths` how much of each is sound, in samples or in frames; `sha` SHA-256 of their bytes.
+    """
+
+    names: tuple[str, ...]
+    sha: tuple[str, ...]
+    values: Tensor
+    lengths: Tensor  # int64 [N]
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where each sample of a set comes from: the `file` of `sha`, SHA-256 of each file's bytes, and the `frame` of it,
     0 of a whole sound. Numbers that a processor computes differ in their last bits; these do not.
@@ -53,31 +65,55 @@ class Origin:
         return found.hexdigest()
 
 
-class WholeSounds:
-    """Sounds of one length: `heard` holds them."""
+class Recordings:
+    """Files of sounds, each a sample as it was heard; of frames, what they are to be cut from. With `masked`, a mask
+    beside each says what is sound and what is padded.
+    """
 
-    def __init__(self, heard: Resident, origin: Origin) -> None:
-        self.heard, self.origin, self.spec = heard, origin, heard.spec
+    def __init__(self, heard: Heard, file: Tensor, hearing: Hearing, masked: bool = False) -> None:
+        self.heard, self.file, self.hearing, self.masked = heard, file, hearing, masked
+        self.spec = spec_of(hearing, masked)
+        self.names = [heard.names[k] for k in file.tolist()]
+        self.sha = [heard.sha[k] for k in file.tolist()]
 
     def __len__(self) -> int:
-        return len(self.origin.file)
+        return len(self.file)
+
+    @cached_property
+    def origin(self) -> Origin:
+        """Which file each is."""
+        return Origin(self.heard.sha, self.file, torch.zeros_like(self.file))
+
+    @cached_property
+    def _resident(self) -> Resident:
+        sounds = self.heard.values[self.file]
+        if self.masked:
+            mask = mask_of(self.heard.lengths[self.file], self.spec.shape)
+            return Resident({"sound": sounds, "mask": mask}, self.spec)
+        return Resident(sounds, self.spec)
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
         """Each batch, on `device`."""
-        return self.heard.stream(batches, device)
+        return self._resident.stream(batches, device)
 
     def checksums(self) -> Tensor:
         """CRC-32 for each sample."""
         return self.origin.checksums()
 
-    def select(self, positions: Tensor) -> "WholeSounds":
+    def select(self, positions: Tensor) -> "Recordings":
         """The sounds at these positions."""
-        return WholeSounds(self.heard.select(positions), self.origin.select(positions))
+        return Recordings(self.heard, self.file[positions], self.hearing, self.masked)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the files and of how they are heard."""
         return self.origin.digest(json.dumps(self.spec.stored()))
+
+
+def mask_of(lengths: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """1 where a sound of so much is, 0 where it is padded; uint8 `[N, *shape]`."""
+    there = (torch.arange(shape[-1]) < lengths[:, None]).to(torch.uint8)
+    return there.view(len(lengths), *[1] * (len(shape) - 1), shape[-1]).expand(-1, *shape).contiguous()
 
 
 class Frames:

@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd_cli.data.decoding import Unusable
+from kd_cli.data.heard import Heard
 from kd_cli.data.hearing import Hearing
+from kd_cli.data.shades import Unusable
 from kd_cli.data.sounds import VERSION, centred, decode_sound, read_sound, soundfile, whole_sound
 from kd_cli.errors import DataError
 from kd_cli.progress import log
@@ -26,22 +26,13 @@ LARGEST = 1 << 35  # bytes of all sounds as they are heard
 Made = TypeVar("Made")
 
 
-@dataclass(frozen=True)
-class Heard:
-    """All sounds, in the order of their files: `values` are whole sounds `[N, …]`, or their spectra one after the other
-    `[frames, channels]`; `lengths` how much of each is sound, in samples or in frames.
-    """
-
-    sha: tuple[str, ...]
-    values: Tensor
-    lengths: Tensor  # int64 [N]
-
-
-def listen(paths: Sequence[Path], hearing: Hearing, cache: Path | None) -> Heard:
-    """The sounds in these files. What was computed of the same bytes in the same way before is taken from `cache`, and
-    else left there, unless the folder that is to hold it is not there. DataError names every file that cannot be used.
+def listen(files: Sequence[tuple[str, Path]], hearing: Hearing, cache: Path | None) -> Heard:
+    """The sounds in these files, by their names. What was computed of the same bytes in the same way before is taken
+    from `cache`, and else left there, unless the folder that is to hold it is not there. DataError names every file
+    that cannot be used.
     """
     soundfile()  # absent: said before anything is read
+    names, paths = tuple(name for name, _ in files), [path for _, path in files]
     sha = tuple(_each(paths, lambda content: hashlib.sha256(content).hexdigest()))
     whole = hearing.context is None
     stored = hearing.stored() | ({} if whole else {"seconds": None, "context": "frames"})
@@ -50,7 +41,7 @@ def listen(paths: Sequence[Path], hearing: Hearing, cache: Path | None) -> Heard
     there = cache / f"{name[:16]}.safetensors" if cache is not None else None
     if there is not None and (found := _stored(there, name)) is not None:
         log.info("%d sounds as they were heard before: %s", len(paths), there)
-        return Heard(sha, *found)
+        return Heard(names, sha, *found)
 
     def hear(content: bytes) -> tuple[Tensor, int]:
         wave = decode_sound(content, hearing.rate)
@@ -66,7 +57,7 @@ def listen(paths: Sequence[Path], hearing: Hearing, cache: Path | None) -> Heard
     lengths = torch.tensor([length for _, length in parts])
     if there is not None:
         _store(there, name, values, lengths)
-    return Heard(sha, values, lengths)
+    return Heard(names, sha, values, lengths)
 
 
 def _each(paths: Sequence[Path], make: Callable[[bytes], Made]) -> list[Made]:

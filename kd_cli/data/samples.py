@@ -1,9 +1,11 @@
 """The values that travel between the parts: samples, splits, data sets, batches, answers."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from inspect import signature
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -92,7 +94,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, split. `fingerprint` is a digest of the content of its splits."""
+    """A data set, split. `fingerprint` is a digest of the content of its splits; `about` is what was understood of
+    files that somebody laid out, in plain values, for result.json.
+    """
 
     name: str
     train: Split
@@ -102,6 +106,7 @@ class Dataset:
     classes: tuple[str, ...]
     spec: Spec
     fingerprint: str
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """DataError for a split whose samples are others than the data set's."""
@@ -112,6 +117,16 @@ class Dataset:
                 found = f"its input_shape {list(self.spec.shape)}, got {list(split.samples.spec.shape)}"
                 raise DataError(f"{self.name}: images must have {found}.")
             raise DataError(f"{self.name}: all samples must be {self.spec}, got {split.samples.spec}.")
+
+    def arguments(self, constructor: Callable[..., Any]) -> dict[str, Any]:
+        """What the constructor of a network is called with beside its own: what the Spec says, and `texts`, the samples
+        of the training split, where it asks for what its tokenizer is trained on.
+        """
+        about = self.spec.arguments(constructor)
+        with suppress(TypeError, ValueError):
+            if "texts" in signature(constructor).parameters:
+                about["texts"] = self.train.samples
+        return about
 
 
 class Answer(NamedTuple):

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_cli.data.decoding import Unusable, read_image
+from kd_cli.data.decoding import read_image
 from kd_cli.data.hearing import RATES, Hearing
+from kd_cli.data.shades import Unusable
 from kd_cli.data.spectrum import spectrum
 from kd_cli.errors import first_line
 from kd_cli.extras import library

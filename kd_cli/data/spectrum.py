@@ -27,7 +27,8 @@ def spectrum(waves: Tensor, hearing: Hearing) -> Tensor:
     window, filters, cosines = _constants(hearing, waves.device)
     power = torch.fft.rfft(frames * window, n=_fft_length(hearing)).abs().square()
     bands = (power @ filters).clamp(min=FLOOR).log10()
-    return (bands if cosines is None else bands @ cosines).transpose(1, 2)
+    shown: Tensor = bands if cosines is None else bands @ cosines
+    return shown.transpose(1, 2)
 
 
 def _fft_length(hearing: Hearing) -> int:

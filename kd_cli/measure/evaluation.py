@@ -37,7 +37,7 @@ def evaluate(
     """Return the figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree."""
     training = model.training
     judged = judge_answers(predict(model, split, device), split, classes, teacher)
-    sample = split.samples.spec.to_network(next(split.samples.stream([torch.tensor([0])], device)))
+    sample = split.samples.spec.to_network(next(split.samples.stream([_usual(split)], device)))
     flops = work_on(model, sample).flops
     measured = replace(
         judged.measured,
@@ -77,6 +77,12 @@ def judge_answers(
         sounds=sounds,
     )
     return Evaluation(logits, measured)
+
+
+def _usual(split: Split) -> Tensor:
+    """The position of the sample by which costs are measured: of texts one of median length."""
+    lengths: Tensor | None = getattr(split.samples, "lengths", None)
+    return torch.tensor([0]) if lengths is None else lengths.argsort(stable=True)[[len(lengths) // 2]]
 
 
 @torch.inference_mode()

@@ -67,7 +67,8 @@ class Convolutional(nn.Module):
             x = block(x)
             if mask is not None:
                 mask = F.max_pool1d(mask, 2, ceil_mode=True)
-        return self.head(self.dropout(_mean(x.flatten(1, 2) if self.rows else x, mask)))
+        logits: Tensor = self.head(self.dropout(_mean(x.flatten(1, 2) if self.rows else x, mask)))
+        return logits
 
 
 def cnn1d(

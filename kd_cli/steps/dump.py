@@ -59,7 +59,7 @@ class Dump:
     @property
     def deps(self) -> tuple[str, ...]:
         """The teacher's artifact, if it is one."""
-        return () if self.teacher.name is None else (self.teacher.name,)
+        return () if self.teacher.name is None or self.teacher.network is None else (self.teacher.name,)
 
     @property
     def title(self) -> str:
@@ -95,12 +95,21 @@ class Dump:
         if len(stored.views) != self._views:
             raise ArtifactError(f"{artifact.folder} holds {len(stored.views)} views instead of {self._views}.")
         teacher, transfer = self.teacher, self.transfer
+        self._expect_answers(stored, artifact)
 
         def now(view: int, positions: Tensor) -> Tensor:
             return teacher.predict(split, self.setting.device, transfer.augment, transfer.seed, view, positions)
 
         stored.check(split, now if teacher.free else None)
         self.opened.append(stored)
+
+    def _expect_answers(self, stored: SoftTargets, artifact: Artifact) -> None:
+        """Refuse targets that lack more answers than are allowed now."""
+        rows, answering = len(self.transfer.split) * self._views, self.teacher.answering
+        if stored.untold and (answering is None or int(artifact.manifest["untold"]) > answering.allowed * rows):
+            allowed = 0 if answering is None else answering.allowed
+            lacks = f"lacks {artifact.manifest['untold']} of {rows:,} answers, and teacher.allow_missing={allowed:g}"
+            raise ArtifactError(f"{artifact.folder} {lacks}.")
 
 
 def _untold(folder: Path) -> int:

@@ -47,9 +47,16 @@ class DatasetPlan:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """Its config with an absolute root, so that a stored model can be evaluated from anywhere."""
-        node = self.config
-        return {**node, "root": str(Path(node["root"]).absolute())} if node.get("root") is not None else node
+        """Its config with an absolute root, so that a stored model can be evaluated from anywhere; a table of labels
+        below the root is moved with it.
+        """
+        node, labels = self.config, self.config.get("labels")
+        if node.get("root") is None:
+            return node
+        found = {}
+        if isinstance(labels, str) and not Path(node["root"], labels).exists():
+            found = {"labels": str(Path(labels).absolute())}
+        return {**node, "root": str(Path(node["root"]).absolute()), **found}
 
 
 @dataclass(frozen=True)

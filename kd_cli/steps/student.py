@@ -126,7 +126,7 @@ def untrained(plan: StudentPlan, dataset: Dataset, role: str = "student") -> nn.
     """Return the network before its training: the same weights for the same seed, or those it is to start from."""
     torch.manual_seed(derive(derive(plan.seed, "student"), "initialisation"))
     model, classes = plan.model.built, len(dataset.classes)
-    arguments = dataset.spec.arguments(model)
+    arguments = dataset.arguments(model)
     network = build_network(lambda: model(num_classes=classes, **arguments), "student", dataset)
     with under("student"):
         start(network, plan.recipe.built, role)
@@ -167,6 +167,8 @@ def student_identity(
         "views": {key: value for key, value in transfer.identity.items() if key != "samples"},
         "classes": list(dataset.classes),
     }
+    if dataset.spec.kind == "text":  # its tokenizer is trained on them, whatever the transfer set is
+        identity["texts"] = dataset.train.samples.digest
     if plan.recipe.built.sees_validation and dataset.validation is not None:
         identity["validation"] = fingerprint(dataset.validation)
     return identity

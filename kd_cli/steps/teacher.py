@@ -61,6 +61,8 @@ def check_answers(plan: TeacherPlan, asked: list[Asked], transfer: TransferSet, 
     for part, each in zip(plan.parts.values(), asked, strict=True):
         if isinstance(each, nn.Module):
             continue
+        with under(part.key):
+            each.check(transfer.split)
         if each.as_they_are and transfer.augment is not None:
             hint = f"{part.key} knows the samples as they are: the student would see others than its answers are about."
             raise must("transfer.augment", "null for this teacher", augment_name(transfer.augment), hint)

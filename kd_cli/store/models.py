@@ -31,6 +31,7 @@ from kd_cli.store.tensor_header import LARGEST, Header, header_of
 
 LARGEST_SAMPLE = 1 << 26  # numbers
 FETCH = (hf.hf, timm.timm)  # what reads or downloads unless it is told not to
+EXTRA_STATE = "_extra_state"  # torch's name for what a part of a network stores beside its tensors
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -247,6 +248,8 @@ def _check_fit(header: Header, model: nn.Module, folder: Path) -> None:
         if name not in state:
             raise _misfit(folder, f"{name} is not a tensor of the model")
         theirs, ours = header.get(name), (state[name].dtype, tuple(state[name].shape))
+        if name.endswith(EXTRA_STATE) and theirs is not None and theirs[0] == ours[0] and len(theirs[1]) == 1:
+            continue  # a tokenizer's bytes, as many as there are
         if theirs is None and id(state[name]) not in stored:
             raise _misfit(folder, f"{name} is missing")
         if theirs not in (None, ours):

@@ -37,6 +37,13 @@ class Answering(Protocol):
     def as_they_are(self) -> bool:
         """Whether it knows the samples as they are alone, and no augmented view of them."""
 
+    @property
+    def allowed(self) -> float:
+        """The share of a transfer set's samples that may go without an answer."""
+
+    def check(self, split: Split) -> None:
+        """Refuse, before any work, a transfer set that it cannot answer for."""
+
     def identity(self) -> dict[str, Any]:
         """What determines its answers, in plain values."""
 

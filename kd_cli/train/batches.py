@@ -10,6 +10,7 @@ from kd_cli.data.augment import Augment
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Answer, Batch, Mixture, Split
+from kd_cli.data.texts import of_like_lengths
 from kd_cli.data.views import show
 
 # (positions, view, inputs) → float32 logits [n, classes], NaN throughout where the teacher said nothing
@@ -55,6 +56,7 @@ class Batches:
         self.augment, self.augment_seed, self.views, self.targets = augment, augment_seed, views, targets
         self.untold = untold
         self._labels = split.labels.to(device)
+        self._lengths: Tensor | None = getattr(split.samples, "lengths", None)
 
     def __len__(self) -> int:
         return len(self._cut(torch.empty(len(self.split))))
@@ -71,7 +73,10 @@ class Batches:
     def order(self, epoch: int) -> list[Tensor]:
         """Return the positions of each batch of this epoch, int64 on the device."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        return self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
+        order = torch.randperm(len(self.split), generator=generator)
+        if self._lengths is not None:
+            order = of_like_lengths(order, self._lengths, self.batch_size, generator)
+        return self._cut(order.to(self.device))
 
     def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
         """Return the batches of this epoch from the step `first` on, up to `last` where given, all counted from 0."""
