@@ -27,6 +27,7 @@ def audio_folder(
     coefficients: int = 13,
     window: float = 0.025,
     step: float = 0.01,
+    centred: bool = False,
     alignments: str | None = None,
     labels: str | None = None,
     label: str | None = None,
@@ -39,7 +40,7 @@ def audio_folder(
     seed: int = 0,
 ) -> Dataset:
     """The data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
-    heard = Hearing(rate, features, seconds, context, bands, coefficients, window, step)
+    heard = Hearing(rate, features, seconds, context, bands, coefficients, window, step, centred)
     apart = Apart(test, validation, seed, group, duplicates)
     apart.check()
     asked = Asked(heard, mask, alignments, cache)
