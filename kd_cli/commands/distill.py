@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from kd_cli.commands.begin import accept, begin, in_sweep
 from kd_cli.commands.judge import judge, judge_teacher
+from kd_cli.data.samples import Split
 from kd_cli.errors import under
 from kd_cli.measure.figures import Figures
 from kd_cli.measure.gap import gap_recovered
@@ -83,7 +84,7 @@ def main(cfg: DictConfig, session: Session) -> None:
         figures["corrected"] = replace(judge(model, artifact, setting, logits).measured, artifact=artifact, **about)
     found = {
         "named_classes": [dataset.classes[k] for k in transfer.named],
-        "note": _note(transfer) if plan.student.baseline else None,
+        "note": _note(transfer, dataset.test) if plan.student.baseline or not dataset.test.labelled else None,
         "environment": setting.circumstances.environment(run.precision["student"]) | transfer.environment,
     }
     show_run(run.finish(**figures, **recovered(figures, untold), **found), in_sweep())
@@ -96,8 +97,12 @@ def _obtained(step: TrainedModel) -> TrainedModel:
     return step
 
 
-def _note(transfer: TransferSet) -> str | None:
-    """What is to be known of a baseline that learnt from other labels than the student's samples have."""
+def _note(transfer: TransferSet, test: Split) -> str | None:
+    """What is to be known of a baseline that learnt from other labels than the student's samples have, and of errors
+    that are counted without any.
+    """
+    if not test.labelled:
+        return "The test samples have no labels: errors are those about which a model and the teacher disagree."
     labelled, samples, noun = transfer.split.labelled, len(transfer.split), transfer.split.samples.spec.noun
     if not labelled:
         return "The transfer set has no labels: the baseline was trained on the training split."

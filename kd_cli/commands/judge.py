@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kd_cli.data.samples import Split
 from kd_cli.measure.evaluation import Evaluation, evaluate, judge_answers
 from kd_cli.measure.figures import Figures, MemberFigures
 from kd_cli.steps.setting import Setting
@@ -15,13 +16,19 @@ from kd_cli.teachers.teacher import Teacher
 def judge(model: nn.Module, identity: Any, setting: Setting, teacher: Tensor | None = None) -> Evaluation:
     """Evaluate a model that `identity` determines; beside its `teacher`, whose logits they are, a student."""
     dataset = setting.dataset
+    test = labelled_by(teacher, dataset.test)
 
     def figures() -> Evaluation:
-        return evaluate(model, dataset.test, dataset.classes, setting.device, teacher)
+        return evaluate(model, test, dataset.classes, setting.device, teacher)
 
     if teacher is not None:
         return figures()
     return setting.session.once(["evaluation", identity, dataset.fingerprint], figures)
+
+
+def labelled_by(teacher: Tensor | None, test: Split) -> Split:
+    """Return a test split; one without labels has the teacher's answers for them, from its logits."""
+    return test if test.labelled or teacher is None else test.with_labels(teacher.argmax(1))
 
 
 def judge_teacher(teacher: Teacher, setting: Setting) -> tuple[Figures, Tensor]:
@@ -40,11 +47,14 @@ def judge_teacher(teacher: Teacher, setting: Setting) -> tuple[Figures, Tensor]:
 
 
 def _judged(teacher: Teacher, setting: Setting) -> Evaluation:
-    if teacher.network is not None:
-        return judge(teacher.network, teacher.identity, setting)
     test, classes = setting.dataset.test, setting.dataset.classes
+    if teacher.network is not None and test.labelled:
+        return judge(teacher.network, teacher.identity, setting)
 
     def figures() -> Evaluation:
-        return judge_answers(teacher.predict(test, setting.device), test, classes, labels=teacher.labels)
+        said = teacher.predict(test, setting.device)
+        if teacher.network is not None:
+            return evaluate(teacher.network, labelled_by(said, test), classes, setting.device)
+        return judge_answers(said, labelled_by(said, test), classes, labels=teacher.labels)
 
     return setting.session.once(["answers", teacher.identity, setting.dataset.fingerprint], figures)

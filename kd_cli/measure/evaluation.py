@@ -14,6 +14,7 @@ from kd_cli.device import threads_for
 from kd_cli.measure import metrics
 from kd_cli.measure.figures import Count, Figures
 from kd_cli.measure.flops import work_on
+from kd_cli.measure.foreign import bytes_of, parameters_of
 from kd_cli.measure.prediction import predict
 
 LATENCY_BATCHES = (1, 256)
@@ -40,9 +41,9 @@ def evaluate(
     flops = work_on(model, sample).flops
     measured = replace(
         judged.measured,
-        params=sum(p.numel() for p in model.parameters()),
+        params=parameters_of(model),
         flops=int(flops) if math.isfinite(flops) else None,
-        bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+        bytes=bytes_of(model),
         latency_ms={str(size): latency_ms(model, sample, size, flops) for size in LATENCY_BATCHES},
     )
     model.train(training)

@@ -60,7 +60,7 @@ def weights_in(folder: Path, key: str = ".model.name") -> list[Path]:
 
 def digest_of_weights(folder: Path, key: str = ".model.name") -> str:
     """Return the SHA-256 of what the files of the weights hold."""
-    return digest_of(digests_of(weights_in(folder, key), "published weights"))
+    return digest_of(list(digests_of(weights_in(folder, key), "published weights").values()))
 
 
 def _looked_at(folder: Path, name: str, key: str) -> Path:

@@ -51,7 +51,7 @@ class DatasetPlan:
         below the root is moved with it.
         """
         node, labels = self.config, self.config.get("labels")
-        if "root" not in node:
+        if node.get("root") is None:
             return node
         found = {}
         if isinstance(labels, str) and not Path(node["root"], labels).exists():

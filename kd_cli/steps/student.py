@@ -63,6 +63,9 @@ class Pair:
     def check(self) -> None:
         """Raise ConfigError where the hard term has no labels to learn from."""
         plan, transfer, dataset = self.plan, self.transfer, self.setting.dataset
+        if plan.baseline and not self.baseline_split.labelled:
+            hint = "There is nothing that it could learn from without the teacher."
+            raise must("baseline", f"false for dataset={dataset.name}, which has no labels", True, hint)
         if plan.hard_weight > 0 and not transfer.split.labelled:
             if transfer.foreign:
                 found = f"choose a transfer.dataset with labels of the classes of dataset={dataset.name}"

@@ -30,6 +30,7 @@ from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.identity import weights_of
+from kd_cli.teachers.onnx import Onnx
 from kd_cli.teachers.own import answers_of, is_own, told_by
 from kd_cli.teachers.published import Published
 from kd_cli.teachers.sound import check_teacher
@@ -114,7 +115,10 @@ def _network(plan: TeacherPlan, part: Part, source: Single, dataset: Dataset) ->
 
     torch.manual_seed(derive(_seed(source) if isinstance(source, Trained) else 0, "initialisation"))
     network = build_network(
-        lambda: source.network(dataset, loader), key, dataset, key if is_own(source) else f"{key}.model"
+        lambda: source.network(dataset, loader),
+        key,
+        dataset,
+        key if is_own(source) or not hasattr(source, "model") else f"{key}.model",
     )
     with under(key):
         if isinstance(source, Trained):
@@ -218,7 +222,7 @@ def _name_elsewhere(source: Any, setting: Setting) -> str | None:
         return setting.run.name(folder)
     if isinstance(source, Published):
         return source.name
-    return source.path if isinstance(source, Pretrained) else None
+    return source.path if isinstance(source, Pretrained | Onnx) else None
 
 
 def teacher_identity(config: dict[str, Any], source: Trained, dataset: Dataset) -> dict[str, Any]:
