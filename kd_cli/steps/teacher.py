@@ -31,7 +31,7 @@ from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.onnx import Onnx
-from kd_cli.teachers.own import answers_of, is_own
+from kd_cli.teachers.own import answers_of, is_own, told_by
 from kd_cli.teachers.published import Published
 from kd_cli.teachers.sound import check_teacher
 from kd_cli.teachers.source import Answered, Single
@@ -97,7 +97,7 @@ def _identity(part: Part, asked: Asked) -> dict[str, Any]:
     with under(part.key):
         if isinstance(part.source, Answered):
             assert not isinstance(asked, nn.Module)
-            return asked.identity()
+            return told_by(part.source, part.config, asked)
         return answers_of(part.source, part.config, _as_network(asked))
 
 
