@@ -193,6 +193,16 @@ def _say_what_changed(config: dict[str, Any], node: dict[str, Any], where: Path)
         log.warning("%s: the code of %s is not what the stored weights were trained with", where.parent, names)
 
 
+def stored_weights(artifact: Artifact) -> dict[str, Tensor]:
+    """An artifact's tensors, by name."""
+    path = artifact.file("model.safetensors")
+    header_of(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _misfit(artifact.folder, error) from error
+
+
 def load_weights(model: nn.Module, artifact: Artifact) -> None:
     """Fills a model with an artifact's weights; ArtifactError, and nothing changed, unless names, types and shapes
     agree and all of them are numbers.
