@@ -17,11 +17,11 @@ def judge(model: nn.Module, identity: Any, setting: Setting, teacher: Tensor | N
     dataset = setting.dataset
 
     def figures() -> Evaluation:
-        return evaluate(model, dataset.test, dataset.classes, setting.device, teacher)
+        return evaluate(model, dataset.test, dataset.classes, setting.device, teacher, setting.latency)
 
     if teacher is not None:
         return figures()
-    return setting.session.once(["evaluation", identity, dataset.fingerprint], figures)
+    return setting.session.once(["evaluation", identity, dataset.fingerprint, setting.latency], figures)
 
 
 def judge_teacher(teacher: Teacher, setting: Setting) -> tuple[Figures, Tensor]:

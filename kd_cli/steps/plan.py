@@ -131,6 +131,7 @@ class Plan:
     compile: bool
     every_epochs: int | None
     every_minutes: float | None
+    latency: bool
     output_dir: Path
     rebuild: bool
 
@@ -181,6 +182,7 @@ def plan_of(cfg: DictConfig) -> Plan:
         cfg.compile,
         cfg.checkpoint.every_epochs,
         cfg.checkpoint.every_minutes,
+        cfg.evaluate.latency,
         Path(cfg.output_dir),
         cfg.rebuild,
     )
