@@ -63,7 +63,7 @@ class TrainTeacher:
 
     dataset: dict[str, Any] = key("the task: what teacher and student are trained and tested on", dict)
     normalisation: Normalisation = key("the data set's own, where it is known", Normalisation)
-    teacher: dict[str, Any] = key("the large model: a network to train, a stored one, or several as one; by default one for the data set", dict)
+    teacher: dict[str, Any] = key("the large model; by default one for the data set", dict)
     device: str = key("auto, cpu, cuda, cuda:<number> or mps", "auto")
     compile: bool = key("compile the networks with torch.compile", False)
     output_dir: str = key("where everything goes, and where it is found again", "outputs")
@@ -88,7 +88,7 @@ class DumpTargets(TrainTeacher):
 class Distill(DumpTargets):
     """Keys of `kd distill` and `kd sweep`."""
 
-    student: dict[str, Any] = key("the small model that is to be deployed, with its recipe; by default one for the data set", dict)
+    student: dict[str, Any] = key("the small model, with its recipe; by default one for the data set", dict)
     objective: dict[str, Any] = key("the loss that teaches the student", dict)
     temperature: float = key("divides the logits of both before the softmax: higher is softer", 4.0)
     soft_weight: float = key("of the teacher's soft targets in the loss", 0.9)

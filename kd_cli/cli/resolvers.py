@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from kd_cli.cli.choices import suited
+from kd_cli.ranges import is_number
 
 
 def register_resolvers() -> None:
@@ -29,8 +30,10 @@ def _plus(key: str, more: int, *, _root_: DictConfig) -> Any:
     return OmegaConf.select(_root_, key) + more
 
 
-def _shares(epochs: int, shares: list[float]) -> ListConfig:
+def _shares(epochs: Any, shares: list[float]) -> ListConfig:
     """`${shares:240,[0.5,0.75]}` is [120, 180]: the epochs at whose start these shares of the run are over."""
+    if not is_number(epochs):  # which is refused by its own name
+        return ListConfig([1])
     return ListConfig([max(1, round(epochs * share)) for share in shares])
 
 

@@ -53,6 +53,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         answer(json.dumps(judged, indent=2))
     elif cfg.format == "csv":
         flat = {k: v for k, v in judged.items() if not isinstance(v, dict)}
+        flat.pop("latency_ms", None)
         flat |= {f"latency_ms_{size}": value for size, value in (judged["latency_ms"] or {}).items()}
         write_csv(sys.stdout, list(flat), [flat])
     else:

@@ -51,6 +51,15 @@ class Loaded:
         """Shape of a sample; channels, height and width of an image."""
         return self.spec.shape
 
+    @property
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its weights by the names of the library that the network comes from, without what kd puts before it (size,
+        normalisation): `torchvision.models.resnet18(num_classes=…).load_state_dict(…)` takes those of one.
+        """
+        inner = getattr(self.model, "network", None)
+        network = inner if isinstance(inner, nn.Module) else self.model
+        return {name: value.clone() for name, value in network.state_dict().items()}
+
 
 def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
     """The model in a folder of `teachers/` or `students/`, or the student of a run's folder.
