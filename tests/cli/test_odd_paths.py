@@ -8,8 +8,8 @@ from kd_cli.cli.spelling import gathered, spelt
 from kd_cli.cli.typed import swept, unreadable
 
 NAMES = (
-    "epoch=4-step=90.ckpt", "data (1)", "a[1].pt", "{b}.pt", "[c] d.pt", "it's e.pt", '"f".pt', "g#h.pt", "i&j.pt", "k,l.pt",
-       "${m}.pt", "null", "1e3", "\u00fcn\u00ef.pt", "choice(1)", "a\\\\b.pt", "'n'", "o~p", "q;r$s",
+    "epoch=4-step=90.ckpt", "data (1)", "a[1].pt", "{b}.pt", "[c] d.pt", "it's e.pt", '"f".pt', "g#h.pt", "i&j.pt",
+    "k,l.pt", "${m}.pt", "null", "1e3", "\u00fcn\u00ef.pt", "choice(1)", "a\\\\b.pt", "'n'", "o~p", "q;r$s",
 )  # fmt: skip
 KEYS = ("teacher.path", "dataset.root", "output_dir", "student.train.start_from", "+dataset.root", "images", "path")
 
