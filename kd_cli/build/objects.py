@@ -1,6 +1,7 @@
 """From config to objects: the one place that instantiates."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from kd_cli.build.identity import plain
 from kd_cli.build.logits import check_no_probabilities
-from kd_cli.build.own_code import found, targets_of
+from kd_cli.build.own_code import found, targets_of, within
 from kd_cli.data.augment import Augment, augment_name, kind_of
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Dataset, Split
@@ -91,6 +92,18 @@ def build_stored(node: dict[str, Any], classes: int, spec: Spec) -> Any:
         raise
     except Exception as error:  # a network may be anybody's
         raise ConfigError(f"model cannot be built: {first_line(error)} (at model)") from error
+
+
+def resolved(node: Any) -> Any:
+    """Return the plain config of a network. One of kd's that reads files has their content in place of their names, if
+    its module has a function `resolved` for that: what determines it, and what builds it again where they are gone.
+    """
+    config = plain(node)
+    target = config.get("_target_") if isinstance(config, dict) else None
+    if not isinstance(target, str) or not within(target, ["kd_cli.models"]):
+        return config
+    resolve = getattr(import_module(target.rpartition(".")[0]), "resolved", None)
+    return config if resolve is None else resolve(config)
 
 
 def check_augment(augment: Any, spec: Spec, key: str) -> None:

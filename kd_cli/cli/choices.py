@@ -16,9 +16,12 @@ def choices(group: str, own: Iterable[Path] = ()) -> list[str]:
 
 
 def suited(group: str, dataset: str) -> str:
-    """What a data set names in configs/suited/ for a group where nobody chose: `teacher` or `student`. Where it names
-    nothing, as a person's own, it is what `digits` names.
+    """What is chosen for `teacher` or `student` where nobody chooses: what the data set's file names at its top, as
+    `# Without a choice: teacher=cnn student=cnn_small.`, or that of `digits`, as for a person's own data set.
     """
-    files = [CONFIGS / "suited" / f"{name}.yaml" for name in (dataset, "digits")]
-    text = next(path for path in files if path.is_file()).read_text("utf-8")
-    return dict(re.findall(r"^(\w+): (\w+)$", text, re.MULTILINE))[group]
+    named: dict[str, str] = {}
+    for path in (CONFIGS / "dataset" / f"{name}.yaml" for name in ("digits", dataset)):
+        if path.is_file():
+            found = re.search(r"^# Without a choice: (.*)\.$", path.read_text("utf-8"), re.MULTILINE)
+            named |= dict(word.split("=") for word in found[1].split()) if found else {}
+    return named[group]

@@ -28,9 +28,10 @@ SEVERAL = {
     "alpha": ("soft_weight", "hard_weight"),
     "lambda": ("soft_weight", "hard_weight"),
 }  # in papers it is either one
-BARE = {"evaluate": ("path",), "predict": ("path", "images"), "list": ("output_dir",), "clean": ("output_dir",),
-        "summarize": ("sweep",)}  # fmt: skip
+BARE = {"evaluate": ("path",), "predict": ("path", "images", "texts"), "list": ("output_dir",),
+        "clean": ("output_dir",), "summarize": ("sweep",)}  # fmt: skip
 PICTURE = re.compile(r".*\.(png|jpe?g|bmp|gif|webp|tiff?)", re.IGNORECASE)
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 Item = str | tuple[str, str | None]  # an override, or a name with what may be its value
 
@@ -107,9 +108,11 @@ def _pathlike(key: str, value: str) -> Iterator[list[str]]:
     """A folder or a file in place of a choice."""
     place = key.rpartition("@")[2]
     leaf = place.rpartition(".")[2]
-    if not ("/" in value or value in (".", "..") or value.endswith(WEIGHTS)):
+    if not ("/" in value or value in (".", "..") or value.endswith((*WEIGHTS, *TABLES))):
         return
-    if leaf == "dataset":
+    if leaf == "dataset" and value.endswith(TABLES):
+        yield [f"{place}=text", f"{place}.root={value}"]
+    elif leaf == "dataset":
         yield [f"{place}=image_folder", f"{place}.root={value}"]
     elif leaf in ("teacher", "generalist", "member") and value.endswith(WEIGHTS):
         yield [f"{place}=checkpoint", f"{place}.path={value}", f"{place}.model=cnn"]
@@ -222,6 +225,8 @@ def _bare(typed: Words, word: str, used: Sequence[str]) -> Iterator[list[str]]:
         free = [key for key in BARE[typed.command] if key not in taken]
         if "images" in free and PICTURE.fullmatch(word):
             free = ["images"]
+        elif "texts" in free and word.lower().endswith((".txt", *TABLES)):
+            free = ["texts"]
         yield from ([f"{key}={word}"] for key in free[:1])
         return
     for group in ("dataset", "student", "teacher", "objective", "experiment"):

@@ -13,7 +13,7 @@ from kd_cli.cli.spelling import config_dirs, sorted_out
 from kd_cli.errors import did_you_mean, must
 
 SECTIONS = {  # in this order; `x.` takes the keys below x, and the last section all that is left
-    "What to look at": ("path", "images", "split", "sweep", "yes", "force", "format"),
+    "What to look at": ("path", "images", "texts", "split", "sweep", "yes", "force", "format"),
     "What to distil": ("dataset", "teacher", "student", "experiment"),
     "Distillation": ("objective", "temperature", "soft_weight", "hard_weight", "baseline", "bias_correction"),
     "Student and its training": ("student.",),

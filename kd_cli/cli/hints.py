@@ -16,6 +16,7 @@ MOST = 8  # guesses that are tried for one word
 PLACEHOLDERS = {
     "path": "<folder of a run or an artifact>",
     "images": "<file or folder>",
+    "texts": "<file>",
     "sweep": "<folder of a sweep>",
 }
 

@@ -189,7 +189,7 @@ def _stands(cfg: DictConfig, job: Path, session: Session) -> bool:
             if now != then.environment.transfer_fingerprint:
                 return False
         key = ["standing", plan.teacher.config, dataset.fingerprint]
-        teacher = session.once(key, lambda: standing(plan.teacher, dataset))
+        teacher = session.once(key, lambda: standing(plan.teacher, dataset, Path(cfg.output_dir)))
         return all(then.identities.get(stage) == identity for stage, identity in teacher.items())
     return True
 

@@ -117,7 +117,9 @@ class Predict:
     """Keys of `kd predict`."""
 
     path: str = key("the stored model: its folder, or that of a run", MISSING)
-    images: Any = key("a file, a folder of them, a pattern as '*.jpg', or a list of such", MISSING)
+    images: Any = key("a file, a folder of them, a pattern as '*.jpg', or a list of such", None)
+    sounds: str | None = key("a sound file, or a folder of them", None)
+    texts: str | None = key("a file with a text in each line, or a table with a column of them", None)
     device: str = key("auto, cpu, cuda, cuda:<number> or mps", "auto")
     format: str = key("of the answer: csv or json", "csv")
     trusted_modules: list[str] = key("modules of yours that a stored config may name", list)

@@ -17,6 +17,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("plus", _plus, replace=True)
     OmegaConf.register_new_resolver("suited", suited, replace=True)
     OmegaConf.register_new_resolver("shares", _shares, replace=True)
+    OmegaConf.register_new_resolver("times", _times, replace=True)
     OmegaConf.register_new_resolver("same_steps", _same_steps, replace=True)
 
 
@@ -35,6 +36,11 @@ def _shares(epochs: Any, shares: list[float]) -> ListConfig:
     if not is_number(epochs):  # which is refused by its own name
         return ListConfig([1])
     return ListConfig([max(1, round(epochs * share)) for share in shares])
+
+
+def _times(key: str, factor: int, *, _root_: DictConfig) -> Any:
+    """`${times:seed,10}` is ten times the seed: the first of ten members that no other seed has."""
+    return OmegaConf.select(_root_, key) * factor
 
 
 def _same_steps(epochs: int, fraction: float) -> int:

@@ -15,7 +15,9 @@ FLAGS = TAKES_VALUE | {"--help", "-h", "--hydra-help", "--version", "--resolve",
                        "--info", "-i", "--shell-completion", "-sc"}  # fmt: skip
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 GROUPS = {"train": "recipe", "inner": "augment", "member": "teacher", "generalist": "teacher"}  # others: as the key
-FILES = ("output_dir", "path", "root", "images", "start_from", "sweep", "weights", "labels", "classes")  # last parts
+FILES = (  # last parts of the keys of files and folders
+    "output_dir", "path", "root", "images", "sounds", "texts", "start_from", "sweep", "weights", "labels", "classes",
+)  # fmt: skip
 NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[-+]?\d+)?|true|false|null|[-+]?(inf|nan)", re.IGNORECASE)
 
 

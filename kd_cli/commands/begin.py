@@ -38,7 +38,8 @@ def begin(plan: Plan, session: Session) -> Setting:
 
 def accept(cfg: DictConfig, plan: Plan, setting: Setting) -> None:
     """Everything that was typed has been checked: the run's folder is from now on that of a run."""
-    setting.run.accept(asked(cfg) | {"data": setting.dataset_config}, plan.starts())
+    found = {"data_found": dict(setting.dataset.about)} if setting.dataset.about else {}
+    setting.run.accept(asked(cfg) | {"data": setting.dataset_config} | found, plan.starts())
     own_code.log_own_modules()
     for sentence in strangers(cfg):
         log.info(sentence)

@@ -1,4 +1,4 @@
-"""`kd predict`: a stored model's answers for image files."""
+"""`kd predict`: a stored model's answers for files of images or sounds, or for texts."""
 
 import json
 import sys
@@ -10,32 +10,45 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from kd_cli.data.decoding import EXTENSIONS, Unusable, decode, read_image
+from kd_cli.commands.predict_sounds import predict_sounds
+from kd_cli.commands.predict_texts import predict_texts
+from kd_cli.data.decoding import EXTENSIONS, decode, read_image
 from kd_cli.data.folder import Listing, files_below
+from kd_cli.data.shades import Unusable, check_range
+from kd_cli.data.sounds import EXTENSIONS as SOUNDS
 from kd_cli.device import find_device
-from kd_cli.errors import DataError, must, reading
+from kd_cli.errors import DataError, Phrase, must, reading
 from kd_cli.measure.prediction import evaluation_batch
 from kd_cli.screen import answer, shown, write_csv
-from kd_cli.store.models import load
+from kd_cli.store.models import Loaded, load
 
 
 def main(cfg: DictConfig) -> list[dict[str, Any]]:
-    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image.
+    """Prints file, class and probability on standard output, as CSV or JSON, a row for each image or text.
 
     Raises DataError after the answers, for the files that cannot be classified.
     """
     device = find_device(cfg.device)
+    given = [key for key in ("images", "sounds", "texts") if cfg[key] is not None]
+    if len(given) != 1:
+        raise must("images, sounds or texts", "given, one of them", Phrase(" and ".join(given) or "neither"))
     loaded = load(cfg.path, list(cfg.trusted_modules))
+    if cfg.texts is not None:
+        return predict_texts(loaded, cfg.texts, device, cfg.format)
+    if cfg.sounds is not None:
+        return _sounds(cfg, loaded, device)
     if loaded.spec.kind != "image":
         raise must("path", "a model for images", cfg.path, f"It takes {loaded.spec}.")
     channels, height, width = loaded.spec.shape
+    scale = (loaded.config.get("dataset") or {}).get("range")
+    check_range(scale)
     paths, others, absent = _asked(cfg.images)
     model, rows, bad, at_once = loaded.model.to(device), [], [], evaluation_batch(loaded.spec)
     for start in range(0, len(paths), at_once):
         batch = []
         for path in paths[start : start + at_once]:
             try:
-                batch.append((path, decode(read_image(path), (height, width), channels)))
+                batch.append((path, decode(read_image(path), (height, width), channels, scale)))
             except Unusable as why:
                 bad.append(shown(f"{path}: {why}"))
         if not batch:
@@ -47,10 +60,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
             {"file": str(path), "class": loaded.classes[k], "probability": round(p, 6)}
             for (path, _), k, p in zip(batch, classes.tolist(), probabilities.tolist(), strict=True)
         ]
-    if cfg.format == "json":
-        answer(json.dumps(rows, indent=2))
-    elif rows:
-        write_csv(sys.stdout, ("file", "class", "probability"), rows)
+    _tell(rows, cfg.format)
     said = [_listed("cannot be decoded; mend or remove them", bad, "image")] if bad else []
     if absent:
         said.append(_listed("are not there", absent, "name"))
@@ -75,7 +85,7 @@ def _asked(images: Any) -> tuple[list[Path], list[Path], list[str]]:
         with reading(word):
             listings = list(_listings(word))
         for listing in listings:
-            found |= dict.fromkeys(listing.images)
+            found |= dict.fromkeys(listing.wanted)
             others |= dict.fromkeys(listing.others)
         if not listings:
             absent.append(shown(word))
@@ -89,8 +99,8 @@ def _listings(word: str) -> Iterator[Listing]:
     """The file itself, whatever its name; what lies below a folder; what a pattern fits, if anything."""
     path = Path(word)
     if path.is_dir():
-        listing = files_below(path)
-        if not listing.images:
+        listing = files_below(path, EXTENSIONS)
+        if not listing.wanted:
             wanted = f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {word!r}."
             raise DataError("\n".join([wanted, *([_left_out(listing.others)] if listing.others else [])]))
         yield listing
@@ -98,7 +108,34 @@ def _listings(word: str) -> Iterator[Listing]:
         yield Listing([path], [])
     else:
         for each in sorted(Path(name) for name in glob(word, recursive=True)):
-            yield files_below(each) if each.is_dir() else Listing([each], [])
+            yield files_below(each, EXTENSIONS) if each.is_dir() else Listing([each], [])
+
+
+def _sounds(cfg: DictConfig, loaded: Loaded, device: torch.device) -> list[dict[str, Any]]:
+    """The answers for every sound that can be used; then DataError with those that cannot."""
+    path = Path(cfg.sounds)
+    if not path.exists():
+        raise must("sounds", "a file or a folder of sounds", str(path), "It does not exist.")
+    with reading(path):
+        found = files_below(path, SOUNDS)
+    paths, others = (found.wanted, found.others) if path.is_dir() else ([path], [])
+    if not paths:
+        raise must("sounds", f"a folder that holds sounds ({', '.join(sorted(SOUNDS))})", str(path))
+    bad: list[str] = []
+    rows = list(predict_sounds(loaded, paths, device, bad))
+    _tell(rows, cfg.format)
+    if bad or others:
+        said = [_listed("cannot be used; mend or remove them", bad, "sound")] if bad else []
+        said += [_listed("are no sounds by their names, and are not classified", others, "file")] if others else []
+        raise DataError("\n".join(said))
+    return rows
+
+
+def _tell(rows: list[dict[str, Any]], form: str) -> None:
+    if form == "json":
+        answer(json.dumps(rows, indent=2))
+    else:
+        write_csv(sys.stdout, ("file", "class", "probability"), rows)
 
 
 def _listed(what: str, lines: Sequence[Any], noun: str) -> str:

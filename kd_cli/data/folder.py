@@ -1,10 +1,10 @@
-"""Which files of a folder are images: by their names, below links too, without what systems and tools leave there."""
+"""Which files of a folder are of one kind: by their names, below links too, without what systems leave there."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd_cli.data.decoding import EXTENSIONS
 from kd_cli.errors import DataError, reason
 
 # Beside hidden names. Synology's thumbnails, macOS' halves of a zip, Windows' caches and bin.
@@ -16,9 +16,9 @@ SYSTEMS = frozenset(
 
 @dataclass(frozen=True)
 class Listing:
-    """The files below a folder, sorted, each real folder once: `images` by their names, and all `others`."""
+    """The files below a folder, sorted, each real folder once: `wanted` by their endings, and all `others`."""
 
-    images: list[Path]
+    wanted: list[Path]
     others: list[Path]
 
 
@@ -27,8 +27,15 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in SYSTEMS
 
 
-def files_below(folder: Path) -> Listing:
-    """Every file below `folder` (or the file itself) that is not hidden; DataError where a folder cannot be read."""
+def visible(folder: Path) -> list[str]:
+    """The names in a folder that are a person's, sorted."""
+    return sorted(name for name in os.listdir(folder) if not is_hidden(name))
+
+
+def files_below(folder: Path, endings: Collection[str]) -> Listing:
+    """Every file below `folder` (or the file itself) that is not hidden, those `wanted` whose names end in one of
+    `endings` (`.png`, lower case); DataError where a folder cannot be read.
+    """
     found = [] if folder.is_dir() else [folder]
     unread: list[OSError] = []
     seen = set()
@@ -43,8 +50,8 @@ def files_below(folder: Path) -> Listing:
     if unread:
         listed = "".join(f"\n  {error.filename}: {reason(error)}" for error in unread)
         raise DataError(f"{len(unread)} folder(s) cannot be read:{listed}")
-    named = [(path, path.suffix.lower() in EXTENSIONS) for path in sorted(found)]
-    images, others = ([path for path, image in named if image is wanted] for wanted in (True, False))
+    named = [(path, path.suffix.lower() in endings) for path in sorted(found)]
+    wanted, others = ([path for path, fits in named if fits is asked] for asked in (True, False))
     if lost := [path for path in others if path.is_symlink() and not path.exists()]:  # was it a folder of images?
         raise DataError(f"{len(lost)} link(s) lead nowhere; mend or remove them:" + "".join(f"\n  {p}" for p in lost))
-    return Listing(images, others)
+    return Listing(wanted, others)

@@ -1,9 +1,11 @@
 """The values that travel between the parts: samples, splits, data sets, batches, answers."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from inspect import signature
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -46,12 +48,31 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
+class Votes:
+    """What the samples of a split say together: those of one `whole`, as the frames of a sound, vote on what it is.
+
+    The probability of a class goes to the answers by its row of `shares`, which sums to 1.
+    """
+
+    whole: Tensor  # int64 [N], its number, the same for the samples of one
+    answer: Tensor  # int64 [N], what it is, the same for all of them
+    shares: Tensor  # float32 [classes, answers]
+
+    def select(self, positions: Tensor) -> "Votes":
+        """Those of the samples at these positions."""
+        return Votes(self.whole[positions], self.answer[positions], self.shares)
+
+
+@dataclass(frozen=True)
 class Split:
-    """One part of a data set. `index` names each sample for good; `labels` has −1 where there is none."""
+    """One part of a data set. `index` names each sample for good; `labels` has −1 where there is none; `votes` are
+    there where samples are parts of something whole.
+    """
 
     samples: Samples
     labels: Tensor  # int64 [N]
     index: Tensor  # int64 [N]
+    votes: Votes | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,7 +84,8 @@ class Split:
 
     def select(self, positions: Tensor) -> "Split":
         """The samples at these positions, keeping their index."""
-        return Split(self.samples.select(positions), self.labels[positions], self.index[positions])
+        votes = self.votes.select(positions) if self.votes is not None else None
+        return Split(self.samples.select(positions), self.labels[positions], self.index[positions], votes)
 
     def with_labels(self, labels: Tensor) -> "Split":
         """The same samples with other labels."""
@@ -72,7 +94,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, split. `fingerprint` is a digest of the content of its splits."""
+    """A data set, split. `fingerprint` is a digest of the content of its splits; `about` is what was understood of
+    files that somebody laid out, in plain values, for result.json.
+    """
 
     name: str
     train: Split
@@ -82,6 +106,7 @@ class Dataset:
     classes: tuple[str, ...]
     spec: Spec
     fingerprint: str
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """DataError for a split whose samples are others than the data set's."""
@@ -93,16 +118,28 @@ class Dataset:
                 raise DataError(f"{self.name}: images must have {found}.")
             raise DataError(f"{self.name}: all samples must be {self.spec}, got {split.samples.spec}.")
 
+    def arguments(self, constructor: Callable[..., Any]) -> dict[str, Any]:
+        """What the constructor of a network is called with beside its own: what the Spec says, and `texts`, the samples
+        of the training split, where it asks for what its tokenizer is trained on.
+        """
+        about = self.spec.arguments(constructor)
+        with suppress(TypeError, ValueError):
+            if "texts" in signature(constructor).parameters:
+                about["texts"] = self.train.samples
+        return about
+
 
 class Answer(NamedTuple):
     """What a network says of a batch; of its features those that an objective needs."""
 
     logits: Tensor  # float32 [n, classes]
     features: Mapping[str, Tensor] = MappingProxyType({})
+    weight: Tensor | None = None  # float32 [n], mean 1, of a teacher that said nothing of some: theirs is 0
 
     def rows(self, chosen: slice) -> "Answer":
         """What it says of these samples."""
-        return Answer(self.logits[chosen], {name: value[chosen] for name, value in self.features.items()})
+        weight = None if self.weight is None else self.weight[chosen]
+        return Answer(self.logits[chosen], {name: value[chosen] for name, value in self.features.items()}, weight)
 
 
 class Mixture(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd_cli.data.hearing import Hearing
 from kd_cli.data.inputs import Inputs, each, tensors
 from kd_cli.errors import DataError, Phrase
 from kd_cli.ranges import is_whole
@@ -23,6 +24,8 @@ STORED_AS = {  # how a sample of each kind is stored
 PCM = 1 << 15  # full scale of a sound's int16 samples
 KEY = ".dataset"  # where samples come from: who knows which of a run's data sets it is completes it
 MOST_PARTS = 16  # of an input: a text's have three or four
+BYTES = 256  # token ids of a text that is stored as its UTF-8 bytes: a network has a tokenizer of its own
+SAID_NOTHING = b"Somebody said something about this or that, and nobody knew what it was all about."
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,10 @@ class Spec:
     """The `kind` of a data set's samples and the `shape` of one as it is stored: `[channels, height, width]` of an
     image, `[length]` of a text, `[channels, length]` or `[length]` of a sound, any of features.
 
-    A text's `vocabulary` is how many token ids there are, a sound's `sample_rate` is in hertz. Where an input is
-    several tensors, `parts` names them, all of one shape, as `("ids", "mask")`; one whose name ends in `mask` holds
-    1 where something is.
+    A text's `vocabulary` is how many token ids there are, `BYTES` where it is stored as its UTF-8 bytes; a sound's
+    `sample_rate` is in hertz. Where an input is several tensors, `parts` names them, all of one shape, as
+    `("ids", "mask")`; one whose name ends in `mask` holds 1 where something is. What features of sounds were
+    made by is their `hearing`.
     """
 
     kind: str
@@ -40,6 +44,7 @@ class Spec:
     vocabulary: int | None = None
     sample_rate: int | None = None
     parts: tuple[str, ...] = ()
+    hearing: Hearing | None = None
 
     def __post_init__(self) -> None:
         for name in ("shape", "parts"):
@@ -57,13 +62,16 @@ class Spec:
         named = all(isinstance(name, str) and name for name in self.parts)
         if not named or len(set(self.parts)) < len(self.parts) or len(self.parts) > MOST_PARTS:
             raise _must("parts", f"at most {MOST_PARTS} different names", list(self.parts))
+        if self.hearing is not None and (self.kind != "features" or self.hearing.shape != self.shape):
+            raise _must("hearing", "that of features of this shape", self.hearing)
 
     def __str__(self) -> str:
         what = "images" if self.kind == "image" else f"{self.kind} inputs"
         parts = f" × {{{', '.join(self.parts)}}}" if self.parts else ""
         vocabulary = f" (vocabulary {self.vocabulary})" if self.vocabulary is not None else ""
         rate = f" ({self.sample_rate} Hz)" if self.sample_rate is not None else ""
-        return f"{what} {list(self.shape)}{parts}{vocabulary}{rate}"
+        heard = f" ({self.hearing})" if self.hearing is not None else ""
+        return f"{what} {list(self.shape)}{parts}{vocabulary}{rate}{heard}"
 
     @property
     def noun(self) -> str:
@@ -78,12 +86,17 @@ class Spec:
     def stored(self) -> dict[str, Any]:
         """It as plain values, for JSON and YAML, without what is not said."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.hearing is not None:
+            values["hearing"] = self.hearing.stored()
         return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items() if v not in (None, ())}
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Spec":
         """The reverse of `stored`. Raises TypeError or DataError for what it is not."""
-        return cls(**{**stored, "shape": tuple(stored.get("shape", ())), "parts": tuple(stored.get("parts", ()))})
+        more: dict[str, Any] = {"shape": tuple(stored.get("shape", ())), "parts": tuple(stored.get("parts", ()))}
+        if "hearing" in stored:
+            more["hearing"] = Hearing.of(stored["hearing"])
+        return cls(**{**stored, **more})
 
     def to_network(self, stored: Inputs) -> Inputs:
         """What a network is shown: images and sounds of whole numbers as float32 fractions of full scale, token ids as
@@ -100,7 +113,12 @@ class Spec:
         return shown.div_(PCM) if stored.dtype == torch.int16 and self.kind == "audio" else shown
 
     def blank(self, n: int, device: torch.device | str = "cpu") -> Inputs:
-        """`n` inputs as a network is shown them, of zeros (token 0 of every vocabulary), masks of ones."""
+        """`n` inputs as a network is shown them, of zeros (token 0 of every vocabulary), masks of ones; of texts that
+        are bytes a sentence, for nobody is shown none.
+        """
+        if self.vocabulary == BYTES and not self.parts and len(self.shape) == 1:
+            said = SAID_NOTHING[: self.shape[0]].ljust(self.shape[0], b"\0")
+            return torch.tensor(list(said), device=device).repeat(n, 1)
         dtype = torch.int64 if self.kind == "text" else torch.float32
         made = {
             name: torch.full((n, *self.shape), int(name.endswith("mask")), dtype=dtype, device=device)

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from kd_cli.device import threads_for
 from kd_cli.measure import metrics
 from kd_cli.measure.figures import Count, Figures
 from kd_cli.measure.flops import work_on
+from kd_cli.measure.foreign import bytes_of, parameters_of
 from kd_cli.measure.prediction import predict
 
 LATENCY_BATCHES = (1, 256)
@@ -45,26 +46,46 @@ def evaluate(
     training, began = model.training, time.perf_counter()
     logits = predict(model, split, device)
     seconds = (time.perf_counter() - began) / len(split)
-    wrong, n = metrics.errors(logits, split.labels), len(split)
-    sample = split.samples.spec.to_network(next(split.samples.stream([torch.tensor([0])], device)))
+    judged = judge_answers(logits, split, classes, teacher)
+    sample = split.samples.spec.to_network(next(split.samples.stream([_usual(split)], device)))
     flops = work_on(model, sample).flops
+    measured = replace(
+        judged.measured,
+        params=parameters_of(model),
+        flops=int(flops) if math.isfinite(flops) else None,
+        bytes=bytes_of(model),
+        latency_ms=_latencies(model, sample, flops, seconds) if latency else None,
+    )
+    model.train(training)
+    return Evaluation(judged.logits, measured)
+
+
+def judge_answers(
+    logits: Tensor, split: Split, classes: tuple[str, ...], teacher: Tensor | None = None, labels: bool = False
+) -> Evaluation:
+    """Return the figures of what a model said of a labelled split, whatever it costs. One that tells `labels` alone has
+    no probabilities to be judged by.
+    """
+    wrong, n = metrics.errors(logits, split.labels), len(split)
     counts = metrics.per_class(logits, split.labels, classes)
+    outvoted, sounds = metrics.outvoted(logits, split.votes) if split.votes is not None else (None, None)
     measured = Figures(
         errors=wrong,
         n=n,
         accuracy=1 - wrong / n,
-        nll=metrics.nll(logits, split.labels),
-        ece=metrics.ece(logits, split.labels),
-        params=sum(p.numel() for p in model.parameters()),
-        flops=int(flops) if math.isfinite(flops) else None,
-        bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
-        latency_ms=_latencies(model, sample, flops, seconds) if latency else None,
+        nll=None if labels else metrics.nll(logits, split.labels),
+        ece=None if labels else metrics.ece(logits, split.labels),
+        params=None,
+        flops=None,
+        bytes=None,
+        latency_ms=None,
         per_class={name: Count(**count) for name, count in counts.items()},
         artifact=None,
         agreement=None if teacher is None else metrics.agreement(logits, teacher),
         kl_to_teacher=None if teacher is None else metrics.kl_to_teacher(logits, teacher),
+        sound_errors=outvoted,
+        sounds=sounds,
     )
-    model.train(training)
     return Evaluation(logits, measured)
 
 
@@ -79,11 +100,17 @@ def _latencies(model: nn.Module, sample: Inputs, flops: float, seconds: float) -
     return found
 
 
+def _usual(split: Split) -> Tensor:
+    """The position of the sample by which costs are measured: of texts one of median length."""
+    lengths: Tensor | None = getattr(split.samples, "lengths", None)
+    return torch.tensor([0]) if lengths is None else lengths.argsort(stable=True)[[len(lengths) // 2]]
+
+
 @torch.inference_mode()
 def latency_ms(model: nn.Module, sample: Inputs, batch: int, flops: float = math.inf) -> float | None:
     """Return the median milliseconds of a forward pass on the sample's device, after warm-up unless a pass takes
-    seconds; on one thread where the
-    operations of a sample are so few that a batch is too small to share. None for a batch of more than 4 GB.
+    seconds; on one thread where the operations of a sample are so few that a batch is too small to share. None for a
+    batch of more than 4 GB.
     """
     if sum(value.numel() for value in tensors(sample)) * batch > LATENCY_NUMBERS:
         return None

@@ -13,20 +13,23 @@ class Count:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """`errors` among `n` samples, their share that was right, and the mean negative log-likelihood in nats."""
+    """`errors` among `n` samples, their share that was right, and the mean negative log-likelihood in nats: None of a
+    model that names its best class alone.
+    """
 
     errors: int
     n: int
     accuracy: float
-    nll: float
+    nll: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberFigures(Scores):
     """A member of an ensemble by itself; `artifact` is None for one that comes from elsewhere."""
 
-    ece: float
+    ece: float | None
     artifact: str | None
+    sound_errors: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +59,11 @@ class Figures(Scores):
     `per_class` the classes in their order. A model that learnt has the share of labelled samples that its last epoch
     got right; a student its agreement with the teacher and KL(teacher ‖ student) in nats; one with another output bias
     the rule of that, the split that it was `selected_on`, and each class's shift. Of an ensemble there are its members,
-    of specialists the generalist by itself, and which classes each of them knows.
+    of specialists the generalist by itself, and which classes each of them knows. Where samples are frames of sounds,
+    `sound_errors` are those of the `sounds` that the votes of their frames take for another.
     """
 
-    ece: float
+    ece: float | None
     params: int | None
     flops: int | None
     bytes: int | None
@@ -68,6 +72,8 @@ class Figures(Scores):
     artifact: str | None
     agreement: float | None = None
     kl_to_teacher: float | None = None
+    sound_errors: int | None = None
+    sounds: int | None = None
     train_accuracy: float | None = None
     rule: str | None = None
     selected_on: str | None = None

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.spec import Spec
+from kd_cli.measure.foreign import is_foreign
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def work_of(model: nn.Module, spec: Spec) -> Work:
 @torch.no_grad()
 def work_on(model: nn.Module, inputs: Inputs) -> Work:
     """Return what `model` computes for these inputs, in eval mode; unknown if that fails."""
+    if is_foreign(model):
+        return Work(math.inf)
     training, fused = model.training, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation that holds several products
     try:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_cli.data.samples import Votes
+
 
 def errors(logits: Tensor, labels: Tensor) -> int:
     """Return the number of samples whose most probable class is not their label."""
@@ -45,3 +47,14 @@ def per_class(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[st
     count = torch.bincount(labels, minlength=len(classes))
     missed = torch.bincount(labels[wrong], minlength=len(classes))
     return {name: {"n": int(count[k]), "errors": int(missed[k])} for k, name in enumerate(classes)}
+
+
+def outvoted(logits: Tensor, votes: Votes) -> tuple[int, int]:
+    """Return how many wholes are taken for something else by the votes of their samples, each of which shares out the
+    probabilities of its classes, and how many wholes there are.
+    """
+    wholes, which = votes.whole.unique(return_inverse=True)
+    cast = torch.zeros(len(wholes), votes.shares.shape[1], dtype=torch.float64)
+    cast.index_add_(0, which, logits.double().softmax(1) @ votes.shares.double())
+    right = torch.zeros(len(wholes), dtype=torch.int64).index_put_((which,), votes.answer)
+    return int((cast.argmax(1) != right).sum()), len(wholes)

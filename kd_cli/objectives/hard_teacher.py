@@ -16,6 +16,10 @@ class HardTeacher:
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """Return the terms `soft` (of the teacher's answer) and `hard`, unweighted, and `loss`, their weighted sum."""
         assert batch.teacher is not None
-        soft = F.cross_entropy(answer.logits.float(), batch.teacher.logits.argmax(dim=1))
+        told, weight = batch.teacher.logits.argmax(dim=1), batch.teacher.weight
+        if weight is None:
+            soft = F.cross_entropy(answer.logits.float(), told)
+        else:
+            soft = (weight * F.cross_entropy(answer.logits.float(), told, reduction="none")).mean()
         hard = hard_loss(answer.logits, batch)
         return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

@@ -8,13 +8,17 @@ from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
 from kd_cli.ranges import number
 
 
-def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Return T² · KL(softmax(v/T) ‖ softmax(z/T)) in nats, mean over samples, in float32 log space.
+def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float, weight: Tensor | None = None) -> Tensor:
+    """Return T² · KL(softmax(v/T) ‖ softmax(z/T)) in nats, mean over samples, in float32 log space; each by its
+    `weight`, where there is one.
 
     T² keeps the gradient's size when T changes (section 2): the soft gradients scale as 1/T².
     """
     student = F.log_softmax(logits.float() / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits.float() / temperature, dim=1)
+    if weight is not None:
+        each = teacher.exp() * (teacher - student)  # as below, which has no weights
+        return temperature**2 * (weight * each.sum(1)).mean()
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
@@ -29,6 +33,6 @@ class Hinton:
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """Return the terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
         assert batch.teacher is not None
-        soft = soft_loss(answer.logits, batch.teacher.logits, self.temperature)
+        soft = soft_loss(answer.logits, batch.teacher.logits, self.temperature, batch.teacher.weight)
         hard = hard_loss(answer.logits, batch)
         return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

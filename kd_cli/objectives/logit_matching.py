@@ -11,9 +11,13 @@ from kd_cli.data.samples import Answer, Batch
 from kd_cli.objectives.cross_entropy import hard_loss, loss_weights
 
 
-def matching_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Return ½ · mean (z − v)² over samples and classes, of logits `[N, C]` less the mean of their row; float32."""
+def matching_loss(logits: Tensor, teacher_logits: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return ½ · mean (z − v)² over samples and classes, of logits `[N, C]` less the mean of their row; float32. Each
+    sample counts by its `weight`, where there is one.
+    """
     difference = logits.float() - teacher_logits.float()
+    if weight is not None:
+        difference = difference * weight.sqrt()[:, None]
     return (difference - difference.mean(dim=1, keepdim=True)).square().mean() / 2
 
 
@@ -26,5 +30,6 @@ class LogitMatching:
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """Return the terms `soft` and `hard`, unweighted, and `loss`, their weighted sum."""
         assert batch.teacher is not None
-        soft, hard = matching_loss(answer.logits, batch.teacher.logits), hard_loss(answer.logits, batch)
+        soft = matching_loss(answer.logits, batch.teacher.logits, batch.teacher.weight)
+        hard = hard_loss(answer.logits, batch)
         return {"loss": self.soft_weight * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

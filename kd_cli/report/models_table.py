@@ -19,6 +19,8 @@ def table(result: Result) -> Sheet:
         title = f"{where.device}, {where.threads} threads, precision {where.precision}"
     named = result.named_classes[:MOST_CLASSES]
     columns = {_heading(role, figures): column(figures, named) for role, figures in result.figures.items()}
+    if result.teacher is None and result.student is not None:  # it was not judged
+        columns = {"teacher": dict.fromkeys(next(iter(columns.values())), "–")} | columns
     if result.teacher is not None and result.teacher.members:
         columns = {"member": _member(result.teacher.members, columns["teacher"])} | columns
     return _columns(title, columns)
@@ -48,9 +50,10 @@ def column(figures: Figures, named: Sequence[str] = (), split: str = "test") -> 
     return {
         "test errors" if split == "test" else "errors": f"{figures.errors} of {figures.n}",
         **{f"errors on {name}": f"{count.errors} of {count.n}" for name, count in missed.items()},
+        **_sounds(figures),
         "accuracy": f"{figures.accuracy:.2%}",
-        "NLL": f"{figures.nll:.4f}",
-        "ECE": f"{figures.ece:.4f}",
+        "NLL": optional(figures.nll, ".4f"),
+        "ECE": optional(figures.ece, ".4f"),
         "agreement with the teacher": optional(figures.agreement, ".2%"),
         "parameters": _scaled(figures.params),
         "FLOPs a sample": _scaled(figures.flops),
@@ -58,6 +61,12 @@ def column(figures: Figures, named: Sequence[str] = (), split: str = "test") -> 
         "latency, batch 1": optional(latency.get("1"), ".3g", " ms"),
         "latency, batch 256": optional(latency.get("256"), ".3g", " ms"),
     }
+
+
+def _sounds(figures: Figures) -> dict[str, str]:
+    if figures.sound_errors is None:
+        return {}
+    return {"sounds wrong, by their frames' votes": f"{figures.sound_errors} of {figures.sounds}"}
 
 
 def optional(value: float | None, form: str, unit: str = "") -> str:
@@ -73,15 +82,20 @@ def _member(members: list[MemberFigures], headings: Iterable[str]) -> dict[str, 
     """The single member of an ensemble: mean ± standard deviation over its members."""
     cells = dict.fromkeys(headings, "–")
     cells["test errors"] = _spread([member.errors for member in members], ".1f")
+    if known := [member.sound_errors for member in members if member.sound_errors is not None]:
+        cells["sounds wrong, by their frames' votes"] = _spread(known, ".1f")
     cells["accuracy"] = _spread([member.accuracy for member in members], ".2%")
     cells["NLL"] = _spread([member.nll for member in members], ".4f")
     cells["ECE"] = _spread([member.ece for member in members], ".4f")
     return cells
 
 
-def _spread(values: Sequence[float], form: str) -> str:
-    spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{form}}{spread}"
+def _spread(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    spread = f" ± {statistics.stdev(known):{form}}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):{form}}{spread}"
 
 
 def _columns(title: str, columns: dict[str, dict[str, str]]) -> Sheet:

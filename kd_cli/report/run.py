@@ -23,8 +23,12 @@ def sentence(result: Result) -> str:
     where there is no student.
     """
     student, teacher, baseline = result.student, result.teacher, result.baseline
-    if student is None or teacher is None:
+    if student is None:
         return ""
+    if teacher is None:
+        alone = f", the same student without a teacher {baseline.errors}" if baseline is not None else ""
+        said = f": {result.gap_reason}" if baseline is not None and result.gap_reason else ""
+        return f"The student makes {student.errors} errors{alone}. The teacher was not judged{said}."
     size, gap = _saving(student, teacher), result.gap_recovered
     if baseline is None:
         return f"Without a baseline (baseline=false) nobody can say whether distilling helped. {size}"

@@ -22,7 +22,7 @@ from kd_cli.runs.result import ROLES, Result
 from kd_cli.screen import write_csv
 from kd_cli.store.run_folder import RESULT, OtherFormatError
 
-FIGURES = ("errors", "accuracy", "train_accuracy", "nll", "ece", "agreement", "artifact", "selected_on")
+FIGURES = ("errors", "sound_errors", "accuracy", "train_accuracy", "nll", "ece", "agreement", "artifact", "selected_on")
 COMPARED = ("teacher", "student", "baseline")  # in the gap
 
 

@@ -46,10 +46,11 @@ class Result:
     added, and one that this kd does not know is ignored.
 
     A run that is still going on, or was killed, reads interrupted.
-    `config` is the digest of what determines the run; `data` is the data set's config; `output_dir` is where the
-    artifacts are, if the run's folder lies elsewhere; `named_classes` are those that the transfer set's filters name.
-    `artifacts` are all that the run uses, `identities` the digests of their content by stage. `replaces` is the
-    completed result that the folder had before, kept as it was until this run completes.
+    `config` is the digest of what determines the run; `data` is the data set's config, `data_found` what was
+    understood of its files; `output_dir` is where the artifacts are, if the run's folder lies elsewhere;
+    `named_classes` are those that the transfer set's filters name. `artifacts` are all that the run uses,
+    `identities` the digests of their content by stage. `replaces` is the completed result that the folder had before,
+    kept as it was until this run completes.
     """
 
     format: int = run_folder.FORMAT
@@ -63,6 +64,7 @@ class Result:
     hard_weight: Plain
     config: str | None
     data: dict[str, Any] | None = None
+    data_found: dict[str, Any] | None = None
     output_dir: str | None = None
     teacher: Figures | None = None
     student: Figures | None = None
@@ -100,10 +102,12 @@ class Result:
         """Return what result.json holds. What a run with a student could not tell is null in it."""
         content: dict[str, Any] = typed_json.to_json(self)
         if self.student is not None:
-            content = {"gap_recovered": None, "gap_reason": None, "note": None} | content
+            content = {"teacher": None, "gap_recovered": None, "gap_reason": None, "note": None} | content
         for role in ("student", "baseline"):
             if role in content:
                 content[role] = {"train_accuracy": None} | content[role]
+        if self.student is not None:
+            content["student"] = {"agreement": None, "kl_to_teacher": None} | content["student"]
         return {"format": self.format} | content
 
     @property

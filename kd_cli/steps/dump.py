@@ -5,27 +5,27 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd_cli.errors import ArtifactError, KdError, first_line
 from kd_cli.files.digests import digest_of, digests_of, sealed, unsealed
 from kd_cli.files.disk import only, written
 from kd_cli.measure.flops import work_of
-from kd_cli.measure.prediction import predict, predictions
+from kd_cli.measure.prediction import EVALUATION_BATCH
 from kd_cli.progress import log, task
 from kd_cli.steps.setting import Setting
-from kd_cli.steps.teacher import Teacher
 from kd_cli.steps.transfer import TransferSet
 from kd_cli.store.artifacts import CHECKPOINT, Artifact, whole_file
 from kd_cli.store.models import precision_of
 from kd_cli.targets.batch_size import LARGEST, fastest_batch, out_of_memory
 from kd_cli.targets.soft_targets import DTYPES, SoftTargets, Storage, write_targets
 from kd_cli.teachers.sound import check_numbers, check_range
+from kd_cli.teachers.teacher import Teacher
 from kd_cli.train.memory_format import LAYOUTS, chosen_memory_format
 
 VERSION = 2  # raised whenever kd computes other logits from the same teacher and transfer set
@@ -59,7 +59,7 @@ class Dump:
     @property
     def deps(self) -> tuple[str, ...]:
         """The teacher's artifact, if it is one."""
-        return () if self.teacher.name is None else (self.teacher.name,)
+        return () if self.teacher.name is None or self.teacher.network is None else (self.teacher.name,)
 
     @property
     def title(self) -> str:
@@ -69,7 +69,7 @@ class Dump:
     @property
     def largest(self) -> int:
         """See `Step`."""
-        rows = len(self.transfer.split) * (self._views * self.stored_as.row_bytes(self._classes) + 16)
+        rows = len(self.transfer.split) * (self._views * (self.stored_as.row_bytes(self._classes) + 1) + 16)
         return rows + (self._views + 1) * HEADER
 
     @property
@@ -84,6 +84,8 @@ class Dump:
         """Compute the logits, or go on where an earlier attempt stopped, view by view."""
         how = _dump(self, folder)
         about = {"samples": len(self.transfer.split), "views": self._views, "classes": self._classes}
+        if self.teacher.network is None and (untold := _untold(folder)):
+            about["untold"] = untold
         return {**how, **about, "temperatures": list(self.stored_as.temperatures), "teacher": self.teacher.name}
 
     def load(self, artifact: Artifact) -> None:
@@ -92,9 +94,28 @@ class Dump:
         stored, split = SoftTargets(artifact, self.setting.device, self.temperature), self.transfer.split
         if len(stored.views) != self._views:
             raise ArtifactError(f"{artifact.folder} holds {len(stored.views)} views instead of {self._views}.")
-        network, device = self.teacher.network, self.setting.device
-        stored.check(split, partial(predict, network, split, device, self.transfer.augment, self.transfer.seed))
+        teacher, transfer = self.teacher, self.transfer
+        self._expect_answers(stored, artifact)
+
+        def now(view: int, positions: Tensor) -> Tensor:
+            return teacher.predict(split, self.setting.device, transfer.augment, transfer.seed, view, positions)
+
+        stored.check(split, now if teacher.free else None)
         self.opened.append(stored)
+
+    def _expect_answers(self, stored: SoftTargets, artifact: Artifact) -> None:
+        """Refuse targets that lack more answers than are allowed now."""
+        rows, answering = len(self.transfer.split) * self._views, self.teacher.answering
+        if stored.untold and (answering is None or int(artifact.manifest["untold"]) > answering.allowed * rows):
+            allowed = 0 if answering is None else answering.allowed
+            lacks = f"lacks {artifact.manifest['untold']} of {rows:,} answers, and teacher.allow_missing={allowed:g}"
+            raise ArtifactError(f"{artifact.folder} {lacks}.")
+
+
+def _untold(folder: Path) -> int:
+    """How many rows of the views in `folder` have no answer."""
+    shards = (load_file(path)["logits"] for path in folder.glob("logits-*.safetensors"))
+    return sum(int(logits[:, 0].isnan().sum()) for logits in shards)
 
 
 def targets_identity(teacher: dict[str, Any], transfer: TransferSet, stored_as: Storage) -> dict[str, Any]:
@@ -116,14 +137,19 @@ def _dump(step: Dump, folder: Path) -> dict[str, Any]:
     how = _begun(folder, checkpoint, {"identity": digest_of(step.identity), "environment": environment})
     if how["shards"]:
         log.info("soft targets: going on after %d of %d views", len(how["shards"]), views)
-    rows = partial(predictions, network, split, setting.device, transfer.augment, transfer.seed)
+
+    def rows(view: int, positions: Tensor, batch_size: int) -> Iterator[Tensor]:
+        seen = (transfer.augment, transfer.seed, view, positions, batch_size)
+        return step.teacher.predictions(split, setting.device, *seen)
 
     def seconds(images: int) -> float:
         started = time.perf_counter()
-        list(rows(positions=torch.arange(images) % len(split), batch_size=images))
+        list(rows(0, torch.arange(images) % len(split), images))
         return time.perf_counter() - started
 
-    if "memory_format" not in how:
+    if network is None:
+        how |= {"memory_format": "contiguous", "batch_size": EVALUATION_BATCH}  # nothing is computed here
+    elif "memory_format" not in how:
         convolutions = work_of(network, setting.dataset.spec).convolutions
         how["memory_format"] = chosen_memory_format(step.teacher.memory_format, convolutions)
     with _laid_out(network, LAYOUTS[how["memory_format"]]), _threads(how["environment"]["threads"]):
@@ -139,8 +165,9 @@ def _dump(step: Dump, folder: Path) -> dict[str, Any]:
                             done += len(block)
                             progress.move(view + done / len(split))
                             try:
-                                check_numbers(block, network, "The teacher", split.samples.spec.noun)
-                                check_range(block, DTYPES[stored_as.dtype])
+                                told = block if network is not None else block[~block.isnan().all(1)]
+                                check_numbers(told, network, "The teacher", split.samples.spec.noun)
+                                check_range(told, DTYPES[stored_as.dtype])
                             except KdError:  # nobody can go on from what cannot be stored
                                 checkpoint.unlink(missing_ok=True)
                                 raise
@@ -196,8 +223,11 @@ def _begun(folder: Path, checkpoint: Path, now: dict[str, Any]) -> dict[str, Any
 
 
 @contextmanager
-def _laid_out(network: nn.Module, layout: torch.memory_format) -> Iterator[None]:
+def _laid_out(network: nn.Module | None, layout: torch.memory_format) -> Iterator[None]:
     """Weights of convolutions in another order, which may be faster; afterwards as they were."""
+    if network is None:
+        yield
+        return
     network.to(memory_format=layout)
     try:
         yield

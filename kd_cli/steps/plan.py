@@ -4,15 +4,15 @@ Below this module nothing sees the config.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from kd_cli.build.identity import Described, plain
-from kd_cli.build.objects import build_dataset, instantiate
-from kd_cli.build.parts import members
+from kd_cli.build.objects import build_dataset, instantiate, resolved
+from kd_cli.build.parts import members, owns_its_keys
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Dataset
@@ -21,7 +21,8 @@ from kd_cli.ranges import whole_number
 from kd_cli.runs.session import Session
 from kd_cli.steps.recipes import started_from
 from kd_cli.teachers.ensemble import Ensemble
-from kd_cli.teachers.source import Single, Source
+from kd_cli.teachers.published import Published
+from kd_cli.teachers.source import Answered, Single, Source
 from kd_cli.teachers.specialists.source import Specialists
 from kd_cli.teachers.trained import Trained
 from kd_cli.train.fit import Objective
@@ -45,18 +46,27 @@ class DatasetPlan:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """Its config with an absolute root, so that a stored model can be evaluated from anywhere."""
-        node = self.config
-        return {**node, "root": str(Path(node["root"]).absolute())} if "root" in node else node
+        """Its config with an absolute root, so that a stored model can be evaluated from anywhere; a table of labels
+        below the root is moved with it.
+        """
+        node, labels = self.config, self.config.get("labels")
+        if node.get("root") is None:
+            return node
+        found = {}
+        if isinstance(labels, str) and not Path(node["root"], labels).exists():
+            found = {"labels": str(Path(labels).absolute())}
+        return {**node, "root": str(Path(node["root"]).absolute()), **found}
 
 
 @dataclass(frozen=True)
 class Part:
-    """One network of a teacher: the stage that gives it, its source, and the config `config` that stands at `key`."""
+    """One network of a teacher, or what answers in place of one: the stage that gives it, its source, and the config
+    `config` that stands at `key`.
+    """
 
     stage: str
     key: str
-    source: Single
+    source: Single | Answered
     config: dict[str, Any]
 
     @property
@@ -195,7 +205,8 @@ def _described(cfg: DictConfig, key: str) -> Described[Any]:
 
 def _student(cfg: DictConfig) -> StudentPlan:
     with under("student"):
-        recipe, model = _described(cfg, "student.train"), _described(cfg, "student.model")
+        recipe = _described(cfg, "student.train")
+        model = replace(_described(cfg, "student.model"), config=resolved(cfg.student.model))
     objective = _described(cfg, "objective")
     return StudentPlan(model, recipe, objective, cfg.seed, cfg.hard_weight, cfg.baseline, cfg.bias_correction)
 
@@ -221,7 +232,7 @@ def _teacher(cfg: DictConfig) -> TeacherPlan:
             instantiate(OmegaConf.select(cfg, f"teacher.{part}"), f"teacher.{part}")
     with under("teacher"):
         source = instantiate(cfg.teacher, "teacher")
-    if not isinstance(source, Single | Ensemble | Specialists):
+    if not isinstance(source, Single | Answered | Ensemble | Specialists):
         raise must("teacher", "a kd_cli.teachers.source.Single", type(source).__name__, "Derive its class from that.")
     return TeacherPlan(source, dict(_parts(cfg, source)), plain(cfg.teacher), tuple(cfg.trusted_modules))
 
@@ -229,16 +240,28 @@ def _teacher(cfg: DictConfig) -> TeacherPlan:
 def _parts(cfg: DictConfig, source: Source) -> Iterator[tuple[str, Part]]:
     """Each network that a teacher is given or trained from, by its name."""
 
-    def part(stage: str, key: str, single: Single) -> Part:
-        return Part(stage, key, single, plain(OmegaConf.select(cfg, key)))
+    def part(stage: str, key: str, single: Single | Answered) -> Part:
+        config = plain(OmegaConf.select(cfg, key))
+        if not owns_its_keys(key, config) and "model" in config:
+            with under(key):
+                config["model"] = _model(single, config["model"])
+        return Part(stage, key, single, config)
 
     if isinstance(source, Ensemble):
         for name, (place, member) in source.sources().items():
             yield name, part(f"teacher_{name}", f"teacher.{place}", member)
     elif isinstance(source, Specialists):
         yield "generalist", part("generalist", "teacher.generalist", source.generalist)
-    elif isinstance(source, Single):
+    elif isinstance(source, Single | Answered):
         yield "teacher", part("teacher", "teacher", source)
+
+
+def _model(single: Source, config: Any) -> Any:
+    """The config of a teacher's network, which tells what lies in files by its content."""
+    if not isinstance(single, Published):
+        return resolved(config)
+    with single.keys():
+        return resolved(single.described(config))
 
 
 def _recipes(teacher: TeacherPlan, student: StudentPlan | None) -> Iterator[tuple[str, Recipe]]:

@@ -23,7 +23,7 @@ from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.steps.transfer import TransferSet
 from kd_cli.store.artifacts import read_artifact
 from kd_cli.store.models import history_of
-from kd_cli.train.batches import Batches, Targets, derive
+from kd_cli.train.batches import Batches, derive
 from kd_cli.train.class_weights import class_weights
 from kd_cli.train.fit import Objective
 from kd_cli.train.probe import probe
@@ -63,6 +63,9 @@ class Pair:
     def check(self) -> None:
         """Raise ConfigError where the hard term has no labels to learn from."""
         plan, transfer, dataset = self.plan, self.transfer, self.setting.dataset
+        if plan.baseline and not self.baseline_split.labelled:
+            hint = "There is nothing that it could learn from without the teacher."
+            raise must("baseline", f"false for dataset={dataset.name}, which has no labels", True, hint)
         if plan.hard_weight > 0 and not transfer.split.labelled:
             if transfer.foreign:
                 found = f"choose a transfer.dataset with labels of the classes of dataset={dataset.name}"
@@ -102,7 +105,7 @@ class Pair:
             network=untrained(plan, dataset, role) if network is None else network,
             config=plan.model.config,
             dataset=dataset,
-            batches=self._batches(split, taught.targets if taught else None),
+            batches=self._batches(split, taught),
             objective=objective,
             recipe=plan.recipe.built,
             identity=identity,
@@ -110,19 +113,20 @@ class Pair:
             deps=taught.deps if taught else (),
         )
 
-    def _batches(self, split: Split, targets: Targets | None) -> Batches:
+    def _batches(self, split: Split, taught: Taught | None) -> Batches:
         transfer, recipe = self.transfer, self.plan.recipe.built
         with under("student"):
             weights = class_weights(recipe.class_weights, split, self.setting.dataset.classes)
         views = (transfer.augment, transfer.seed, transfer.views)
-        return Batches(split, recipe.batch_size, self.seed, self.setting.device, *views, targets, weights)
+        targets, untold = (taught.targets, taught.untold) if taught else (None, False)
+        return Batches(split, recipe.batch_size, self.seed, self.setting.device, *views, targets, weights, untold)
 
 
 def untrained(plan: StudentPlan, dataset: Dataset, role: str = "student") -> nn.Module:
     """Return the network before its training: the same weights for the same seed, or those it is to start from."""
     torch.manual_seed(derive(derive(plan.seed, "student"), "initialisation"))
     model, classes = plan.model.built, len(dataset.classes)
-    arguments = dataset.spec.arguments(model)
+    arguments = dataset.arguments(model)
     network = build_network(lambda: model(num_classes=classes, **arguments), "student", dataset)
     with under("student"):
         start(network, plan.recipe.built, role, classes)
@@ -163,6 +167,8 @@ def student_identity(
         "views": {key: value for key, value in transfer.identity.items() if key != "samples"},
         "classes": list(dataset.classes),
     }
+    if dataset.spec.kind == "text":  # its tokenizer is trained on them, whatever the transfer set is
+        identity["texts"] = dataset.train.samples.digest
     if plan.recipe.built.sees_validation and dataset.validation is not None:
         identity["validation"] = fingerprint(dataset.validation)
     return identity

@@ -1,5 +1,6 @@
 """What answers with the teacher's logits while a student learns: the stored ones, or the teacher itself."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,35 +11,40 @@ from torch import Tensor, nn
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.samples import UNLABELLED
 from kd_cli.device import autocast, chosen_precision
-from kd_cli.measure import metrics
 from kd_cli.measure.flops import work_of
 from kd_cli.measure.prediction import EVALUATION_BATCH
 from kd_cli.progress import log
 from kd_cli.steps.dump import Dump
 from kd_cli.steps.plan import TargetsPlan
 from kd_cli.steps.setting import Setting
-from kd_cli.steps.teacher import Teacher
 from kd_cli.steps.transfer import TransferSet, storage
 from kd_cli.store.step import name_of, obtain
 from kd_cli.targets.soft_targets import check_room
 from kd_cli.teachers.ensemble import Members
 from kd_cli.teachers.sound import check_numbers
+from kd_cli.teachers.teacher import Teacher
 from kd_cli.train.batches import Targets
 
 
-def room(plan: TargetsPlan, transfer: TransferSet, setting: Setting) -> None:
-    """Refuse targets that cannot be stored as asked, or more views than fit on the disk."""
+def room(plan: TargetsPlan, transfer: TransferSet, setting: Setting, few: Iterable[int | None] = (None,)) -> None:
+    """Refuse targets that cannot be stored as asked, or more views than fit on the disk. `few` says of each part of a
+    teacher how many classes it tells, None for all.
+    """
     classes = len(setting.dataset.classes)
-    check_room(setting.store.root, len(transfer.split), transfer.views or 1, classes, storage(plan, classes))
+    for k in few:
+        check_room(setting.store.root, len(transfer.split), transfer.views or 1, classes, storage(plan, classes, k))
 
 
 @dataclass(frozen=True)
 class Taught:
-    """What answers with the teacher's logits in each step, its identity, and the artifacts that it comes from."""
+    """What answers with the teacher's logits in each step, its identity, and the artifacts that it comes from.
+    `untold` says that it has no answer for some samples.
+    """
 
     targets: Targets
     identity: dict[str, Any]
     deps: tuple[str, ...]
+    untold: bool = False
 
 
 def obtain_targets(plan: TargetsPlan, teacher: Teacher, transfer: TransferSet, setting: Setting) -> Taught:
@@ -46,8 +52,8 @@ def obtain_targets(plan: TargetsPlan, teacher: Teacher, transfer: TransferSet, s
     ensemble by itself.
     """
     split, temperature = transfer.split, plan.temperature or 1.0
-    if isinstance(teacher.network, Members):
-        combination = teacher.network.combination
+    combination = teacher.combination
+    if combination is not None:
         stored = [
             _stored(plan, each, transfer, setting, f"soft_targets_{name}") for name, each in teacher.members.items()
         ]
@@ -56,22 +62,28 @@ def obtain_targets(plan: TargetsPlan, teacher: Teacher, transfer: TransferSet, s
         def together(positions: Tensor, view: int, inputs: Inputs) -> Tensor:
             return combination([each.targets(positions, view, inputs) for each in stored], temperature)
 
-        taught = Taught(together, identity, tuple(dep for each in stored for dep in each.deps))
+        deps, untold = tuple(dep for each in stored for dep in each.deps), any(each.untold for each in stored)
+        taught = Taught(together, identity, deps, untold)
     else:
         taught = _stored(plan, teacher, transfer, setting, "soft_targets")
     labelled = (split.labels != UNLABELLED).nonzero()[:, 0]
     if len(labelled):
         blocks = labelled.split(EVALUATION_BATCH)
-        answers = (taught.targets(block, 0, torch.empty(0)).cpu() for block in blocks)
-        wrong = sum(metrics.errors(logits, split.labels[block]) for block, logits in zip(blocks, answers, strict=True))
-        right = 100 - 100 * wrong / len(labelled)
-        log.info("soft targets: the teacher is right on %.2f %% of the labelled samples", right)
+        right = told = 0
+        for block in blocks:
+            logits = taught.targets(block, 0, torch.empty(0)).cpu()
+            known = ~logits.isnan().any(1)
+            right += int((logits[known].argmax(1) == split.labels[block][known]).sum())
+            told += int(known.sum())
+        share = 100 * right / max(told, 1)
+        log.info("soft targets: the teacher is right on %.2f %% of the labelled samples", share)
     return taught
 
 
 def asked_online(plan: TargetsPlan, teacher: Teacher, batch_size: int, setting: Setting) -> Taught:
     """Return a teacher that is asked in each step of a student with batches of `batch_size`."""
     network, identity, device = teacher.network, teacher.identity, setting.device
+    assert network is not None  # one without is refused
     flops = work_of(network, setting.dataset.spec).of_step(batch_size)
     if isinstance(network, Members):
         temperature = plan.temperature or 1.0
@@ -84,13 +96,16 @@ def asked_online(plan: TargetsPlan, teacher: Teacher, batch_size: int, setting: 
 
 
 def _stored(plan: TargetsPlan, teacher: Teacher, transfer: TransferSet, setting: Setting, stage: str) -> Taught:
-    step = Dump(stage, teacher, transfer, storage(plan, len(setting.dataset.classes)), plan.temperature, setting)
-    obtain(step, setting.store, setting.run)
+    few = teacher.answering.top_k if teacher.answering is not None else None
+    stored_as = storage(plan, len(setting.dataset.classes), few)
+    step = Dump(stage, teacher, transfer, stored_as, plan.temperature, setting)
+    artifact = obtain(step, setting.store, setting.run)
     stored = step.opened[-1]
     # Not its content: what the same command computes again may differ in last bits. Of all temperatures that the rest's
     # mass is stated for, one is read.
     read_at = {"read_at": stored.temperature} if step.stored_as.top_k else {}
-    return Taught(stored, {"stored": step.identity} | read_at, (name_of(step),))
+    content = {"content": artifact.content} if stored.untold else {}  # which it are that have no answer
+    return Taught(stored, {"stored": step.identity} | read_at | content, (name_of(step),), stored.untold)
 
 
 @torch.inference_mode()

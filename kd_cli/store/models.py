@@ -20,7 +20,7 @@ from kd_cli.build.trust import check_stored
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.spec import Spec
 from kd_cli.errors import ArtifactError, KdError, Phrase, first_line, reason
-from kd_cli.models import pretrained
+from kd_cli.models import hf, pretrained, timm
 from kd_cli.progress import log
 from kd_cli.store import run_folder
 from kd_cli.store.artifacts import Artifact, read_artifact, verify
@@ -30,6 +30,8 @@ from kd_cli.store.stored_yaml import read_yaml
 from kd_cli.store.tensor_header import LARGEST, Header, header_of
 
 LARGEST_SAMPLE = 1 << 26  # numbers
+FETCH = (hf.hf, timm.timm)  # what reads or downloads unless it is told not to
+EXTRA_STATE = "_extra_state"  # torch's name for what a part of a network stores beside its tensors
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -106,7 +108,7 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
 
     header = header_of(weights)
     # RegNets compute their widths with tensors, which must hold numbers while they are built.
-    regnet = _published(node.get("_target_")) and str(node.get("name")).startswith("regnet_")
+    regnet = _torchvisions(node.get("_target_")) and str(node.get("name")).startswith("regnet_")
     planned = built(without_memory(len(header), Shapes() if regnet else torch.device("meta")))
     _check_fit(header, planned, artifact.folder)
     known = _check_logits(planned, spec.blank(1, "meta"), len(classes), where)
@@ -182,10 +184,14 @@ def without_fetching(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     own = {key: without_fetching(value) for key, value in node.items()}
-    return own | {"fetch": False} if own.get("weights") is not None and _published(own.get("_target_")) else own
+    target = own.get("_target_")
+    fetches = any(stands_for(target, known) for known in FETCH) or (
+        own.get("weights") is not None and _torchvisions(target)
+    )
+    return own | {"fetch": False} if fetches else own
 
 
-def _published(target: Any) -> bool:
+def _torchvisions(target: Any) -> bool:
     """Whether a checked name stands for kd's constructor of torchvision's networks."""
     return stands_for(target, pretrained.torchvision)
 
@@ -261,6 +267,8 @@ def _check_fit(header: Header, model: nn.Module, folder: Path) -> None:
         if name not in state:
             raise _misfit(folder, f"{name} is not a tensor of the model")
         theirs, ours = header.get(name), (state[name].dtype, tuple(state[name].shape))
+        if name.endswith(EXTRA_STATE) and theirs is not None and theirs[0] == ours[0] and len(theirs[1]) == 1:
+            continue  # a tokenizer's bytes, as many as there are
         if theirs is None and id(state[name]) not in stored:
             raise _misfit(folder, f"{name} is missing")
         if theirs not in (None, ours):

@@ -1,6 +1,5 @@
 """A teacher that stands in the store already: a teacher or a student of an earlier run."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ class Stored(Single):
             ("vocabulary", its.vocabulary, ours.vocabulary),
             ("sample rate", its.sample_rate, ours.sample_rate),
             ("parts of an input", its.parts, ours.parts),
+            ("hearing", its.hearing, ours.hearing),
         ):
             if theirs != wanted:
                 got = Phrase(f"{self.path!r}, whose {key} is {_short(theirs)} instead of {_short(wanted)}")
@@ -40,7 +40,7 @@ class Stored(Single):
         return weights_of(network)
 
 
-def _short(values: Sequence[object] | int | None) -> str:
+def _short(values: object) -> str:
     if not isinstance(values, list | tuple):
         return str(values)
     shown = ", ".join(str(value) for value in values[:10])

@@ -41,7 +41,7 @@ class Pretrained(Single):
             )
         if len(set(names)) != len(names):
             raise must(".classes", "a list without repetition", names)
-        network = self.model(num_classes=len(names), **dataset.spec.arguments(self.model))
+        network = self.model(num_classes=len(names), **dataset.arguments(self.model))
         _fill(network, read_weights(Path(self.path), part=self.part), self.path, len(names))
         order = self._order(dataset)
         return network if order is None else Chosen(network, order)

@@ -10,7 +10,7 @@ from kd_cli.data.inputs import Inputs
 from kd_cli.errors import must
 from kd_cli.ranges import is_number, whole_number
 from kd_cli.teachers.combination import RULES, Combination
-from kd_cli.teachers.source import Single, Source
+from kd_cli.teachers.source import Answered, Single, Source
 from kd_cli.teachers.trained import Trained
 
 
@@ -35,8 +35,10 @@ class Ensemble(Source):
         if self.combine not in RULES:
             raise must(".combine", f"one of {', '.join(RULES)}", self.combine)
         for name, member in (self.members or {}).items():
-            if not isinstance(member, Single):
+            if not isinstance(member, Single | Answered):
                 raise must(f".members.{name}", "one network", type(member).__name__)
+            if self.online and isinstance(member, Answered):
+                raise must(".online", f"false with the member {name}, which has no network", self.online)
         if not self.members and not isinstance(self.member, Trained):
             hint = "Others are listed: 'teacher.members=[outputs/teachers/<id>,outputs/teachers/<id>]'."
             raise must(".member", "a teacher that kd trains, from a seed", type(self.member).__name__, hint)
@@ -44,12 +46,14 @@ class Ensemble(Source):
         if self.weights is not None and not _fit(self.weights, count):
             raise must(".weights", f"null or a list of {count} numbers ≥ 0, not all of them 0", self.weights)
 
-    def sources(self) -> dict[str, tuple[str, Single]]:
+    def sources(self) -> dict[str, tuple[str, Single | Answered]]:
         """Each member, by its name, and the key of its config."""
-        every: dict[str, tuple[str, Single]] = {}
+        every: dict[str, tuple[str, Single | Answered]] = {}
         if self.members:
             every |= {
-                name: (f"members.{name}", each) for name, each in self.members.items() if isinstance(each, Single)
+                name: (f"members.{name}", each)
+                for name, each in self.members.items()
+                if isinstance(each, Single | Answered)
             }
         elif isinstance(self.member, Trained):
             seeds = range(self.seed, self.seed + self.size)

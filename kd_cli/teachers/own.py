@@ -28,8 +28,9 @@ def answers_of(source: Single, config: dict[str, Any], network: nn.Module) -> di
     if is_own(source):
         made_from = {key: value for key, value in config.items() if key != "online"}
         return {"stated": stated, "source": identity_of(made_from)}
-    model = trained_as(Path(source.path)) if isinstance(source, Stored) else config["model"]
-    return stated | {"model": identity_of(model)}
+    if isinstance(source, Stored):
+        return stated | {"model": identity_of(trained_as(Path(source.path)))}
+    return stated | {"model": identity_of(config["model"])} if "model" in config else stated
 
 
 def _stated(source: Single, network: nn.Module) -> dict[str, Any]:

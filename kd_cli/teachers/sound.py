@@ -37,23 +37,27 @@ def check_teacher(network: nn.Module, split: Split, device: torch.device, name: 
         )
 
 
-def check_numbers(logits: Tensor, network: nn.Module, name: str, noun: str) -> None:
-    """ArtifactError, with the weights that are to blame, for NaN or +∞; −∞ is a class that cannot be."""
+def check_numbers(logits: Tensor, network: nn.Module | None, name: str, noun: str) -> None:
+    """ArtifactError, with the weights that are to blame where there are any, for NaN or +∞; −∞ is a class that cannot
+    be.
+    """
     wrong = (logits.isnan() | logits.isposinf()).any(1)
     if not wrong.any():
         return
+    rule = f"{name} must give finite logits, got NaN or infinity for {int(wrong.sum())} of {len(wrong)} {noun}"
+    if network is None:
+        raise ArtifactError(f"{rule}.", "Mend its answers, or take another teacher.")
     state = chain(network.named_parameters(), network.named_buffers())
     spoilt = [key for key, value in state if value.is_floating_point() and not value.isfinite().all()]
     shown = ", ".join(spoilt[:5]) + (f" and {len(spoilt) - 5} more" if len(spoilt) > 5 else "")
     why = f"not all numbers of {shown} are finite" if spoilt else "its weights are finite, what it makes of them is not"
-    raise ArtifactError(
-        f"{name} must give finite logits, got NaN or infinity for {int(wrong.sum())} of {len(wrong)} {noun}: {why}. "
-        "Take another teacher, or train it anew with a lower learning rate."
-    )
+    raise ArtifactError(f"{rule}: {why}. Take another teacher, or train it anew with a lower learning rate.")
 
 
 def check_range(logits: Tensor, dtype: torch.dtype) -> None:
     """ConfigError for finite logits that lie farther apart than the type in which they are stored can hold."""
+    if not len(logits):
+        return
     centred = logits - logits.max(1, keepdim=True).values
     least = float(centred.masked_fill(centred.isinf(), 0).min())
     if least < torch.finfo(dtype).min:

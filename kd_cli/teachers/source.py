@@ -1,4 +1,4 @@
-"""What every teacher has: networks that give logits, and whether they are asked anew in every step."""
+"""What every teacher has: what gives its logits, and whether that is asked anew in every step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from torch import nn
 from kd_cli.data.samples import Dataset
 from kd_cli.errors import must
 from kd_cli.teachers.identity import network_of
+from kd_cli.teachers.teacher import Answering
 
 Loader = Callable[[Path], tuple[nn.Module, dict[str, Any]]]  # folder → a stored model and its description
 
@@ -41,3 +42,19 @@ class Single(Source, ABC):
         of a file, the address, model and revision of a service. Raises Opaque where it cannot be told.
         """
         return network_of(network)
+
+
+class Answered(Source, ABC):
+    """A teacher that is known by its answers alone: no network of it is here. Its parameters may have any names."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.online:
+            rule = "false for a teacher without a network, whose answers are stored once"
+            raise must(".online", rule, self.online)
+
+    @abstractmethod
+    def open(self, dataset: Dataset, root: Path) -> Answering:
+        """What answers for the samples of this data set, ready to be asked; `root` is the output folder, where it may
+        keep what it was told. Raises ConfigError, before any work, for what could not be used.
+        """

@@ -29,7 +29,7 @@ class Trained(Single):
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
         """The network before its training."""
-        return self.model(num_classes=len(dataset.classes), **dataset.spec.arguments(self.model))
+        return self.model(num_classes=len(dataset.classes), **dataset.arguments(self.model))
 
     def identity(self, network: nn.Module) -> dict[str, str]:
         """Its weights; the structure stands in the config of its model."""

@@ -10,9 +10,11 @@ from kd_cli.data.augment import Augment
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Answer, Batch, Mixture, Split
+from kd_cli.data.texts import of_like_lengths
 from kd_cli.data.views import show
 
-Targets = Callable[[Tensor, int, Inputs], Tensor]  # (positions, view, inputs) → float32 logits [n, classes]
+# (positions, view, inputs) → float32 logits [n, classes], NaN throughout where the teacher said nothing
+Targets = Callable[[Tensor, int, Inputs], Tensor]
 
 
 def derive(*parts: int | str) -> int:
@@ -20,11 +22,20 @@ def derive(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest())
 
 
+def weight_of(told: Tensor) -> Tensor:
+    """Return what each sample of a batch weighs, mean 1, where the teacher answered for these alone; over the last
+    dimension.
+    """
+    each = told.float()
+    return each / each.mean(-1, keepdim=True).clamp(min=torch.finfo(each.dtype).tiny)
+
+
 class Batches:
     """One epoch after the other: shuffled positions → samples → augmentation → the teacher's logits.
 
     Everything follows from (seed, epoch), so that two models with the same seed see the same batches. With `views`
-    epoch e shows view e mod `views` of the augmentation; without, each epoch shows a view of its own.
+    epoch e shows view e mod `views` of the augmentation; without, each epoch shows a view of its own. `untold` says
+    that the teacher has no answer for some samples.
     """
 
     def __init__(
@@ -38,11 +49,14 @@ class Batches:
         views: int | None = None,
         targets: Targets | None = None,
         class_weights: Tensor | None = None,
+        untold: bool = False,
     ) -> None:
         self.split, self.batch_size, self.seed, self.device = split, batch_size, seed, device
         self.class_weights = None if class_weights is None else class_weights.to(device)
         self.augment, self.augment_seed, self.views, self.targets = augment, augment_seed, views, targets
+        self.untold = untold
         self._labels = split.labels.to(device)
+        self._lengths: Tensor | None = getattr(split.samples, "lengths", None)
 
     def __len__(self) -> int:
         return len(self._cut(torch.empty(len(self.split))))
@@ -59,7 +73,10 @@ class Batches:
     def order(self, epoch: int) -> list[Tensor]:
         """Return the positions of each batch of this epoch, int64 on the device."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        return self._cut(torch.randperm(len(self.split), generator=generator).to(self.device))
+        order = torch.randperm(len(self.split), generator=generator)
+        if self._lengths is not None:
+            order = of_like_lengths(order, self._lengths, self.batch_size, generator)
+        return self._cut(order.to(self.device))
 
     def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
         """Return the batches of this epoch from the step `first` on, up to `last` where given, all counted from 0."""
@@ -72,6 +89,9 @@ class Batches:
         for positions, shown in zip(order, seen, strict=True):
             inputs, mixture = self.split.samples.spec.to_network(shown.stored), None
             teacher = Answer(self.targets(positions, view, inputs)) if self.targets is not None else None
+            if teacher is not None and self.untold:
+                told = ~teacher.logits.isnan().any(1)
+                teacher = Answer(teacher.logits.nan_to_num(), weight=weight_of(told))
             if shown.partners is not None and shown.share is not None:
                 mixture = Mixture(self._labels[shown.partners], shown.share)
             labels = self._labels.index_select(0, positions)

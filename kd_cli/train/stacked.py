@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from kd_cli.data.samples import UNLABELLED, Answer, Batch
 from kd_cli.objectives.hinton import Hinton
-from kd_cli.train.batches import Batches
+from kd_cli.train.batches import Batches, weight_of
 from kd_cli.train.fit import Objective
 from kd_cli.train.recipe import Recipe
 from kd_cli.train.stepping import fused
@@ -26,7 +26,7 @@ class StackedBatches(Batches):
     def __init__(self, members: list[Batches]) -> None:
         first = members[0]
         augment, targets = (first.augment, first.augment_seed, first.views), first.targets
-        super().__init__(first.split, first.batch_size, first.seed, first.device, *augment, targets)
+        super().__init__(first.split, first.batch_size, first.seed, first.device, *augment, targets, None, first.untold)
         self.members = list({member.seed: member for member in members}.values())
         self.seeds = [member.seed for member in self.members]
         which = torch.tensor([self.seeds.index(member.seed) for member in members], device=self.device)
@@ -45,6 +45,9 @@ class StackedBatches(Batches):
 
         for batch in super().epoch(epoch, first, last):
             teacher = None if batch.teacher is None else Answer(share(batch.teacher.logits))
+            if batch.teacher is not None and batch.teacher.weight is not None:
+                weight = weight_of(share(batch.teacher.weight > 0))
+                teacher = Answer(share(batch.teacher.logits), weight=weight)
             yield Batch(batch.inputs, share(batch.labels), teacher)
 
 
@@ -62,7 +65,10 @@ def stacked_objective(
         assert batch.teacher is not None
         logits, theirs = answer.logits, batch.teacher.logits
         student, teacher = (F.log_softmax(v / temperature.view(-1, 1, 1), -1) for v in (logits, theirs))
-        divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum((1, 2)) / logits.shape[1]
+        each = F.kl_div(student, teacher, reduction="none", log_target=True)
+        if batch.teacher.weight is not None:
+            each = each * batch.teacher.weight[..., None]
+        divergence = each.sum((1, 2)) / logits.shape[1]
         soft, hard = temperature**2 * divergence, hard_loss_each(logits, batch.labels)
         return {"loss": soft_weight * soft + hard_weight * hard, "soft": soft, "hard": hard}
 

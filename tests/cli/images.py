@@ -16,7 +16,8 @@ def folders(root: Path, classes: list[str], size: int, each: int = 3) -> None:
         for number, name in enumerate(classes):
             (root / part / name).mkdir(parents=True)
             for k in range(each):
-                Image.new("L", (size, size), (40 * number + 7 * k) % 256).save(root / part / name / f"{k}.png")
+                shade = (40 * number + 7 * k + 3 * (part == "test")) % 256
+                Image.new("L", (size, size), shade).save(root / part / name / f"{k}.png")
 
 
 def image_folder(root: str, size: int) -> list[str]:

@@ -11,7 +11,7 @@ from composing import check_arguments, composed, names
 from omegaconf import OmegaConf
 
 from kd_cli.build.objects import instantiate
-from kd_cli.cli.choices import CONFIGS
+from kd_cli.cli.choices import CONFIGS, suited
 from kd_cli.train.recipe import Recipe
 
 
@@ -123,9 +123,9 @@ def test_normalisation_is_the_data_sets(dataset: str, mean: list[float], std: li
 
 
 def test_every_data_set_names_networks_of_its_own() -> None:
-    for dataset in sorted(set(names("dataset")) - {"noise"}):
-        named = yaml.safe_load((CONFIGS / "suited" / f"{dataset}.yaml").read_text())
-        assert set(named) == {"teacher", "student"}
+    for dataset in sorted(set(names("dataset")) - {"noise", "magika"}):  # which have an experiment of their own
+        named = {group: suited(group, dataset) for group in ("teacher", "student")}
+        assert dataset == "digits" or named != {group: suited(group, "digits") for group in named}
         chosen = composed("distill", f"dataset={dataset}")
         for group, name in named.items():
             assert name in names(group)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd_cli.data.decoding import Unusable, decode
+from kd_cli.data.decoding import decode
+from kd_cli.data.shades import Unusable
 
 RAMP = np.arange(64, dtype=np.int64).reshape(8, 8)  # 0 … 63
 

@@ -14,6 +14,13 @@ from kd_cli.data.samples import UNLABELLED
 CPU = torch.device("cpu")
 
 
+def save_twice(root: Path, values: np.ndarray, **options: object) -> None:
+    """An image to train on, and another to test on, which is turned."""
+    for part, its in (("train", values), ("test", np.rot90(values).copy())):
+        (root / part / "a").mkdir(parents=True)
+        Image.fromarray(its).save(root / part / "a" / "x.png", **options)
+
+
 def test_an_image_folder_is_read_by_class(tree):
     dataset = load_folder(tree)
     assert dataset.classes == ("cat", "dog")
@@ -36,9 +43,7 @@ def test_an_image_of_the_asked_size_is_kept_byte_by_byte(tree):
 def test_a_wide_image_is_cut_at_its_centre(tmp_path):
     wide = np.zeros((6, 18, 3), np.uint8)
     wide[:, 6:12] = 200  # the middle third is kept
-    for part in ("train/a/x.png", "test/a/x.png"):
-        (tmp_path / part).parent.mkdir(parents=True)
-        Image.fromarray(wide).save(tmp_path / part)
+    save_twice(tmp_path, wide)
     assert (pixels_of(load_folder(tmp_path).train) == 200).all()
 
 
@@ -47,18 +52,14 @@ def test_a_photo_is_turned_upright(tmp_path, orientation, turns):
     shown = np.arange(36, dtype=np.uint8).reshape(6, 6)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    for part in ("train/a/x.png", "test/a/x.png"):
-        (tmp_path / part).parent.mkdir(parents=True)
-        Image.fromarray(shown).save(tmp_path / part, exif=exif)
+    save_twice(tmp_path, shown, exif=exif)
     pixels = pixels_of(load_folder(tmp_path, channels=1).train)[0, 0]
     assert pixels.tolist() == np.rot90(shown, turns).tolist()
 
 
 def test_sixteen_bit_grey_images_keep_their_shades(tmp_path):
     ramp = np.arange(36, dtype=np.uint16).reshape(6, 6) * 1800
-    for part in ("train/a/x.png", "test/a/x.png"):
-        (tmp_path / part).parent.mkdir(parents=True)
-        Image.fromarray(ramp).save(tmp_path / part)
+    save_twice(tmp_path, ramp)
     pixels = pixels_of(load_folder(tmp_path, channels=1).train)[0, 0]
     assert np.abs(pixels.numpy() - ramp / 257).max() <= 1
 
@@ -81,8 +82,8 @@ def test_workers_decode_the_same_bytes_in_the_order_asked_for(tree, workers):
 
 def test_own_validation_and_transfer_splits_may_lie_beside_and_transfer_be_unlabelled(tree):
     draw(tree / "validation/dog/v.png", 20)
-    for name in ("transfer/loose.png", "transfer/cat/kept.png"):
-        draw(tree / name, 21)
+    for k, name in enumerate(("transfer/loose.png", "transfer/cat/kept.png")):
+        draw(tree / name, 21 + k)
     dataset = load_folder(tree)
     assert dataset.validation.labels.tolist() == [1]
     assert dataset.transfer.labels.tolist() == [0, UNLABELLED]  # cat/kept.png, loose.png

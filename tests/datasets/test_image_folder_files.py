@@ -45,7 +45,9 @@ def test_an_image_in_no_class_of_the_training_split_is_refused(tree, name):
     path = draw(tree / name, 1)
     with pytest.raises(DataError) as refusal:
         load_folder(tree)
-    assert str(refusal.value) == f"{path} is in no class of {tree / 'train'} (cat, dog)."
+    hint = " Without labels nothing can be tested on: rename test/ to transfer/, and dataset.test=0.2 sets some apart."
+    expected = f"{path} is in no class of {tree / 'train'} (cat, dog)."
+    assert str(refusal.value) == expected + hint * (name == "test/loose.png")
 
 
 def test_a_class_folder_may_be_a_link_and_links_may_lead_back(tree):
@@ -54,7 +56,7 @@ def test_a_class_folder_may_be_a_link_and_links_may_lead_back(tree):
     (tree / "cats" / "again").symlink_to(tree / "cats", target_is_directory=True)
     (tree / "cats" / "up").symlink_to(tree, target_is_directory=True)
     (tree / "train" / "dog" / "linked.png").symlink_to(tree / "cats" / "a.png")
-    listed = [Path(path).relative_to(tree / "train").as_posix() for path in load_folder(tree).train.samples.paths]
+    listed = [name.removeprefix("train/") for name in load_folder(tree, duplicates="allow").train.samples.names]
     cats = [name for name in listed if name.startswith("cat/") and "up" not in name]
     assert cats == ["cat/a.png", "cat/b.png"], "each real folder once"
     assert "dog/linked.png" in listed
@@ -66,7 +68,7 @@ HIDDEN = ["._a.png", ".hidden/x.png", "__MACOSX/x.png", "@eaDir/x.png", ".ipynb_
 @pytest.mark.parametrize("name", HIDDEN)
 @pytest.mark.parametrize("where", ["train", "train/cat", "test/dog", "transfer", "."])
 def test_what_systems_and_tools_leave_is_nobodys(tree, where, name, caplog):
-    draw(tree / "transfer/loose.png", 3)
+    draw(tree / "transfer/loose.png", 33)
     first = load_folder(tree)
     (tree / where / name).parent.mkdir(parents=True, exist_ok=True)
     (tree / where / name).write_bytes(b"whatever")
@@ -79,7 +81,7 @@ def test_what_systems_and_tools_leave_is_nobodys(tree, where, name, caplog):
 def test_a_class_without_images_is_refused_by_name(tree):
     for name in ("fox", "yak", "__pycache__"):
         (tree / "train" / name).mkdir()
-    (tree / "train/yak/photo.heic").write_bytes(b"x")
+    (tree / "train/yak/photo.psd").write_bytes(b"x")
     with pytest.raises(DataError) as refusal:
         load_folder(tree)
     start, _, end = str(refusal.value).partition(" (")
@@ -115,14 +117,15 @@ def test_the_less_common_names_of_images(tree, suffix):
 
 
 def test_files_that_are_no_images_are_told(tree, caplog):
-    for name in ("train/dog/x.heic", "test/cat/y", "train/read me.md"):
+    for name in ("train/dog/x.psd", "test/cat/y", "train/read me.md"):
         (tree / name).write_bytes(b"x")
     load_folder(tree)
-    told = ", ".join(str(tree / name) for name in ("train/cat/notes.txt", "train/dog/x.heic", "train/read me.md"))
+    told = ", ".join(str(tree / name) for name in ("train/cat/notes.txt", "train/dog/x.psd", "train/read me.md"))
     assert f"4 file(s) below {tree} are no images by their names and are left out: {told}" in caplog.text
 
 
 def test_folders_and_files_that_may_not_be_read_are_named(tree, unprivileged):
+    tree.chmod(0o755)
     (tree / "train/cat/a.png").chmod(0)
     with unprivileged(tree), pytest.raises(DataError) as refusal:
         load_folder(tree)
@@ -148,7 +151,7 @@ def test_a_root_that_may_not_be_entered_is_named(tmp_path, load, unprivileged):
     (tmp_path / "closed").mkdir(mode=0)
     with (
         unprivileged(tmp_path),
-        pytest.raises(DataError, match=rf"^{tmp_path}/closed/.* cannot be read: Permission denied\.$"),
+        pytest.raises(DataError, match=rf"^{tmp_path}/closed(/.*)? cannot be read: Permission denied\.$"),
     ):
         load(str(tmp_path / "closed"))
 

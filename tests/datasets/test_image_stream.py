@@ -27,7 +27,7 @@ def test_what_is_decoded_anew_is_what_is_kept_in_memory(streamed, workers, monke
     anew = load_folder(streamed, workers=workers)
     monkeypatch.setattr(folder_module, "KEPT", 1 << 30)
     kept = load_folder(streamed, workers=workers)
-    assert (anew.train.samples.decoded, kept.train.samples.decoded is None) == (None, False)
+    assert (anew.train.samples.pixels, kept.train.samples.pixels is None) == (None, False)
     batches = [torch.tensor([7, 0, 3]), torch.tensor([1]), torch.tensor([2, 2, 9, 4]), torch.arange(10)]
     for _ in range(2):  # two epochs
         pairs = zip(anew.train.samples.stream(batches, CPU), kept.train.samples.stream(batches, CPU), strict=True)

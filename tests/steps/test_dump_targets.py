@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from kd_cli.data.augment import Shift
 from kd_cli.files.digests import sealed
+from kd_cli.measure import prediction
 from kd_cli.measure.prediction import predictions
 from kd_cli.models.cnn import cnn
 from kd_cli.models.mlp import mlp
@@ -170,7 +171,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     words = ("dump-targets", *VIEWS, "transfer.views=4")
     (folder / "whole").mkdir()
     expected = manifest(inside(*words, cwd=folder / "whole"), folder / "whole")
-    real = dump_targets.predictions
+    real = prediction.predictions
 
     def predictions_of(
         network: Any, split: Any, device: Any, augment: Any, seed: int, view: int = 0, *rest: Any, **more
@@ -180,7 +181,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
         return real(network, split, device, augment, seed, view, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dump_targets, "predictions", predictions_of)
+        patch.setattr(prediction, "predictions", predictions_of)
         assert inside(*words, cwd=folder).status == 1
     return folder, expected
 

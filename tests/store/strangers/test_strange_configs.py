@@ -32,7 +32,7 @@ TARGETS = [
     "kd_cli.models.mlp.nn.utils.skip_init",
     "kd_cli.models.mlp.dense",
     "kd_cli.models.pretrained._hub_folder",
-    "kd_cli.models.pretrained._Fitted",
+    "kd_cli.models.hf._images",
     "kd_cli.models.pretrained.first_line",
     "kd_cli.datasets.mnist.mnist",
     "kd_cli.datasets.cifar.cifar10",
