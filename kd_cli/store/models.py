@@ -213,7 +213,8 @@ def stored_weights(artifact: Artifact) -> dict[str, Tensor]:
     path = artifact.file("model.safetensors")
     header_of(path)
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
     except (SafetensorError, OSError) as error:
         raise _misfit(artifact.folder, error) from error
 
