@@ -44,7 +44,7 @@ def network_of(model: Any, shape: tuple[int, int, int]) -> nn.Module:
 
 PUBLISHED = ("hf", "timm")  # whose networks are files
 NOT_TRAINED = (
-    "artifact", "checkpoint", "ensemble", "onnx", "specialists", "torchvision", *PUBLISHED
+    "artifact", "checkpoint", "ensemble", "onnx", "specialists", "torchvision", "tuned", *PUBLISHED
 )  # fmt: skip  # or not by a recipe for one network
 
 

@@ -152,6 +152,9 @@ def test_refusals_say_what_to_do(home: Path, tmp_path: Path, monkeypatch: pytest
     (tmp_path / "bare" / "pytorch_model.bin").write_bytes(b"x")
     said = refused("teacher=hf", "teacher.name=bare", cwd=tmp_path)
     assert "with pytorch_model.bin. A pickle can run code and is not read." in said
+    shutil.copy(home / "vit" / "model.safetensors", tmp_path / "bare")
+    said = refused("teacher=hf", "teacher.name=bare", cwd=tmp_path)
+    assert "teacher.name must be a folder that holds preprocessor_config.json" in said
     said = refused("teacher=hf", "teacher.name=somebody/some-model", cwd=tmp_path)
     assert "hf download somebody/some-model --local-dir some-model" in said
     assert NAMES[0] == "3"
