@@ -12,6 +12,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("kd_hex", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("budget", _budget, replace=True)
     OmegaConf.register_new_resolver("plus", _plus, replace=True)
+    OmegaConf.register_new_resolver("times", _times, replace=True)
     OmegaConf.register_new_resolver("same_steps", _same_steps, replace=True)
 
 
@@ -23,6 +24,11 @@ def _budget(short: Any, full: Any, *, _root_: DictConfig) -> Any:
 def _plus(key: str, more: int, *, _root_: DictConfig) -> Any:
     """`${plus:seed,-10}` is the seed less 10: what a job whose seed is another left behind."""
     return OmegaConf.select(_root_, key) + more
+
+
+def _times(key: str, factor: int, *, _root_: DictConfig) -> Any:
+    """`${times:seed,10}` is ten times the seed: the first of ten members that no other seed has."""
+    return OmegaConf.select(_root_, key) * factor
 
 
 def _same_steps(epochs: int, fraction: float) -> int:

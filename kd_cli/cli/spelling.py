@@ -23,6 +23,7 @@ FILES = (
     "start_from",
     "sweep",
 )  # last part of the keys of files and folders
+PATTERN = re.compile(r"\+*(transfer\.)?dataset\.(group|pattern)")  # keys of regular expressions, nothing but text
 NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[-+]?\d+)?|true|false|null|[-+]?(inf|nan)", re.IGNORECASE)
 
 
@@ -124,6 +125,8 @@ def spelt(word: str, own: Iterable[Path] = (), free: bool = False) -> list[str]:
         value = str(Path(value).expanduser())
         word = f"{key}={value}"
     if key.rpartition(".")[2] in FILES and _means_text(value):
+        return [f"{key}={quoted(value)}"]
+    if PATTERN.fullmatch(key) and value and value != "null" and value[0] not in "'\"":
         return [f"{key}={quoted(value)}"]
     if not value.isascii() and not set(value) & set("'\"[]{}()$\\"):  # Hydra wants letters that are not ASCII quoted
         word = f"{key}={','.join(part if part.isascii() else quoted(part) for part in value.split(','))}"

@@ -45,7 +45,7 @@ def matches(names: Sequence[str], pattern: str, key: str) -> list[str]:
 
 
 def _missed(lost: list[str]) -> str:
-    return f"{len(lost)} name(s) have none of it: " + listed(lost)
+    return f"{len(lost)} name(s) have none of it: {listed(lost)}."
 
 
 def listed(names: Sequence[str]) -> str:

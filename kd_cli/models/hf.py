@@ -17,9 +17,13 @@ from torch import nn
 from kd_cli.data.spec import Spec
 from kd_cli.errors import DataError, Phrase, first_line, must
 from kd_cli.extras import library
+from kd_cli.models import layers
 from kd_cli.models.fitted import Fitted
+from kd_cli.models.hf_audio import OfSounds
+from kd_cli.models.hf_texts import inputs_of_texts, read_by_its_own, reading
 from kd_cli.models.hub import CONFIG, digest_of_weights, published, read_json
 from kd_cli.models.normalise import Normalise
+from kd_cli.models.tokens import Reads
 from kd_cli.progress import log
 
 Mapped = dict[str, Any]
@@ -40,13 +44,15 @@ def hf(
     weights: Any = True,
     config: Mapped | None = None,
     inputs: Mapped | None = None,
+    every: int = 1,
     fetch: bool = True,
 ) -> nn.Module:
     """Logits `[N, num_classes]` of the model in the folder, or of the hub, that is called `name`.
 
     With `weights` true training begins with the published ones, and the last layer is new unless it already has
     `num_classes` outputs; `num_classes` None is the model as it was published. `config` and `inputs` change what its
-    files say. With `fetch` false those two are all that is known: the same network, its weights still to come.
+    files say; of its layers the first and each `every`-th after it are kept. With `fetch` false those are all that is
+    known: the same network, its weights still to come.
     """
     transformers = library("transformers", "hf", "a model of the Hugging Face library")
     if spec.kind not in SHOWN:
@@ -68,7 +74,10 @@ def hf(
             network = _loaded(auto, folder, about, num_classes is None)
         else:
             network = auto.from_config(about, dtype=torch.float32)
+    layers.every(network, every)
     shown: nn.Module = SHOWN[spec.kind](network, inputs or {}, spec)
+    if folder is not None and isinstance(shown, Reads):
+        read_by_its_own(shown, folder)
     shown.classes = classes_of(about)  # type: ignore[assignment]  # torch takes every attribute for a tensor or a module
     return shown
 
@@ -96,10 +105,13 @@ def structure_of(folder: Path) -> Mapped:
 
 def inputs_of(folder: Path) -> Mapped:
     """Return how the inputs of the model in a folder are made, in plain values: of images their `size` (height and
-    width), `mean` and `std` in units of their range, and `interpolation`. Empty where no file says it.
+    width), `mean` and `std` in units of their range, and `interpolation`; of texts their `tokenizer`, and the `longest`
+    in tokens; of sounds what the file says. Empty where no file says it.
     """
-    if not (folder / PROCESSOR).is_file() or "sampling_rate" in read_json(folder, PROCESSOR):
-        return {}
+    if not (folder / PROCESSOR).is_file():
+        return inputs_of_texts(folder)
+    if "sampling_rate" in (about := read_json(folder, PROCESSOR)):  # of sounds
+        return about
     transformers = library("transformers", "hf", "a model of the Hugging Face library")
     with _refused_as(str(folder)), _quiet():
         processor = transformers.AutoImageProcessor.from_pretrained(
@@ -144,7 +156,11 @@ def _images(network: nn.Module, inputs: Mapped, spec: Spec) -> nn.Module:
 
 
 # The network behind its inputs, for each kind of samples: a module that gives logits and has room for `classes`.
-SHOWN: Mapping[str, Callable[[nn.Module, Mapped, Spec], Any]] = {"image": _images}
+SHOWN: Mapping[str, Callable[[nn.Module, Mapped, Spec], Any]] = {
+    "image": _images,
+    "text": reading,
+    "audio": OfSounds,
+}
 
 
 def _configured(transformers: Any, config: Mapped, num_classes: int | None) -> Any:

@@ -48,8 +48,8 @@ def digest(folder: str) -> str:
 
 
 def _plain(token: str) -> str:
-    """A token as it stands in a text: `##ing` is a piece of a word."""
-    return token.removeprefix("##")
+    """A token as it stands in a text: `##ing` is a piece of a word, `▁the` a whole one."""
+    return token.removeprefix("##").removeprefix("▁")
 
 
 def _projected(values: Tensor, width: int) -> Tensor:

@@ -53,14 +53,16 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 def _trained(texts: Texts, kind: str, vocabulary: int) -> str:
     """The JSON of a tokenizer of the most frequent words, or of pieces of words, in lower case without accents."""
     tokenizers = library("tokenizers", "text", "a network for texts")
-    models, trainers = tokenizers.models, tokenizers.trainers
-    words = kind == "words"
-    made = tokenizers.Tokenizer((models.WordLevel if words else models.WordPiece)(unk_token="[UNK]"))
+    models, trainers, cut = tokenizers.models, tokenizers.trainers, tokenizers.pre_tokenizers
+    about = {"vocab_size": vocabulary, "special_tokens": list(SPECIAL), "show_progress": False}
+    if kind == "words":
+        made = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]"))
+        made.pre_tokenizer, trainer = cut.BertPreTokenizer(), trainers.WordLevelTrainer(**about)
+    else:  # not WordPiece, whose trainer draws: other pieces each time
+        made = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]"))
+        made.pre_tokenizer = cut.Sequence([cut.Metaspace(), cut.Punctuation()])
+        trainer = trainers.BpeTrainer(**about, limit_alphabet=vocabulary - len(SPECIAL))
     made.normalizer = tokenizers.normalizers.BertNormalizer()
-    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    trainer = (trainers.WordLevelTrainer if words else trainers.WordPieceTrainer)(
-        vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False
-    )
     made.train_from_iterator(_each(texts), trainer)
     made.post_processor = tokenizers.processors.TemplateProcessing(
         single="[CLS] $A [SEP]",

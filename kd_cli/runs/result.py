@@ -106,6 +106,8 @@ class Result:
         for role in ("student", "baseline"):
             if role in content:
                 content[role] = {"train_accuracy": None} | content[role]
+        if self.student is not None:
+            content["student"] = {"agreement": None, "kl_to_teacher": None} | content["student"]
         return {"format": self.format} | content
 
     @property

@@ -195,7 +195,7 @@ def _obtain(part: Part, asked: Asked, setting: Setting) -> Teacher:
             identity = _identity(part, asked)
             done(asked.name, True)
         run.identities[part.stage] = digest_of(identity)
-        return Teacher(None, identity, asked.name, False, answering=asked)
+        return Teacher(None, identity, asked.name, False, answering=asked, key=part.key)
     network = asked
     if isinstance(source, Trained):
         step = _training(part, source, network, setting)

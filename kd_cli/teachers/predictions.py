@@ -15,7 +15,7 @@ from kd_cli.data.samples import Dataset, Split
 from kd_cli.errors import DataError, Phrase, must
 from kd_cli.progress import log
 from kd_cli.ranges import number
-from kd_cli.teachers.answer_file import AnswerFile, read_answers
+from kd_cli.teachers.answer_file import read_answers
 from kd_cli.teachers.identity import file_of
 from kd_cli.teachers.named import in_order, listed, names_of
 from kd_cli.teachers.source import Answered
@@ -57,11 +57,11 @@ class LookedUp:
         self.allowed = source.allow_missing
         theirs = in_order(source.classes, dataset)
         self.order = [theirs.index(name) for name in dataset.classes]
-        self.rows, self.form = self._read(source.path, ".path", theirs)
+        self.rows, self.form = self._read(source.path, ".path", theirs, dataset.transfer)
         log.info("%s holds %s", source.path, self.form)
         self.test: dict[str, Tensor] | None = None
         if source.test is not None:
-            self.test, form = self._read(source.test, ".test", theirs)
+            self.test, form = self._read(source.test, ".test", theirs, dataset.test)
             if form.labels != self.form.labels:
                 raise DataError.must(".test", f"a file of {self.form}, as .path is", Phrase(str(form)))
 
@@ -75,8 +75,10 @@ class LookedUp:
         """See `Answering`."""
         return self.form.labels
 
-    def _read(self, path: str, place: str, theirs: Sequence[str]) -> tuple[dict[str, Tensor], Form]:
-        """The logits of each sample that a file names, in the order of the data set's classes."""
+    def _read(self, path: str, place: str, theirs: Sequence[str], split: Split) -> tuple[dict[str, Tensor], Form]:
+        """The logits of each sample that a file names, in the order of the data set's classes; of one that names none,
+        as many rows as the `split` has are its samples in their order, others are counted by index.
+        """
         source = self.source
         told = read_answers(Path(path), theirs, source.key, place)
         try:
@@ -84,7 +86,10 @@ class LookedUp:
         except ValueError as error:
             raise DataError.must(place, "a file of answers", Phrase(f"{path!r}: {error}")) from error
         logits = form.to_logits(told.values)[:, self.order]
-        return dict(zip(_keys(told, logits, path), logits, strict=True)), form
+        if told.keys is None:
+            index = split.index.tolist() if len(split) == len(logits) else range(len(logits))
+            return dict(zip(map(str, index), logits, strict=True)), form
+        return dict(zip(_distinct(told.keys, logits, path), logits, strict=True)), form
 
     def identity(self) -> dict[str, Any]:
         """The file, and how it is read."""
@@ -139,7 +144,8 @@ class LookedUp:
             found = [next((rows[key] for key in keys if key in rows), None) for keys in map(_endings, named)]
             if any(row is not None for row in found) or not any(key.isdecimal() for key in rows):
                 return found, list(named)
-        if testing and self.test is None:  # its numbers are those of the training split's samples too
+        if testing and self.test is None and torch.isin(split.index, self.dataset.transfer.index).any():
+            # these numbers are those of the transfer set's samples
             return [None] * len(names), names
         return [rows.get(name) for name in names], names
 
@@ -159,11 +165,9 @@ def _endings(name: str) -> Iterator[str]:
     return ("/".join(parts[start:]) for start in range(len(parts)))
 
 
-def _keys(told: AnswerFile, logits: Tensor, path: str) -> list[str]:
-    """What the rows are about, each once: DataError where two of one sample differ."""
-    if told.keys is None:
-        return [str(place) for place in range(len(logits))]
-    keys = [key.replace("\\", "/").removeprefix("./") for key in told.keys]
+def _distinct(named: Sequence[str], logits: Tensor, path: str) -> list[str]:
+    """What the rows are about: DataError where two of one sample differ."""
+    keys = [key.replace("\\", "/").removeprefix("./") for key in named]
     twice = [key for key, times in Counter(keys).items() if times > 1]
     if twice:
         first: dict[str, Tensor] = {}

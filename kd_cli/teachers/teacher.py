@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
 from kd_cli.data.samples import Split
+from kd_cli.errors import under
 from kd_cli.measure import prediction
 from kd_cli.teachers.combination import Combination
 
@@ -63,7 +64,8 @@ class Teacher:
     """`identity` determines what it says. An ensemble has `members`, by their names, and their `combination`; of
     several artifacts, none is its `name`. `memory_format` is what its recipe asks for.
 
-    `network` is None where a member or the whole has none: `answering` answers then, or the members do.
+    `network` is None where a member or the whole has none: `answering` answers then, or the members do. `key` is where
+    its config stands.
     """
 
     network: nn.Module | None
@@ -74,6 +76,7 @@ class Teacher:
     memory_format: str = "auto"
     combination: Combination | None = None
     answering: Answering | None = None
+    key: str = "teacher"
 
     @property
     def labels(self) -> bool:
@@ -89,7 +92,8 @@ class Teacher:
     def untold(self, split: Split) -> str:
         """Why it cannot be judged on this split; "" where it can."""
         if self.answering is not None:
-            return self.answering.untold(split)
+            with under(self.key):
+                return self.answering.untold(split)
         return next(filter(None, (member.untold(split) for member in self.members.values())), "")
 
     def predictions(
@@ -112,7 +116,8 @@ class Teacher:
             return
         chosen = torch.arange(len(split)) if positions is None else positions
         if self.answering is not None:
-            yield from self.answering.predictions(split, augment, augment_seed, view, chosen)
+            with under(self.key):
+                yield from self.answering.predictions(split, augment, augment_seed, view, chosen)
             return
         assert self.combination is not None
         seen = (split, device, augment, augment_seed, view, chosen, batch_size)

@@ -39,7 +39,7 @@ def parse(value: Any, numbers: Mapping[str, int], others: bool = False) -> int |
     """
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         value = json.loads(value)
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) and not _is_pair(value[0]):
         value = value[0]  # a batch of one
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return _class(value, numbers)
@@ -77,6 +77,10 @@ def _class(value: str | int | float, numbers: Mapping[str, int]) -> int:
     if text.isdecimal() and int(text) < len(numbers):
         return int(text)
     raise ValueError(f"{_short(value)} is no class")
+
+
+def _is_pair(each: Any) -> bool:
+    return isinstance(each, list) and len(each) == 2 and isinstance(each[0], str)
 
 
 def _pair(each: Any) -> tuple[Any, Any]:

@@ -42,9 +42,10 @@ def network_of(model: Any, shape: tuple[int, int, int]) -> nn.Module:
     return network
 
 
-PUBLISHED = ("hf", "timm")  # whose networks are files
+PUBLISHED = ("hf", "timm", "byte_cnn")  # whose networks are files, or are for bytes
 NOT_TRAINED = (
-    "artifact", "checkpoint", "ensemble", "onnx", "specialists", "torchvision", "tuned", *PUBLISHED
+    "artifact", "checkpoint", "ensemble", "http", "onnx", "predictions", "specialists", "torchvision", "tuned",
+    *PUBLISHED,
 )  # fmt: skip  # or not by a recipe for one network
 
 

@@ -152,13 +152,19 @@ class Asker:
     def _read(self, response: Any, ends: float) -> bytes:
         """The body, as long as it is short and comes in time."""
         content = bytearray()
+        if response.headers.get("content-length", "0").isdecimal():
+            self._expect_short(int(response.headers.get("content-length", "0")))
         for chunk in response.iter_bytes(1 << 16):
             content += chunk
-            if len(content) > LARGEST:
-                raise Refused(f"an answer of more than {LARGEST >> 20} MB")
+            self._expect_short(len(content))
             if time.monotonic() > ends:
                 raise Unanswered(f"no whole answer within {self.limits.timeout:g} s")
         return bytes(content)
+
+    @staticmethod
+    def _expect_short(size: int) -> None:
+        if size > LARGEST:
+            raise Refused(f"an answer of more than {LARGEST >> 20} MB")
 
     def _wait(self, response: Any) -> bool:
         """Whether Retry-After says when to come again: everybody waits for so long."""

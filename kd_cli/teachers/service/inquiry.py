@@ -35,7 +35,7 @@ PROBE = 8  # samples whose answers are part of the identity
 BLOCK = 64  # samples that are prepared, and given on, together
 AHEAD = 512  # samples that may wait for their answer: all of it is in memory
 HOPELESS = 20  # samples in a row without an answer: the service is down
-KEPT = "What was told is kept: the same command asks for the rest alone."
+KEPT = "The same command asks for the rest alone."
 
 
 class Inquiry:
@@ -171,7 +171,7 @@ class Inquiry:
                 self.asker.stop()
                 pool.shutdown(wait=True, cancel_futures=True)
                 said = f"{self.name}: {why}. {len(self.book.told):,} answers are kept."
-                raise ForeignError(said, "The same command asks for the rest alone.") from None
+                raise ForeignError(said, KEPT) from None
             except BaseException:
                 self.asker.stop()
                 raise

@@ -76,8 +76,10 @@ class Http(Answered):
             {} if secret is None else {self.header: f"Bearer {secret}" if self.header == "Authorization" else secret}
         )
         theirs = in_order(self.classes, dataset)
-        protocol = Protocol(self.protocol, theirs, _template(self.request), self.answer, self.name, self.revision,
-                            self.input, self.datatype)  # fmt: skip
+        name, revision = (None if word is None else str(word) for word in (self.name, self.revision))
+        protocol = Protocol(
+            self.protocol, theirs, _template(self.request), self.answer, name, revision, self.input, self.datatype
+        )
         limits = Limits(self.attempts, self.timeout, self.max_requests, self.per_second)
         url = protocol.url(self.url)
         asker = Asker(url, words, limits, secret, near=urlsplit(url).hostname in NEAR)
