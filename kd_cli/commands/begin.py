@@ -33,7 +33,7 @@ def begin(plan: Plan, session: Session) -> Setting:
         hint = f"As a transfer set, unlabelled: {override('transfer.dataset', dataset.name)}."
         raise must("dataset", f"one with labels and test {dataset.spec.noun}", dataset.name, hint)
     how = Circumstances(OneDevice(device), plan.compile, plan.every_epochs, plan.every_minutes, dataset.fingerprint)
-    return Setting(dataset, plan.dataset.stored, how, run, session)
+    return Setting(dataset, plan.dataset.stored, how, run, session, plan.latency)
 
 
 def accept(cfg: DictConfig, plan: Plan, setting: Setting) -> None:
