@@ -17,7 +17,7 @@ from kd_cli.models.hf import hf
 from kd_cli.models.timm import timm
 from kd_cli.store.models import load
 
-SHORT = ("student.train.epochs=1", "baseline=false")
+SHORT = ("student.train.epochs=1", "baseline=false", "evaluate.latency=false")
 SPEC = image_spec((3, 16, 16))
 
 
