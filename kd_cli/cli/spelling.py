@@ -17,6 +17,7 @@ INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 GROUPS = {"train": "recipe", "inner": "augment", "member": "teacher", "generalist": "teacher"}  # others: as the key
 FILES = (  # last parts of the keys of files and folders
     "output_dir", "path", "root", "images", "sounds", "texts", "start_from", "sweep", "weights", "labels", "classes",
+    "name",
 )  # fmt: skip
 PATTERN = re.compile(r"\+*(transfer\.)?dataset\.(group|pattern)")  # keys of regular expressions, nothing but text
 NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[-+]?\d+)?|true|false|null|[-+]?(inf|nan)", re.IGNORECASE)

@@ -204,7 +204,7 @@ def _obtain(part: Part, asked: Asked, setting: Setting) -> Teacher:
         obtain(trained, setting.store, run)
         name: str | None = name_of(trained)
         memory_format = source.train.memory_format
-    elif isinstance(source, Pretrained) and not is_own(source):
+    elif isinstance(source, Pretrained | Published) and not is_own(source):
         step = GivenTeacher(part, source, network, setting)
         obtain(step, setting.store, run)
         name = name_of(step)
@@ -228,8 +228,6 @@ def _name_elsewhere(source: Any, setting: Setting) -> str | None:
     if isinstance(source, Stored):
         setting.run.uses(folder := model_folder(Path(source.path)))
         return setting.run.name(folder)
-    if isinstance(source, Published):
-        return source.name
     return source.path if isinstance(source, Onnx) else None
 
 
