@@ -49,14 +49,16 @@ class OfSounds(nn.Module):
         return logits if isinstance(logits, Tensor) else logits.logits
 
     def _plain(self, sound: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-        """Waveforms of mean 0 and deviation 1 where they are to be, over what is sound; silence stays 0."""
-        there = torch.ones_like(sound) if mask is None else mask.to(sound.dtype)
+        """Waveforms of mean 0 and deviation 1 where they are to be: over what is sound, which silence does not change,
+        for networks that attend to a mask; for others over all, as they were trained.
+        """
+        attends = mask is not None and self.inputs.get("return_attention_mask", False)
+        there = mask.to(sound.dtype) if attends and mask is not None else torch.ones_like(sound)
         if self.inputs.get("do_normalize", True):
             count = there.sum(1, keepdim=True).clamp(min=1)
             mean = (sound * there).sum(1, keepdim=True) / count
             deviation = ((sound - mean) * there).square().sum(1, keepdim=True) / count
             sound = (sound - mean) * there / (deviation + TINY).sqrt()
-        attends = mask is not None and self.inputs.get("return_attention_mask", False)
         return {"input_values": sound, **({"attention_mask": there.long()} if attends else {})}
 
 

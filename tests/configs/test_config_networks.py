@@ -53,9 +53,10 @@ def network_of(model: Any, spec: Spec) -> nn.Module:
     return network
 
 
-PUBLISHED = ("distil", "hf", "timm", "tuned_text")  # whose networks are files
+PUBLISHED = ("byte_cnn", "distil", "hf", "timm", "tuned_text")  # whose networks are files, or are for bytes
 NOT_TRAINED = (
-    "artifact", "checkpoint", "ensemble", "http", "onnx", "predictions", "specialists", "torchvision", *PUBLISHED
+    "artifact", "checkpoint", "ensemble", "http", "onnx", "predictions", "specialists", "torchvision", "tuned",
+    *PUBLISHED,
 )  # fmt: skip  # or not by a recipe for one network
 
 

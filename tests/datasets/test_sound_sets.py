@@ -53,7 +53,7 @@ def test_every_format_and_a_pattern_of_names(tmp_path: Path) -> None:
     assert (data.classes, len(data.train), len(data.test)) == (("high", "low", "mid"), 24, 12)
     loudest = data.train.samples.stream([torch.arange(24)], torch.device("cpu"))
     assert next(loudest).shape == (24, 40, 38)  # type: ignore[union-attr]
-    with pytest.raises(DataError, match="dataset.pattern must be a pattern that is found in every file's name"):
+    with pytest.raises(DataError, match="must be a pattern that is found in every file"):
         audio_folder(str(tmp_path), pattern="(.+)=")
 
 
@@ -72,9 +72,8 @@ def test_the_official_split_and_the_split_by_speaker(recordings: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"test": "bobby"}, "dataset.test must be official, a number of one, or speakers: ann, bob, cy, di, got 'bobby'. "
-                            "Did you mean 'bob'"),
-        ({"test": "bob", "validation": "bob"}, "dataset.validation must be other speakers than dataset.test, got 'bob'"),
+        ({"test": "bobby"}, "or speakers: ann, bob, cy, di, got 'bobby'. Did you mean 'bob'"),
+        ({"test": "bob", "validation": "bob"}, "must be other speakers than dataset.test, got 'bob'"),
         ({"validation": "next"}, "dataset.validation must be another where dataset.test names no single speaker"),
         ({"test": ["ann", "bob", "cy", "di"]}, "not all of them"),
         ({"mask": True, "context": 2}, "dataset.mask must be false where dataset.context is a number"),
@@ -89,10 +88,10 @@ def test_what_no_digits_can_be_made_of_is_refused(keys: dict[str, object], messa
 
 
 def test_files_with_other_names_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="must be a folder with files <digit>_<speaker>_<index>.wav"):
+    with pytest.raises(DataError, match="must be a folder with files <digit>_<speaker>_<index>"):
         spoken_digits(str(tmp_path))
     sound_files.write(tmp_path / "seven_ann_1.wav", sound_files.tone(300))
-    with pytest.raises(DataError, match="must hold files called <digit>_<speaker>_<index>.wav, got seven_ann_1.wav"):
+    with pytest.raises(DataError, match="got seven_ann_1"):
         spoken_digits(str(tmp_path))
 
 
