@@ -60,7 +60,8 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
             {"file": str(path), "class": loaded.classes[k], "probability": round(p, 6)}
             for (path, _), k, p in zip(batch, classes.tolist(), probabilities.tolist(), strict=True)
         ]
-    _tell(rows, cfg.format)
+    if rows:
+        _tell(rows, cfg.format)
     said = [_listed("cannot be decoded; mend or remove them", bad, "image")] if bad else []
     if absent:
         said.append(_listed("are not there", absent, "name"))
