@@ -17,7 +17,9 @@ INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 GROUPS = {"train": "recipe", "inner": "augment", "member": "teacher", "generalist": "teacher"}  # others: as the key
 FILES = (  # last parts of the keys of files and folders
     "output_dir", "path", "root", "images", "sounds", "texts", "start_from", "sweep", "weights", "labels", "classes",
+    "name",
 )  # fmt: skip
+PATTERN = re.compile(r"\+*(transfer\.)?dataset\.(group|pattern)")  # keys of regular expressions, nothing but text
 NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[-+]?\d+)?|true|false|null|[-+]?(inf|nan)", re.IGNORECASE)
 
 
@@ -122,6 +124,8 @@ def spelt(word: str, own: Iterable[Path] = (), free: bool = False) -> list[str]:
         return [f"{key}=[{','.join(map(quoted, several))}]"]
     file = key.rpartition(".")[2] in FILES
     if file and (_means_text(value, key) or (_is_odd(value) and _is_there(value))):
+        return [f"{key}={quoted(value)}"]
+    if PATTERN.fullmatch(key) and value and value != "null" and value[0] not in "'\"":
         return [f"{key}={quoted(value)}"]
     if not value.isascii() and not set(value) & set("'\"[]{}()$\\"):  # Hydra wants letters that are not ASCII quoted
         word = f"{key}={','.join(part if part.isascii() else quoted(part) for part in value.split(','))}"

@@ -40,6 +40,8 @@ def accept(cfg: DictConfig, plan: Plan, setting: Setting) -> None:
     """Everything that was typed has been checked: the run's folder is from now on that of a run."""
     found = {"data_found": dict(setting.dataset.about)} if setting.dataset.about else {}
     setting.run.accept(asked(cfg) | {"data": setting.dataset_config} | found, plan.starts())
+    if "line" in found.get("data_found", {}):
+        log.info("%s", found["data_found"]["line"])
     own_code.log_own_modules()
     for sentence in strangers(cfg):
         log.info(sentence)

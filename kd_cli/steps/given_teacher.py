@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from kd_cli.build.identity import identity_of
+from kd_cli.models.chosen import built_from
 from kd_cli.steps.plan import Part
 from kd_cli.steps.setting import Setting
 from kd_cli.steps.trained_model import title_of, write_model
@@ -15,6 +16,7 @@ from kd_cli.store.artifacts import Artifact
 from kd_cli.store.models import largest_of, load_weights
 from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.identity import weights_of
+from kd_cli.teachers.published import Published
 
 VERSION = 1  # raised whenever kd stores the same teacher otherwise
 
@@ -24,7 +26,7 @@ class GivenTeacher:
     """The step that stores a `network` as `part` describes it, which `source` has filled with its weights."""
 
     part: Part
-    source: Pretrained
+    source: Pretrained | Published
     network: nn.Module
     setting: Setting
     kind: str = "teachers"
@@ -38,7 +40,7 @@ class GivenTeacher:
     @property
     def config(self) -> Any:
         """What the network is built from."""
-        return self.source.stored(self.part.config["model"], self.setting.dataset)
+        return built_from(self.part.config["model"], self.network)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -50,7 +52,8 @@ class GivenTeacher:
     @property
     def title(self) -> str:
         """Its network, the number of its classes and the name of its file."""
-        name = f"from {Path(self.source.path).name}"
+        where = self.source.path if isinstance(self.source, Pretrained) else self.source.name or "a library"
+        name = f"from {Path(where).name}"
         return title_of(self.part.config["model"], len(self.setting.dataset.classes), name)
 
     @property

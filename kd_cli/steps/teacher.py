@@ -33,7 +33,7 @@ from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.ensemble import Ensemble, Members
 from kd_cli.teachers.identity import weights_of
 from kd_cli.teachers.onnx import Onnx
-from kd_cli.teachers.own import answers_of, is_own
+from kd_cli.teachers.own import answers_of, is_own, told_by
 from kd_cli.teachers.published import Published
 from kd_cli.teachers.sound import check_teacher
 from kd_cli.teachers.source import Answered, Single
@@ -99,7 +99,7 @@ def _identity(part: Part, asked: Asked) -> dict[str, Any]:
     with under(part.key):
         if isinstance(part.source, Answered):
             assert not isinstance(asked, nn.Module)
-            return asked.identity()
+            return told_by(part.source, part.config, asked)
         return answers_of(part.source, part.config, _as_network(asked))
 
 
@@ -204,7 +204,7 @@ def _obtain(part: Part, asked: Asked, setting: Setting) -> Teacher:
         obtain(trained, setting.store, run)
         name: str | None = name_of(trained)
         memory_format = source.train.memory_format
-    elif isinstance(source, Pretrained) and not is_own(source):
+    elif isinstance(source, Pretrained | Published) and not is_own(source):
         step = GivenTeacher(part, source, network, setting)
         obtain(step, setting.store, run)
         name = name_of(step)
@@ -228,8 +228,6 @@ def _name_elsewhere(source: Any, setting: Setting) -> str | None:
     if isinstance(source, Stored):
         setting.run.uses(folder := model_folder(Path(source.path)))
         return setting.run.name(folder)
-    if isinstance(source, Published):
-        return source.name
     return source.path if isinstance(source, Onnx) else None
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -43,30 +42,13 @@ class Pretrained(Single):
             raise must(".classes", "a list without repetition", names)
         network = self.model(num_classes=len(names), **dataset.arguments(self.model))
         _fill(network, read_weights(Path(self.path), part=self.part), self.path, len(names))
-        order = self._order(dataset)
-        return network if order is None else Chosen(network, order)
-
-    def stored(self, config: Any, dataset: Dataset) -> Any:
-        """The config by which the network is built again, `config` being that of `model`."""
-        order = self._order(dataset)
-        if order is None:
-            return config
-        return {
-            "_target_": "kd_cli.models.chosen.chosen",
-            "_partial_": True,
-            "network": {**config, "_partial_": True},
-            "outputs": len(self._names(dataset)),
-            "order": order,
-        }
+        if names == list(dataset.classes):
+            return network
+        return Chosen(network, [names.index(name) for name in dataset.classes], len(names))
 
     def identity(self, network: nn.Module) -> dict[str, str]:
         """Its weights; the structure stands in the config of its model."""
         return weights_of(network)
-
-    def _order(self, dataset: Dataset) -> list[int] | None:
-        """Which of its outputs stands for each class of the data set; None where they are those."""
-        names = self._names(dataset)
-        return None if names == list(dataset.classes) else [names.index(name) for name in dataset.classes]
 
     def _names(self, dataset: Dataset) -> list[str]:
         """The classes of its outputs."""

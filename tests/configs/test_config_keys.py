@@ -29,7 +29,7 @@ def recipes() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("group", "name"), recipes())
 def test_every_key_of_a_recipe_is_an_argument(group: str, name: str) -> None:
-    more = ["model@teacher.model=cnn"] if name == "checkpoint" else []
+    more = ["model@teacher.model=cnn"] if name in ("checkpoint", "tuned") else []
     cfg = composed("distill", f"{group}={name}", *more)
     assert check_arguments(OmegaConf.to_container(cfg, resolve=True)) >= 6
 
@@ -37,7 +37,7 @@ def test_every_key_of_a_recipe_is_an_argument(group: str, name: str) -> None:
 @pytest.mark.parametrize(("group", "name"), recipes())
 def test_a_recipe_states_every_key_that_recipes_have(group: str, name: str) -> None:
     """One that is left out could not be typed."""
-    more = ["model@teacher.model=cnn"] if name == "checkpoint" else []
+    more = ["model@teacher.model=cnn"] if name in ("checkpoint", "tuned") else []
     train = composed("distill", f"{group}={name}", *more)[group].get("train")
     assert train is None or set(train) - {"_target_"} == set(inspect.signature(Recipe).parameters)
 
