@@ -9,8 +9,8 @@ import torch
 from kd_cli import ranges
 from kd_cli.data.duplicates import Files, check_rule, without_copies
 from kd_cli.data.grouping import held_out, joined
-from kd_cli.data.labelling import listed, matches, pattern_of
-from kd_cli.data.layout import PARTS
+from kd_cli.data.labelling import matches, pattern_of
+from kd_cli.data.layout import PARTS, listed
 from kd_cli.data.samples import Split
 from kd_cli.data.splits import keep_classes
 from kd_cli.errors import DataError, must

@@ -62,6 +62,10 @@ def hf(
         raise must(".model.weights", "true (begin with the published ones) or false (from scratch)", weights)
     folder = published(name) if fetch else None
     if folder is not None:
+        if spec.kind == "image" and weights and not (inputs or (folder / PROCESSOR).is_file()):
+            got, hint = Phrase(f"{name!r} without it"), "Or say it: '{}={size: [224,224], mean: [0.5], std: [0.5]}'."
+            rule = f"a folder that holds {PROCESSOR}, which says how images are shown"
+            raise DataError.must(".model.name", rule, got, hint, ".model.inputs")
         config, inputs = {**structure_of(folder), **(config or {})}, {**inputs_of(folder), **(inputs or {})}
     about = _configured(transformers, config or {}, num_classes)
     auto = getattr(transformers, AUTO[spec.kind])

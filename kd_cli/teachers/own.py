@@ -1,6 +1,7 @@
 """What a teacher is: what it states, and what it was made from."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from kd_cli.errors import KdError, first_line, must
 from kd_cli.store.models import trained_as
 from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.identity import Opaque
-from kd_cli.teachers.source import Single
+from kd_cli.teachers.source import Answered, Single
+from kd_cli.teachers.teacher import Answering
 
 
-def is_own(source: Single) -> bool:
+def is_own(source: Single | Answered) -> bool:
     """Whether a teacher is a person's own: kd knows nothing of its parameters."""
     return not within(type(source).__module__, ["kd_cli"])
 
@@ -24,19 +26,29 @@ def answers_of(source: Single, config: dict[str, Any], network: nn.Module) -> di
     """Return what determines the answers of `network`, which `config` describes and `source` gave; raise ConfigError
     where the teacher does not state it.
     """
-    stated = _stated(source, network)
+    stated = _stated(source, lambda: source.identity(network))
     if is_own(source):
-        made_from = {key: value for key, value in config.items() if key != "online"}
-        return {"stated": stated, "source": identity_of(made_from)}
+        return _with_source(stated, config)
     if isinstance(source, Stored):
         return stated | {"model": identity_of(trained_as(Path(source.path)))}
     return stated | {"model": identity_of(config["model"])} if "model" in config else stated
 
 
-def _stated(source: Single, network: nn.Module) -> dict[str, Any]:
+def told_by(source: Answered, config: dict[str, Any], answering: Answering) -> dict[str, Any]:
+    """Return what determines the answers of `answering`, which `source` gave; raise ConfigError as `answers_of`."""
+    stated = _stated(source, answering.identity)
+    return _with_source(stated, config) if is_own(source) else stated
+
+
+def _with_source(stated: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    made_from = {key: value for key, value in config.items() if key != "online"}
+    return {"stated": stated, "source": identity_of(made_from)}
+
+
+def _stated(source: Single | Answered, state: Callable[[], Any]) -> dict[str, Any]:
     name = type(source).__name__
     try:
-        stated = source.identity(network)
+        stated = state()
         if isinstance(stated, dict) and stated:
             read: dict[str, Any] = json.loads(json.dumps(stated))
             return read

@@ -33,13 +33,13 @@ class Predictions(Answered):
     test: str | None = None
     key: str | None = None
     classes: Sequence[str] | None = None
-    outputs: str | None = None
+    gives: str | None = None
     allow_missing: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.outputs is not None and self.outputs not in OUTPUTS:
-            raise must(".outputs", f"one of {', '.join(OUTPUTS)}, or null", self.outputs)
+        if self.gives is not None and self.gives not in OUTPUTS:
+            raise must(".gives", f"one of {', '.join(OUTPUTS)}, or null", self.gives)
         number(".allow_missing", self.allow_missing, at_least=0, at_most=1)
 
     def open(self, dataset: Dataset, root: Path) -> Answering:
@@ -82,7 +82,7 @@ class LookedUp:
         source = self.source
         told = read_answers(Path(path), theirs, source.key, place)
         try:
-            form = look(told.values, source.outputs, told.labels)
+            form = look(told.values, source.gives, told.labels)
         except ValueError as error:
             raise DataError.must(place, "a file of answers", Phrase(f"{path!r}: {error}")) from error
         logits = form.to_logits(told.values)[:, self.order]
@@ -94,7 +94,7 @@ class LookedUp:
     def identity(self) -> dict[str, Any]:
         """The file, and how it is read."""
         source, file = self.source, file_of(self.source.path)
-        read = {"key": source.key, "outputs": source.outputs, "columns": list(source.classes or ())}
+        read = {"key": source.key, "gives": source.gives, "columns": list(source.classes or ())}
         return {"predictions": file, "classes": list(self.dataset.classes), **read}
 
     def check(self, split: Split) -> None:

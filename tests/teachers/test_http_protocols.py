@@ -218,14 +218,29 @@ def test_what_cannot_be_asked_is_refused_by_its_key(words: tuple[str, ...], said
 
 def test_services_are_members_of_an_ensemble(tmp_path: Path) -> None:
     with serving() as one, serving() as other:
-        (tmp_path / "mine/teacher").mkdir(parents=True)
-        (tmp_path / "mine/teacher/both.yaml").write_text(
-            "defaults:\n  - /teacher/ensemble@_here_\n  - /teacher@members.one: http\n"
-            "  - /teacher@members.other: http\n  - _self_\n"
-        )
-        words = [f"teacher.members.{name}.{key}" for name, at in (("one", one), ("other", other))
+        words = [f"teacher.members.{number}.{key}" for number, at in enumerate((one, other))
                  for key in (f"url={at.url}", "answer=logits", "evaluate=false")]  # fmt: skip
         short = ("student.train.epochs=2", "baseline=false")
-        done = inside("distill", "--config-dir", "mine", "teacher=both", *words, *short, *FEW, cwd=tmp_path)
+        done = inside("distill", "teacher=ensemble", "teacher.members=[http,http]", *words, *short, *FEW, cwd=tmp_path)
         assert done.result["teacher"] is None
         assert one.asked == other.asked == len(one.answered)
+
+
+def test_a_text_is_sent_as_it_is_and_a_file_by_its_name(tmp_path: Path) -> None:
+    texts = [f"{'good' if k % 2 else 'bad'} film {k}" for k in range(40)]
+    rows = "\n".join(f"{text},{'pos' if k % 2 else 'neg'}" for k, text in enumerate(texts))
+    (tmp_path / "t.csv").write_text(f"text,label\n{rows}\n")
+    seen: list[str] = []
+
+    def handler(request: Request) -> Response:
+        seen.append(request.get_json()["q"])
+        return Response(json.dumps({"pos": 0.5 + 0.4 * ("good" in seen[-1]), "neg": 0.5 - 0.4 * ("good" in seen[-1])}))
+
+    with responding(handler) as server:
+        url = f"teacher.url={server.url_for('/predict')}"
+        words = ("dataset=text", "dataset.root=t.csv", "dataset.text=text", "dataset.label=label", "dataset.test=0.5")
+        request = "teacher.request={q:'{text}'}"
+        done = inside("dump-targets", "teacher=http", url, request, *words, cwd=tmp_path)
+        assert done.status == 0, done.err
+    assert set(seen) < set(texts)
+    assert len(seen) == len(set(seen)) == 20

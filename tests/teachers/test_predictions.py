@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from answers import chances, data, index, rows, write_csv, written
+from PIL import Image
 from running import Outcome, inside
 from safetensors.torch import load_file
 from torch import Tensor
@@ -158,7 +159,7 @@ def test_a_file_that_says_nothing_of_these_classes_is_refused(
         (("teacher.path=none.csv",), "teacher.path must be a file, got 'none.csv', which is none."),
         (("teacher.path=x.txt",), "teacher.path must be a file of answers (.csv, .tsv"),
         (("teacher.path=l.csv", "teacher.key=who"), "teacher.key must be a column of l.csv (index, label), got 'who'"),
-        (("teacher.path=l.csv", "teacher.outputs=odds"), "teacher.outputs must be one of logits, probabilities"),
+        (("teacher.path=l.csv", "teacher.gives=odds"), "teacher.gives must be one of logits, probabilities"),
         (("teacher.path=l.csv", "teacher.allow_missing=2"), "teacher.allow_missing must be between 0 and 1, got 2"),
         (("teacher.path=l.csv", "transfer.augment=jitter"), "transfer.augment must be null for this teacher"),
         (("teacher.path=l.csv", "teacher.classes=[0,1]"), "teacher.classes must be a list that holds every class"),
@@ -185,20 +186,30 @@ def test_another_file_is_another_teacher_and_the_same_is_found_again(tmp_path: P
 
 def test_it_is_a_member_of_an_ensemble_beside_a_network(tmp_path: Path) -> None:
     written(tmp_path, "csv")
-    small = "teacher.members.cnn.train.epochs=1"
-    (tmp_path / "mine/teacher").mkdir(parents=True)
-    (tmp_path / "mine/teacher/both.yaml").write_text(
-        "defaults:\n  - /teacher/ensemble@_here_\n  - /teacher@members.cnn: cnn_digits\n"
-        "  - /teacher@members.file: predictions\n  - _self_\n"
-    )
-    words = ("--config-dir", "mine", "teacher=both", "teacher.members.file.path=answers.csv", small, *SHORT)
+    members = ("teacher=ensemble", "teacher.members=[cnn_digits,predictions]", "teacher.members.1.path=answers.csv")
+    words = (*members, "teacher.members.0.train.epochs=1", *SHORT)
     done = inside("distill", *words, cwd=tmp_path)
     result = done.result
-    assert {"soft_targets_cnn", "soft_targets_file"} <= result["stages"].keys()
+    assert len([stage for stage in result["stages"] if stage.startswith("soft_targets_")]) == 2
     assert result["teacher"] is None
     write_csv(tmp_path / "test.csv", ["index", *map(str, range(10))], rows("test"))
-    teacher = inside("distill", *words, "teacher.members.file.test=test.csv", cwd=tmp_path).result["teacher"]
+    teacher = inside("distill", *words, "teacher.members.1.test=test.csv", cwd=tmp_path).result["teacher"]
     assert [member["errors"] for member in teacher["members"]][1] == int(
         (chances("test").argmax(1) != data().test.labels).sum()
     )
     assert teacher["params"] is None
+
+
+def test_files_are_joined_by_name(tmp_path: Path) -> None:
+    for part, label, number in [(p, c, k) for p in ("train", "test") for c in ("a", "b") for k in range(4)]:
+        folder = tmp_path / "data" / part / label
+        folder.mkdir(parents=True, exist_ok=True)
+        shade = 40 * number + 100 * (label == "b") + (part == "test")
+        Image.new("L", (8, 8), shade % 256).save(folder / f"{label}{number}.png")
+    names = [f"{label}{number}.png" for label in "ba" for number in range(4)]
+    told = [[f"{name[0]}/{name}", *(0.25, 0.75)[:: -1 if name[0] == "a" else 1]] for name in names]
+    write_csv(tmp_path / "p.csv", ["file", "a", "b"], told)
+    shown = ("dataset=image_folder", "dataset.root=data", "dataset.size=8", "dataset.channels=1")
+    quiet = ("dataset.duplicates=allow",)
+    _, logits = dumped(tmp_path, "teacher.path=p.csv", *shown, *quiet)
+    torch.testing.assert_close(logits.softmax(1), torch.tensor([[0.75, 0.25]] * 4 + [[0.25, 0.75]] * 4))

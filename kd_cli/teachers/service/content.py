@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from kd_cli.data.inputs import Inputs, each, tensors
-from kd_cli.data.spec import Spec
+from kd_cli.data.spec import BYTES, Spec
+from kd_cli.data.texts import bytes_of, parts_of
 from kd_cli.errors import must
 
 PLACE = re.compile(r"\{([a-z_]+(?:\.[A-Za-z0-9_]+)?)\}")
@@ -21,18 +22,25 @@ PLACE = re.compile(r"\{([a-z_]+(?:\.[A-Za-z0-9_]+)?)\}")
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as it is stored, and what it is called; `text` is what it was before it became numbers."""
+    """One sample as it is stored, and what it is called."""
 
     spec: Spec
     stored: Inputs  # without the dimension of a batch
     name: str
-    text: str | None = None
 
     @cached_property
     def shown(self) -> Inputs:
         """As a network is shown it."""
         one = self.spec.to_network(each(self.stored, lambda value: value[None]))
         return each(one, lambda value: value[0])
+
+    @cached_property
+    def text(self) -> str | None:
+        """Its text, that of a pair in two lines; None of what is none."""
+        if self.spec.kind != "text" or self.spec.vocabulary != BYTES or not isinstance(self.stored, Tensor):
+            return None
+        (content,) = bytes_of(self.stored[None])
+        return "\n".join(parts_of(content))
 
     def png(self) -> str:
         """A picture of it, in base64."""

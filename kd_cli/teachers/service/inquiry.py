@@ -78,7 +78,7 @@ class Inquiry:
             raise self._unanswered(len(chosen))
         values = torch.tensor([self._row(one) for one in told], dtype=torch.float64)
         try:
-            self.form = look(values, self.source.outputs, all(isinstance(one, int) for one in told))
+            self.form = look(values, self.source.gives, all(isinstance(one, int) for one in told))
         except ValueError as error:
             raise DataError.must(".url", "a service that tells classes", Phrase(f"{self.name}: {error}")) from error
         chances = self.form.to_logits(values).softmax(1)
@@ -89,7 +89,7 @@ class Inquiry:
 
     def identity(self) -> dict[str, Any]:
         """What it declares, and what it said of the probe."""
-        declared = {"url": self.name, **self.protocol.stated, "outputs": self.source.outputs}
+        declared = {"url": self.name, **self.protocol.stated, "gives": self.source.gives}
         return {"service": declared, "classes": list(self.dataset.classes), "probe": self._digest}
 
     def check(self, split: Split) -> None:
@@ -182,13 +182,11 @@ class Inquiry:
         self, split: Split, augment: Augment | Mix | None, seed: int, view: int, positions: Tensor
     ) -> Iterator[tuple[str, bytes, str]]:
         """The key, the request's body and the name of each sample."""
-        names, texts = called(split), getattr(split.samples, "texts", None)
-        blocks = positions.split(BLOCK)
+        names, blocks = called(split), positions.split(BLOCK)
         for chosen, shown in zip(blocks, show(split, blocks, torch.device("cpu"), augment, seed, view), strict=True):
             for k, place in enumerate(chosen.tolist()):
                 stored = each(shown.stored, lambda value, k=k: value[k])  # type: ignore[misc]
-                text = None if texts is None else str(texts[place])
-                asked = self.protocol.body(Sample(split.samples.spec, stored, names[place], text))
+                asked = self.protocol.body(Sample(split.samples.spec, stored, names[place]))
                 body = json.dumps(asked, separators=(",", ":"), ensure_ascii=False).encode()
                 yield hashlib.sha256(body).hexdigest(), body, names[place]
 

@@ -59,7 +59,9 @@ class Protocol:
         if self.name == "chat" and not isinstance(template, Mapping):
             template = self._chat(sample)
         elif template is None:
-            template = {"input": "{input}"} | ({"model": "{model}"} if self.model else {})
+            template = {"input": "{input}" if sample.text is None else "{text}"} | (
+                {"model": "{model}"} if self.model else {}
+            )
         try:
             return filled(template, sample, words)
         except KeyError as error:

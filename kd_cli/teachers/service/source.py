@@ -39,7 +39,7 @@ class Http(Answered):
     input: str = "input"
     datatype: str = "FP32"
     classes: Sequence[str] | None = None
-    outputs: str | None = None
+    gives: str | None = None
     token: str | None = None
     header: str = "Authorization"
     tls: bool = True
@@ -53,7 +53,7 @@ class Http(Answered):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, known in (("protocol", PROTOCOLS), ("datatype", tuple(NUMBERS)), ("outputs", (*OUTPUTS, None))):
+        for key, known in (("protocol", PROTOCOLS), ("datatype", tuple(NUMBERS)), ("gives", (*OUTPUTS, None))):
             if getattr(self, key) not in known:
                 raise must(f".{key}", f"one of {', '.join(map(str, known))}", getattr(self, key))
         for key in ("evaluate", "tls"):
