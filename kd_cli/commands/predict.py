@@ -136,6 +136,8 @@ def _listings(noun: str, word: str, endings: Collection[str]) -> Iterator[Listin
 
 
 def _tell(rows: list[dict[str, Any]], form: str) -> None:
+    if not rows:
+        return
     if form == "json":
         answer(json.dumps(rows, indent=2))
     else:
