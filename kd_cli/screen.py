@@ -73,7 +73,7 @@ def quoting() -> Iterator[None]:
 
 def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """A heading and a line for each row. Text that a spreadsheet would compute begins with an apostrophe."""
-    writer = csv.writer(file)
+    writer = csv.writer(file, lineterminator="\n")  # which a stream writes as its platform's
     writer.writerow(map(_cell, columns))
     writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
 

@@ -87,7 +87,7 @@ def equal(one: dict[str, dict[str, torch.Tensor]], other: dict[str, dict[str, to
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_whole_group_does_not_end_a_loaders_workers(number: int, images: Path, tmp_path: Path) -> None:
     words = (
-        "train-teacher", "model@teacher.model=mlp_30", "dataset=image_folder",
+        "train-teacher", "teacher=cnn_digits", "model@teacher.model=mlp_30", "dataset=image_folder",
         f"dataset.root={images}", "dataset.size=8", "dataset.channels=1", "dataset.workers=2", "device=cpu",
         "teacher.train.batch_size=4",
     )  # fmt: skip

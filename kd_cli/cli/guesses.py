@@ -21,7 +21,7 @@ OTHER_NAMES = {
     "optimizer": "opt optim", "scheduler": "sched schedule lr_scheduler", "widths": "hidden hidden_size width",
     "workers": "num_workers", "validation": "val", "transfer.labels": "labels", "augment": "augmentation",
     "images": "image input", "path": "folder run", "objective": "loss", "model": "net network arch architecture",
-    "experiment": "exp", "sweep.name": "name",
+    "experiment": "exp", "sweep.name": "name", "start_from": "init init_from resume_from pretrained finetune",
 }  # fmt: skip
 MEANT = {name: key for key, names in OTHER_NAMES.items() for name in names.split()}
 SEVERAL = {

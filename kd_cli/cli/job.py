@@ -172,7 +172,7 @@ def _stands(cfg: DictConfig, job: Path, session: Session) -> bool:
         plan, then = plan_of(cfg), Result.read(job)
         if then is None or then.environment is None:
             return True
-        if any(then.identities.get(key) != artifact.content for key, artifact in plan.starts().items()):
+        if any(then.identities.get(key) != content for key, (_, content) in plan.starts().items()):
             return False
         elsewhere = {part.stage for part in plan.teacher.parts.values() if not part.trained}
         for name, stage in then.stages.items():

@@ -27,6 +27,13 @@ class CheckpointKeys:
 
 
 @dataclass
+class EvaluateKeys:
+    """What is measured of a model beside its answers."""
+
+    latency: bool = key("measure the time of a forward pass, of one sample and of 256", True)
+
+
+@dataclass
 class Normalisation:
     """The mean and standard deviation of the data set's pixels, of all or of each channel, for the models that ask."""
 
@@ -56,13 +63,14 @@ class TrainTeacher:
 
     dataset: dict[str, Any] = key("the task: what teacher and student are trained and tested on", dict)
     normalisation: Normalisation = key("the data set's own, where it is known", Normalisation)
-    teacher: dict[str, Any] = key("the large model: a network to train, a stored one, or several as one", dict)
+    teacher: dict[str, Any] = key("the large model; by default one for the data set", dict)
     device: str = key("auto, cpu, cuda, cuda:<number> or mps", "auto")
     compile: bool = key("compile the networks with torch.compile", False)
     output_dir: str = key("where everything goes, and where it is found again", "outputs")
     rebuild: bool = key("move a damaged artifact aside and make it anew", False)
     trusted_modules: list[str] = key("modules of yours that a stored config may name", list)
     checkpoint: CheckpointKeys = key("how often a training is written down", CheckpointKeys)
+    evaluate: EvaluateKeys = key("what is measured of a model", EvaluateKeys)
     sweep: SweepKeys = key("where the jobs of a sweep go", SweepKeys)
     resume: bool = key("of a sweep: run the jobs alone that are missing or did not complete", True)
 
@@ -80,7 +88,7 @@ class DumpTargets(TrainTeacher):
 class Distill(DumpTargets):
     """Keys of `kd distill` and `kd sweep`."""
 
-    student: dict[str, Any] = key("the small model that is to be deployed, with its recipe", dict)
+    student: dict[str, Any] = key("the small model, with its recipe; by default one for the data set", dict)
     objective: dict[str, Any] = key("the loss that teaches the student", dict)
     temperature: float = key("divides the logits of both before the softmax: higher is softer", 4.0)
     soft_weight: float = key("of the teacher's soft targets in the loss", 0.9)
@@ -100,6 +108,7 @@ class Evaluate:
     dataset: dict[str, Any] = key("null: the one of the run, or that the model was trained on", dict)
     device: str = key("auto, cpu, cuda, cuda:<number> or mps", "auto")
     format: str = key("of the answer: table, json or csv", "table")
+    evaluate: EvaluateKeys = key("what is measured of a model", EvaluateKeys)
     trusted_modules: list[str] = key("modules of yours that a stored config may name", list)
 
 
@@ -108,7 +117,7 @@ class Predict:
     """Keys of `kd predict`."""
 
     path: str = key("the stored model: its folder, or that of a run", MISSING)
-    images: str | None = key("a file, or a folder of them", None)
+    images: Any = key("a file, a folder of them, a pattern as '*.jpg', or a list of such", None)
     sounds: str | None = key("a sound file, or a folder of them", None)
     texts: str | None = key("a file with a text in each line, or a table with a column of them", None)
     device: str = key("auto, cpu, cuda, cuda:<number> or mps", "auto")

@@ -94,13 +94,14 @@ def _hydra(name: str, words: list[str]) -> int:
     from kd_cli.cli.job import Job, fixed
     from kd_cli.cli.messages import is_hydras, translate
     from kd_cli.cli.refusals import refused
-    from kd_cli.cli.spelling import placed
+    from kd_cli.cli.spelling import gathered, placed
     from kd_cli.cli.typed import Words
     from kd_cli.runs.session import Session, opened
 
     session = Session()
     task = Job(session)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, so that errors are translated once, here
+    words = gathered(name, words)
     typed = words
     if refusal := refused(name, typed):
         say(refusal)

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kd_cli.cli.choices import CONFIGS, choices
+from kd_cli.cli.choices import CONFIGS, choices, suited
 from kd_cli.cli.keys import schema_of
 
 LINE = re.compile(r"^( *)([\w.]+):(?: +([^#].*?))??(?: +# +(.*))?$")
@@ -89,6 +89,8 @@ def _expand(found: dict[str, Key], key: Key, typed: Mapping[str, str], own: Sequ
     name = typed.get(key.name, key.default)
     if name == "${dataset}":  # the data set's own
         name = found["dataset"].default
+    elif name == f"${{suited:{key.group},${{dataset}}}}":
+        name = suited(key.group, found["dataset"].default)
     known = choices(key.group, own)
     _put(found, replace(key, default=name))
     if name not in known:

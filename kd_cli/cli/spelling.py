@@ -1,5 +1,6 @@
 """What people type, as Hydra has it. Imports no torch, and hydra only where a word must be parsed: not in help."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,15 +15,11 @@ FLAGS = TAKES_VALUE | {"--help", "-h", "--hydra-help", "--version", "--resolve",
                        "--info", "-i", "--shell-completion", "-sc"}  # fmt: skip
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 GROUPS = {"train": "recipe", "inner": "augment", "member": "teacher", "generalist": "teacher"}  # others: as the key
-FILES = (
-    "output_dir",
-    "path",
-    "root",
-    "images",
-    "texts",
-    "start_from",
-    "sweep",
-)  # last part of the keys of files and folders
+FILES = (  # last parts of the keys of files and folders
+    "output_dir", "path", "root", "images", "sounds", "texts", "start_from", "sweep", "weights", "labels", "classes",
+    "name",
+)  # fmt: skip
+PATTERN = re.compile(r"\+*(transfer\.)?dataset\.(group|pattern)")  # keys of regular expressions, nothing but text
 NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[-+]?\d+)?|true|false|null|[-+]?(inf|nan)", re.IGNORECASE)
 
 
@@ -123,7 +120,12 @@ def spelt(word: str, own: Iterable[Path] = (), free: bool = False) -> list[str]:
     if value == "~" or value.startswith("~/"):  # a shell leaves it in the middle of a word
         value = str(Path(value).expanduser())
         word = f"{key}={value}"
-    if key.rpartition(".")[2] in FILES and _means_text(value):
+    if key == "images" and (several := _several(value)):
+        return [f"{key}=[{','.join(map(quoted, several))}]"]
+    file = key.rpartition(".")[2] in FILES
+    if file and (_means_text(value, key) or (_is_odd(value) and _is_there(value))):
+        return [f"{key}={quoted(value)}"]
+    if PATTERN.fullmatch(key) and value and value != "null" and value[0] not in "'\"":
         return [f"{key}={quoted(value)}"]
     if not value.isascii() and not set(value) & set("'\"[]{}()$\\"):  # Hydra wants letters that are not ASCII quoted
         word = f"{key}={','.join(part if part.isascii() else quoted(part) for part in value.split(','))}"
@@ -144,9 +146,46 @@ def spelt(word: str, own: Iterable[Path] = (), free: bool = False) -> list[str]:
     return new
 
 
-def _means_text(value: str) -> bool:
-    """Whether Hydra would make of the name of a file a number, a function's result or a refusal."""
-    if not value or value[0] in "'\"[{" or "${" in value or value == "null" or "," in value:  # several: a sweep
+def gathered(command: str, words: Sequence[str]) -> list[str]:
+    """The words of a command line; those of kd predict that a shell made of a pattern as one list of images."""
+    images = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if not word.startswith("-") and before not in TAKES_VALUE and _is_there(word)
+    ]
+    keys = {word.partition("=")[0] for word in words}
+    if command != "predict" or not images or "images" in keys or "path" not in keys:
+        return list(words)
+    return [*(word for word in words if word not in images), f"images=[{','.join(map(quoted, images))}]"]
+
+
+def _several(value: str) -> list[str]:
+    """The parts of a list of files that was typed without quotes, `[a.png,b c.png]` or `a.png,b.png`."""
+    inside = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if set("'\"") & set(inside) or "${" in inside or "," not in inside or _is_there(value):
+        return []
+    return [part.strip() for part in inside.split(",") if part.strip()]
+
+
+def _is_there(value: str) -> bool:
+    """Whether there is a file or a folder of this name."""
+    try:
+        return bool(value) and os.path.lexists(Path(value).expanduser())
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _is_odd(value: str) -> bool:
+    """Whether Hydra would take a name for more than text."""
+    return not re.fullmatch(r"[\w/.+@%:?|*-]+", value, re.ASCII) or bool(NOT_TEXT.fullmatch(value))
+
+
+def _means_text(value: str, key: str) -> bool:
+    """Whether Hydra would make of the name of a file a number, a function's result or a refusal. Some keys hold lists
+    and mappings as well.
+    """
+    other = "'\"" if key.rpartition(".")[2] in ("output_dir", "path", "root", "start_from") else "'\"[{"
+    if not value or value[0] in other or "${" in value or value == "null" or "," in value:  # several: a sweep
         return False
     function = re.fullmatch(r"(choice|range|interval|glob|sort|shuffle|tag|int|float|str|bool|json_str)\(.*\)", value)
-    return not function and bool(NOT_TEXT.fullmatch(value) or re.search(r"[^\w/.+@%:?|*-]", value, re.ASCII))
+    return not function and _is_odd(value)

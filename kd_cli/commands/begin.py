@@ -33,13 +33,15 @@ def begin(plan: Plan, session: Session) -> Setting:
         hint = f"As a transfer set, unlabelled: {override('transfer.dataset', dataset.name)}."
         raise must("dataset", f"one with labels and test {dataset.spec.noun}", dataset.name, hint)
     how = Circumstances(OneDevice(device), plan.compile, plan.every_epochs, plan.every_minutes, dataset.fingerprint)
-    return Setting(dataset, plan.dataset.stored, how, run, session)
+    return Setting(dataset, plan.dataset.stored, how, run, session, plan.latency)
 
 
 def accept(cfg: DictConfig, plan: Plan, setting: Setting) -> None:
     """Everything that was typed has been checked: the run's folder is from now on that of a run."""
     found = {"data_found": dict(setting.dataset.about)} if setting.dataset.about else {}
     setting.run.accept(asked(cfg) | {"data": setting.dataset_config} | found, plan.starts())
+    if "line" in found.get("data_found", {}):
+        log.info("%s", found["data_found"]["line"])
     own_code.log_own_modules()
     for sentence in strangers(cfg):
         log.info(sentence)

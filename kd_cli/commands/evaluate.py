@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         raise DataError(f"split={cfg.split}: {missing} have no label.")
     if fingerprint not in (None, dataset.fingerprint):
         say(f"These are not the data of {cfg.path}: {dataset.spec.noun}, labels or splits differ.")
-    figures = evaluate(loaded.model, split, dataset.classes, device).measured
+    figures = evaluate(loaded.model, split, dataset.classes, device, latency=cfg.evaluate.latency).measured
     told = {key: value for key, value in typed_json.to_json(figures).items() if key != "artifact"}  # it is the path
     judged = {"path": str(loaded.folder), "dataset": dataset.name, "split": cfg.split, **told}
     judged["dataset_fingerprint"] = dataset.fingerprint
@@ -53,7 +53,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         answer(json.dumps(judged, indent=2))
     elif cfg.format == "csv":
         flat = {k: v for k, v in judged.items() if not isinstance(v, dict)}
-        flat |= {f"latency_ms_{size}": value for size, value in judged["latency_ms"].items()}
+        flat.pop("latency_ms", None)
+        flat |= {f"latency_ms_{size}": value for size, value in (judged["latency_ms"] or {}).items()}
         write_csv(sys.stdout, list(flat), [flat])
     else:
         print_figures(figures, str(loaded.folder), dataset.name, cfg.split)

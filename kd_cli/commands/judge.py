@@ -19,11 +19,11 @@ def judge(model: nn.Module, identity: Any, setting: Setting, teacher: Tensor | N
     test = labelled_by(teacher, dataset.test)
 
     def figures() -> Evaluation:
-        return evaluate(model, test, dataset.classes, setting.device, teacher)
+        return evaluate(model, test, dataset.classes, setting.device, teacher, setting.latency)
 
     if teacher is not None:
         return figures()
-    return setting.session.once(["evaluation", identity, dataset.fingerprint], figures)
+    return setting.session.once(["evaluation", identity, dataset.fingerprint, setting.latency], figures)
 
 
 def labelled_by(teacher: Tensor | None, test: Split) -> Split:
@@ -54,7 +54,7 @@ def _judged(teacher: Teacher, setting: Setting) -> Evaluation:
     def figures() -> Evaluation:
         said = teacher.predict(test, setting.device)
         if teacher.network is not None:
-            return evaluate(teacher.network, labelled_by(said, test), classes, setting.device)
+            return evaluate(teacher.network, labelled_by(said, test), classes, setting.device, latency=setting.latency)
         return judge_answers(said, labelled_by(said, test), classes, labels=teacher.labels)
 
     return setting.session.once(["answers", teacher.identity, setting.dataset.fingerprint], figures)

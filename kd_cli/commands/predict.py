@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,7 @@ from kd_cli.store.models import Loaded, load
 def main(cfg: DictConfig) -> list[dict[str, Any]]:
     """Prints file, class and probability on standard output, as CSV or JSON, a row for each image or text.
 
-    Raises DataError where an image cannot be decoded, and then answers nothing; and after the answers, for the files of
-    a folder that are no images.
+    Raises DataError after the answers, for the files that cannot be classified.
     """
     device = find_device(cfg.device)
     given = [key for key in ("images", "sounds", "texts") if cfg[key] is not None]
@@ -42,10 +42,8 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     channels, height, width = loaded.spec.shape
     scale = (loaded.config.get("dataset") or {}).get("range")
     check_range(scale)
-    model, rows, bad = loaded.model.to(device), [], []
-    with reading(cfg.images):
-        listing = _listing(Path(cfg.images))
-    paths, at_once = listing.wanted, evaluation_batch(loaded.spec)
+    paths, others, absent = _asked(cfg.images)
+    model, rows, bad, at_once = loaded.model.to(device), [], [], evaluation_batch(loaded.spec)
     for start in range(0, len(paths), at_once):
         batch = []
         for path in paths[start : start + at_once]:
@@ -53,7 +51,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
                 batch.append((path, decode(read_image(path), (height, width), channels, scale)))
             except Unusable as why:
                 bad.append(shown(f"{path}: {why}"))
-        if not batch or bad:
+        if not batch:
             continue
         with torch.inference_mode():
             images = loaded.spec.to_network(torch.stack([image for _, image in batch]).to(device))
@@ -62,12 +60,55 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
             {"file": str(path), "class": loaded.classes[k], "probability": round(p, 6)}
             for (path, _), k, p in zip(batch, classes.tolist(), probabilities.tolist(), strict=True)
         ]
-    if bad:
-        raise DataError(_listed("cannot be decoded; mend or remove them", bad, "image") + _left_out(listing.others))
     _tell(rows, cfg.format)
-    if listing.others:
-        raise DataError(_left_out(listing.others).strip())
+    said = [_listed("cannot be decoded; mend or remove them", bad, "image")] if bad else []
+    if absent:
+        said.append(_listed("are not there", absent, "name"))
+    if others:
+        said.append(_left_out(others))
+    if said:
+        raise DataError("\n".join(said))
     return rows
+
+
+def _asked(images: Any) -> tuple[list[Path], list[Path], list[str]]:
+    """The files to classify, each once; those below folders that are no images by their names; and what is named and
+    is not there. DataError where nothing is there.
+    """
+    given = [str(word) for word in images] if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    if not given or not all(isinstance(word, str) and word for word in given):
+        raise must("images", "a file, a folder of images, a pattern, or a list of such", images)
+    found: dict[Path, None] = {}
+    others: dict[Path, None] = {}
+    absent: list[str] = []
+    for word in given:
+        with reading(word):
+            listings = list(_listings(word))
+        for listing in listings:
+            found |= dict.fromkeys(listing.wanted)
+            others |= dict.fromkeys(listing.others)
+        if not listings:
+            absent.append(shown(word))
+    if not found:
+        what = "which fits no file" if set("*?[") & set(given[0]) else "which does not exist"
+        raise DataError(f"images must be a file or a folder of images, got {given[0]!r}, {what}.")
+    return list(found), list(others), absent
+
+
+def _listings(word: str) -> Iterator[Listing]:
+    """The file itself, whatever its name; what lies below a folder; what a pattern fits, if anything."""
+    path = Path(word)
+    if path.is_dir():
+        listing = files_below(path, EXTENSIONS)
+        if not listing.wanted:
+            wanted = f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {word!r}."
+            raise DataError("\n".join([wanted, *([_left_out(listing.others)] if listing.others else [])]))
+        yield listing
+    elif path.exists():
+        yield Listing([path], [])
+    else:
+        for each in sorted(Path(name) for name in glob(word, recursive=True)):
+            yield files_below(each, EXTENSIONS) if each.is_dir() else Listing([each], [])
 
 
 def _sounds(cfg: DictConfig, loaded: Loaded, device: torch.device) -> list[dict[str, Any]]:
@@ -97,22 +138,9 @@ def _tell(rows: list[dict[str, Any]], form: str) -> None:
         write_csv(sys.stdout, ("file", "class", "probability"), rows)
 
 
-def _listing(path: Path) -> Listing:
-    """The file itself, whatever its name, or what lies below a folder."""
-    if not path.exists():
-        raise DataError(f"images must be a file or a folder of images, got {str(path)!r}, which does not exist.")
-    if not path.is_dir():
-        return Listing([path], [])
-    listing = files_below(path, EXTENSIONS)
-    if not listing.wanted:
-        wanted = f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {str(path)!r}."
-        raise DataError(wanted + _left_out(listing.others))
-    return listing
-
-
 def _listed(what: str, lines: Sequence[Any], noun: str) -> str:
     return f"{len(lines)} {noun}(s) {what}:" + "".join(f"\n  {line}" for line in lines)
 
 
-def _left_out(others: list[Path]) -> str:
-    return "\n" + _listed("are no images by their names, and are not classified", others, "file") if others else ""
+def _left_out(others: Sequence[Path]) -> str:
+    return _listed("are no images by their names, and are not classified", others, "file")

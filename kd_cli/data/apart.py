@@ -9,7 +9,8 @@ import torch
 from kd_cli import ranges
 from kd_cli.data.duplicates import Files, check_rule, without_copies
 from kd_cli.data.grouping import held_out, joined
-from kd_cli.data.labelling import listed, matches, pattern_of
+from kd_cli.data.labelling import matches, pattern_of
+from kd_cli.data.layout import PARTS, listed
 from kd_cli.data.samples import Split
 from kd_cli.data.splits import keep_classes
 from kd_cli.errors import DataError, must
@@ -53,7 +54,7 @@ class Apart:
         made, remarks = without_copies(parts, self.duplicates, classes)
         if self.group is not None:
             _check_groups({part: _groups(split, self.group) for part, split in made.items()}, self.group)
-        found = len(made["train"])
+        found, apart = len(made["train"]), list[str]()
         for part, amount in (("test", A_FIFTH if self.test is None else self.test), ("validation", self.validation)):
             key = f".dataset.{part}"
             if part in parts:
@@ -64,8 +65,11 @@ class Apart:
                 continue
             count = _count(key, amount, found, len(made["train"]))
             made["train"], made[part] = self._carved(made["train"], count, key, amount, classes)
-            remarks.append(f"{part} set apart by seed {self.seed}{'' if self.group is None else ' and group'}")
-        return made, remarks
+            apart.append(part)
+        if apart:
+            how = "" if self.group is None else " and group"
+            remarks.append(f"{' and '.join(apart)} set apart by seed {self.seed}{how}")
+        return {part: made[part] for part in PARTS if part in made}, remarks
 
     def _carved(self, split: Split, count: int, key: str, amount: float, classes: Sequence[str]) -> tuple[Split, Split]:
         """The rest, and what is set apart."""

@@ -5,13 +5,14 @@ from typing import Any, Protocol, cast
 
 import torch
 
+from kd_cli.data.layout import listed
 from kd_cli.data.samples import Samples, Split
 from kd_cli.errors import DataError, must
 from kd_cli.progress import log
 
 KEY = ".dataset.duplicates"
+BELOW = "\n  "
 RULES = ("refuse", "allow", "drop")
-SHOWN = 10
 
 
 class Files(Samples, Protocol):
@@ -36,7 +37,7 @@ def without_copies(parts: Mapping[str, Split], rule: str, classes: Sequence[str]
     remarks = []
     if torn := _under_two_labels(parts, classes):
         remarks.append(f"{len(torn)} with the same bytes as one of another class")
-        log.warning("%d file(s) lie under two labels:%s", len(torn), _lines(torn))
+        log.warning("%d file(s) lie under two labels: %s", len(torn), listed(torn))
     made = dict(parts)
     for pair in (("test", "validation"), ("test", "train"), ("test", "transfer"), ("validation", "train"),
                  ("validation", "transfer")):  # fmt: skip
@@ -51,13 +52,13 @@ def without_copies(parts: Mapping[str, Split], rule: str, classes: Sequence[str]
         said = f"{len(again)} file(s) of the {pair[1]} split lie in the {pair[0]} split too"
         if rule == "refuse":
             hint = f"Remove them, or leave them out of {pair[1]}: {{}}=drop. With {{}}=allow they stay."
-            raise DataError(f"{said}:{_lines(both)}\n", hint, KEY, KEY)
+            raise DataError(f"{said}:{BELOW}{listed(both, BELOW)}\n", hint, KEY, KEY)
         if rule == "drop":
             rest = torch.ones(len(other), dtype=torch.bool)
             rest[again] = False
             made[pair[1]] = other.select(rest.nonzero()[:, 0])
         remarks.append(f"{said}{', and are left out' if rule == 'drop' else ''}")
-        log.warning("%s:%s", remarks[-1], _lines(both))
+        log.warning("%s: %s", remarks[-1], listed(both))
     _check_left(parts, made, classes)
     return made, remarks
 
@@ -87,8 +88,3 @@ def _under_two_labels(parts: Mapping[str, Split], classes: Sequence[str]) -> lis
 
 def _files(split: Split) -> Files:
     return cast(Files, split.samples)
-
-
-def _lines(lines: Sequence[str]) -> str:
-    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "".join(f"\n  {line}" for line in [*lines[:SHOWN], *more])

@@ -22,7 +22,8 @@ class Hearing:
 
     A sound is cut or padded to `seconds`; where `context` is a number, a sample is not a whole sound but one frame of
     its spectrum with so many on either side. `bands` are those of the mel filters, of which `mfcc` keeps the first
-    `coefficients` of their cosine transform.
+    `coefficients` of their cosine transform. Features are `centred` by the mean of each channel over the sound, or else
+    by one number, so that loudness alone does not count.
     """
 
     rate: int
@@ -33,6 +34,7 @@ class Hearing:
     coefficients: int = 13
     window: float = 0.025
     step: float = 0.01
+    centred: bool = True
 
     def __post_init__(self) -> None:
         whole_number(".dataset.rate", self.rate, *RATES, what="a whole number of hertz")
@@ -43,6 +45,8 @@ class Hearing:
         whole_number(".dataset.coefficients", self.coefficients, 1, self.bands, why=", the number of dataset.bands")
         for key in ("window", "step"):
             number(f".dataset.{key}", getattr(self, key), above=0, at_most=1, what="a number of seconds")
+        if not isinstance(self.centred, bool):
+            raise must(".dataset.centred", "true or false", self.centred)
         whole_number(".dataset.context", self.context, 0, MOST_CONTEXT, null=True)
         if self.features == "waveform":
             if self.context is not None:
@@ -102,4 +106,5 @@ class Hearing:
         if self.features == "waveform":
             return f"the waveform at {self.rate} Hz"
         what = f"{self.coefficients} MFCC of {self.bands}" if self.features == "mfcc" else f"{self.bands} log-mel"
-        return f"{what} bands at {self.rate} Hz, {1000 * self.window:g} ms every {1000 * self.step:g} ms"
+        centred = ", each centred" if self.centred else ""
+        return f"{what} bands at {self.rate} Hz, {1000 * self.window:g} ms every {1000 * self.step:g} ms{centred}"

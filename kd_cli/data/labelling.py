@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_cli.data.layout import File, Kind, Layout, laid_out_by, lay_out, part_of
+from kd_cli.data.layout import File, Kind, Layout, laid_out_by, lay_out, listed, part_of
 from kd_cli.data.splits import same_form
 from kd_cli.errors import ConfigError, DataError, first_line, must
 from kd_cli.files.rows import Rows, read_rows
@@ -18,7 +18,6 @@ CALLED_LABEL = (
 )  # fmt: skip
 CALLED_SPLIT = ("split", "subset", "set", "dataset", "data_set", "partition", "part")
 LOOKED_AT = 200  # rows, to see which column names files
-SHOWN = 10
 
 Known = dict[str, tuple[str, str | None]]  # a file's class and part, by its name
 
@@ -45,12 +44,7 @@ def matches(names: Sequence[str], pattern: str, key: str) -> list[str]:
 
 
 def _missed(lost: list[str]) -> str:
-    return f"{len(lost)} name(s) have none of it: " + listed(lost)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first of some names."""
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return f"{len(lost)} name(s) have none of it: {listed(lost)}."
 
 
 def by_pattern(pattern: str) -> Callable[[list[File]], Known]:

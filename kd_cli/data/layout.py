@@ -6,7 +6,7 @@ names, so that images and sounds are laid out alike.
 """
 
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ NAMES = re.compile(
     re.IGNORECASE,
 )
 DEEPEST = 5  # folders that hold nothing but one folder, as archives unpack
+SHOWN = 10  # names in a message
 ROOT = ".dataset.root"
 CLASS_EACH = "Lay it out as train/<class>/<{noun}> or <class>/<{noun}>, or give another {{}}=<folder>."
 
@@ -236,6 +237,11 @@ def laid_out_by(
             unknown += 1
     beside = [f"{unknown} {kind.noun}(s) {said}"] if unknown else []
     return checked(Layout(Path(root), classes, parts, {}, listing.others, beside), kind)
+
+
+def listed(names: Sequence[str], between: str = ", ") -> str:
+    """The first of some names."""
+    return between.join([*names[:SHOWN], *(["…"] if len(names) > SHOWN else [])])
 
 
 def in_order(names: set[str]) -> list[str]:

@@ -88,8 +88,8 @@ def read_wave(path: str | Path, rate: int) -> tuple[bytes, Tensor]:
 
 def whole_sound(wave: Tensor, hearing: Hearing) -> tuple[Tensor, int]:
     """One sound as a network hears it, of `hearing.shape`, and how much of its last axis is sound: cut at both ends to
-    the length that is wanted, or padded behind. A waveform is int16, padded with silence; features are float16, each
-    channel less its mean over the sound, padded with that mean.
+    the length that is wanted, or padded behind. A waveform is int16, padded with silence; features are float16 and
+    centred, padded with 0.
     """
     if (more := len(wave) - hearing.length) > 0:
         wave = wave[more // 2 : more // 2 + hearing.length]
@@ -103,8 +103,14 @@ def whole_sound(wave: Tensor, hearing: Hearing) -> tuple[Tensor, int]:
 
 
 def centred(wave: Tensor, hearing: Hearing) -> Tensor:
-    """A sound's features `[channels, frames]`, float16, each channel less its mean over the sound: what a microphone
-    and a room add to all of it.
+    """A sound's features `[channels, frames]`, float16, each channel less its mean over the sound, which is what a
+    microphone and a room add to all of it; or less what all have in common, which is how loud it is.
     """
     found = spectrum(wave[None], hearing)[0]
-    return (found - found.mean(1, keepdim=True)).half()
+    if hearing.centred:
+        found -= found.mean(1, keepdim=True)
+    elif hearing.features == "mfcc":
+        found[0] -= found[0].mean()
+    else:
+        found -= found.mean()
+    return found.half()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_cli.data.layout import Layout
+from kd_cli.data.layout import Kind, Layout
 from kd_cli.data.samples import Split
 
 NAMES = {"train": "training", "validation": "validation", "transfer": "transfer", "test": "test"}
@@ -13,11 +13,19 @@ SHOWN = 10
 
 
 def understood(
-    layout: Layout, splits: Mapping[str, Split], formats: Iterable[str], sizes: str, remarks: Sequence[str]
+    root: str,
+    kind: Kind,
+    layout: Layout,
+    splits: Mapping[str, Split],
+    formats: Iterable[str],
+    sizes: str,
+    remarks: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what was understood, in plain values. `sizes` says how large the files' contents are, in its own unit."""
+    """Return what was understood, in plain values, and in a `line`. `sizes` says how large the files' contents are, in
+    its own unit.
+    """
     per_class = Counter(label for split in splits.values() for label in split.labels.tolist())
-    return {
+    about = {
         "splits": {part: len(split) for part, split in splits.items()},
         "folders": {part: place.relative_to(layout.root).as_posix() for part, place in layout.places.items()},
         "classes": {name: per_class[number] for number, name in enumerate(layout.classes)},
@@ -27,10 +35,10 @@ def understood(
         "beside": layout.beside,
         "remarks": list(remarks),
     }
+    return {"line": _line(root, kind.noun, about), **about}
 
 
-def line(root: str, noun: str, about: Mapping[str, Any]) -> str:
-    """It in one line."""
+def _line(root: str, noun: str, about: Mapping[str, Any]) -> str:
     files, places = sum(about["splits"].values()), about["folders"]
     splits = [
         f"{count:,} {NAMES[part]}" + (f" ({places[part]}/)" if part in places else "")

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from kd_cli.data.apart import Apart
 from kd_cli.data.hearing import Hearing
-from kd_cli.data.labelling import labelled_layout, listed
-from kd_cli.data.layout import Kind
+from kd_cli.data.labelling import labelled_layout
+from kd_cli.data.layout import Kind, listed
 from kd_cli.data.samples import Dataset
 from kd_cli.data.sound_set import Asked, Parts, sound_set
 from kd_cli.data.sounds import EXTENSIONS
-from kd_cli.data.understood import line, understood
+from kd_cli.data.understood import understood
 from kd_cli.errors import reading
 from kd_cli.progress import log
 
@@ -27,6 +27,7 @@ def audio_folder(
     coefficients: int = 13,
     window: float = 0.025,
     step: float = 0.01,
+    centred: bool = False,
     alignments: str | None = None,
     labels: str | None = None,
     label: str | None = None,
@@ -39,7 +40,7 @@ def audio_folder(
     seed: int = 0,
 ) -> Dataset:
     """The data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
-    heard = Hearing(rate, features, seconds, context, bands, coefficients, window, step)
+    heard = Hearing(rate, features, seconds, context, bands, coefficients, window, step, centred)
     apart = Apart(test, validation, seed, group, duplicates)
     apart.check()
     asked = Asked(heard, mask, alignments, cache)
@@ -54,9 +55,8 @@ def audio_folder(
     def split(parts: Parts) -> Parts:
         made, remarks = apart.split(parts, layout.classes)
         formats = (file.path.suffix.lower()[1:] for files in layout.parts.values() for file in files)
-        about.update(understood(layout, made, formats, str(heard), remarks))
+        about.update(understood(root, SOUNDS, layout, made, formats, str(heard), remarks))
         return made
 
     dataset = sound_set("audio_folder", layout.parts, layout.classes, asked, split, seed)
-    log.info("%s", line(root, SOUNDS.noun, about))
     return replace(dataset, about=about)

@@ -15,12 +15,12 @@ from kd_cli import ranges
 from kd_cli.data.apart import Apart
 from kd_cli.data.decoding import EXTENSIONS
 from kd_cli.data.image_files import Scan, Way
-from kd_cli.data.labelling import labelled_layout, listed
-from kd_cli.data.layout import Kind
+from kd_cli.data.labelling import labelled_layout
+from kd_cli.data.layout import Kind, listed
 from kd_cli.data.samples import Dataset, Split
 from kd_cli.data.shades import KEY, Range, check_range, likely
 from kd_cli.data.splits import LARGEST_IMAGE, assemble
-from kd_cli.data.understood import line, understood
+from kd_cli.data.understood import understood
 from kd_cli.errors import DataError, must, reading
 from kd_cli.progress import log
 
@@ -82,9 +82,7 @@ def image_folder(
         seed,
         splits.get("transfer"),
     )
-    about = understood(layout, splits, scan.formats, scan.extent, remarks)
-    log.info("%s", line(root, IMAGES.noun, about))
-    return replace(dataset, about=about)
+    return replace(dataset, about=understood(root, IMAGES, layout, splits, scan.formats, scan.extent, remarks))
 
 
 def _way(size: int | Sequence[int], channels: int, workers: int, scale: Range) -> Way:

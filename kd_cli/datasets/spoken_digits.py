@@ -39,6 +39,7 @@ def spoken_digits(
     coefficients: int = 13,
     window: float = 0.025,
     step: float = 0.01,
+    centred: bool = True,
     alignments: str | None = None,
     cache: str | None = None,
     seed: int = 0,
@@ -48,7 +49,7 @@ def spoken_digits(
     their names; `next` is the one after the one who is tested.
     """
     asked = Asked(
-        Hearing(rate, features, seconds, context, bands, coefficients, window, step), mask, alignments, cache
+        Hearing(rate, features, seconds, context, bands, coefficients, window, step, centred), mask, alignments, cache
     )  # fmt: skip
     takes = _takes(root)
     speakers = sorted({take.speaker for take in takes})

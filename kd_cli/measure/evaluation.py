@@ -19,6 +19,7 @@ from kd_cli.measure.prediction import predict
 
 LATENCY_BATCHES = (1, 256)
 LATENCY_SECONDS = 0.1  # for each batch size, at least MIN_REPEATS runs
+LONGEST, LONGEST_PASS = 2.0, 4.0  # seconds for a batch size where no more than one pass fits, and for that pass
 LATENCY_NUMBERS = 1 << 30
 WARM_UP, MIN_REPEATS, MAX_REPEATS = 2, 3, 200
 
@@ -32,11 +33,20 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, split: Split, classes: tuple[str, ...], device: torch.device, teacher: Tensor | None = None
+    model: nn.Module,
+    split: Split,
+    classes: tuple[str, ...],
+    device: torch.device,
+    teacher: Tensor | None = None,
+    latency: bool = True,
 ) -> Evaluation:
-    """Return the figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree."""
-    training = model.training
-    judged = judge_answers(predict(model, split, device), split, classes, teacher)
+    """Return the figures of `model` on the labelled `split`; with the teacher's logits, also how far the two agree.
+    Without `latency` that is not measured.
+    """
+    training, began = model.training, time.perf_counter()
+    logits = predict(model, split, device)
+    seconds = (time.perf_counter() - began) / len(split)
+    judged = judge_answers(logits, split, classes, teacher)
     sample = split.samples.spec.to_network(next(split.samples.stream([_usual(split)], device)))
     flops = work_on(model, sample).flops
     measured = replace(
@@ -44,7 +54,7 @@ def evaluate(
         params=parameters_of(model),
         flops=int(flops) if math.isfinite(flops) else None,
         bytes=bytes_of(model),
-        latency_ms={str(size): latency_ms(model, sample, size, flops) for size in LATENCY_BATCHES},
+        latency_ms=_latencies(model, sample, flops, seconds) if latency else None,
     )
     model.train(training)
     return Evaluation(judged.logits, measured)
@@ -79,6 +89,17 @@ def judge_answers(
     return Evaluation(logits, measured)
 
 
+def _latencies(model: nn.Module, sample: Inputs, flops: float, seconds: float) -> dict[str, float | None]:
+    """The latency of each batch size: None for one whose pass would take longer than LONGEST_PASS, judged by what a
+    sample took in the evaluation (`seconds`), or takes alone.
+    """
+    found: dict[str, float | None] = {}
+    for size in LATENCY_BATCHES:
+        found[str(size)] = latency_ms(model, sample, size, flops) if seconds * size < LONGEST_PASS else None
+        seconds = min(seconds, (found[str(size)] or math.inf) / 1000 / size)
+    return found
+
+
 def _usual(split: Split) -> Tensor:
     """The position of the sample by which costs are measured: of texts one of median length."""
     lengths: Tensor | None = getattr(split.samples, "lengths", None)
@@ -87,8 +108,9 @@ def _usual(split: Split) -> Tensor:
 
 @torch.inference_mode()
 def latency_ms(model: nn.Module, sample: Inputs, batch: int, flops: float = math.inf) -> float | None:
-    """Return the median milliseconds of a forward pass on the sample's device, after warm-up; on one thread where the
-    operations of a sample are so few that a batch is too small to share. None for a batch of more than 4 GB.
+    """Return the median milliseconds of a forward pass on the sample's device, after warm-up unless a pass takes
+    seconds; on one thread where the operations of a sample are so few that a batch is too small to share. None for a
+    batch of more than 4 GB.
     """
     if sum(value.numel() for value in tensors(sample)) * batch > LATENCY_NUMBERS:
         return None
@@ -102,13 +124,13 @@ def _median_ms(model: nn.Module, sample: Inputs, batch: int) -> float:
     device = tensors(inputs)[0].device
     taken: list[float] = []
     began = time.perf_counter()
-    for repeat in range(WARM_UP + MAX_REPEATS):
+    while len(taken) < WARM_UP + MAX_REPEATS:
         started = time.perf_counter()
         model(inputs)
         if device.type != "cpu":
             torch.accelerator.synchronize()
-        if repeat >= WARM_UP:
-            taken.append((time.perf_counter() - started) * 1000)
-        if len(taken) >= MIN_REPEATS and time.perf_counter() - began > LATENCY_SECONDS:
+        taken.append((time.perf_counter() - started) * 1000)
+        spent = time.perf_counter() - began
+        if spent > LONGEST or (len(taken) >= WARM_UP + MIN_REPEATS and spent > LATENCY_SECONDS):
             break
-    return statistics.median(taken)
+    return statistics.median(taken[WARM_UP:] or taken[-1:])

@@ -19,6 +19,7 @@ from kd_cli.errors import DataError, Phrase, first_line, must
 from kd_cli.extras import library
 from kd_cli.models import layers
 from kd_cli.models.fitted import Fitted
+from kd_cli.models.hf_audio import OfSounds
 from kd_cli.models.hf_texts import inputs_of_texts, read_by_its_own, reading
 from kd_cli.models.hub import CONFIG, digest_of_weights, published, read_json
 from kd_cli.models.normalise import Normalise
@@ -61,6 +62,10 @@ def hf(
         raise must(".model.weights", "true (begin with the published ones) or false (from scratch)", weights)
     folder = published(name) if fetch else None
     if folder is not None:
+        if spec.kind == "image" and weights and not (inputs or (folder / PROCESSOR).is_file()):
+            got, hint = Phrase(f"{name!r} without it"), "Or say it: '{}={size: [224,224], mean: [0.5], std: [0.5]}'."
+            rule = f"a folder that holds {PROCESSOR}, which says how images are shown"
+            raise DataError.must(".model.name", rule, got, hint, ".model.inputs")
         config, inputs = {**structure_of(folder), **(config or {})}, {**inputs_of(folder), **(inputs or {})}
     about = _configured(transformers, config or {}, num_classes)
     auto = getattr(transformers, AUTO[spec.kind])
@@ -101,12 +106,12 @@ def structure_of(folder: Path) -> Mapped:
 def inputs_of(folder: Path) -> Mapped:
     """Return how the inputs of the model in a folder are made, in plain values: of images their `size` (height and
     width), `mean` and `std` in units of their range, and `interpolation`; of texts their `tokenizer`, and the `longest`
-    in tokens. Empty where no file says it.
+    in tokens; of sounds what the file says. Empty where no file says it.
     """
     if not (folder / PROCESSOR).is_file():
         return inputs_of_texts(folder)
-    if "sampling_rate" in read_json(folder, PROCESSOR):
-        return {}
+    if "sampling_rate" in (about := read_json(folder, PROCESSOR)):  # of sounds
+        return about
     transformers = library("transformers", "hf", "a model of the Hugging Face library")
     with _refused_as(str(folder)), _quiet():
         processor = transformers.AutoImageProcessor.from_pretrained(
@@ -151,7 +156,11 @@ def _images(network: nn.Module, inputs: Mapped, spec: Spec) -> nn.Module:
 
 
 # The network behind its inputs, for each kind of samples: a module that gives logits and has room for `classes`.
-SHOWN: Mapping[str, Callable[[nn.Module, Mapped, Spec], Any]] = {"image": _images, "text": reading}
+SHOWN: Mapping[str, Callable[[nn.Module, Mapped, Spec], Any]] = {
+    "image": _images,
+    "text": reading,
+    "audio": OfSounds,
+}
 
 
 def _configured(transformers: Any, config: Mapped, num_classes: int | None) -> Any:

@@ -42,12 +42,15 @@ def reading(network: nn.Module, inputs: dict[str, Any], spec: Spec) -> Reads:
 def read_by_its_own(shown: Reads, folder: Path) -> Reads:
     """Return the same, with the tokenizer in the folder."""
     transformers = library("transformers", "hf", "a model of the Hugging Face library")
+    hint = "Put its tokenizer.json there."
+    if not any((folder / name).is_file() for name in TOKENIZER):  # the library would make one up
+        got = Phrase(f"{str(folder)!r} without one")
+        raise DataError.must(".model.name", "a model with a tokenizer", got, hint)
     try:
         its = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         shown.tokens.description = its.backend_tokenizer.to_str()
     except Exception as error:  # each tokenizer, each kind of file has its own
         got = Phrase(f"{str(folder)!r}: {first_line(error)[:300]}")
-        hint = "Put its tokenizer.json there."
         raise DataError.must(".model.name", "a model whose tokenizer can be read", got, hint) from error
     return shown
 

@@ -19,7 +19,7 @@ from kd_cli.ranges import number, whole_number
 
 class Ear(nn.Module):
     """Features `[n, channels, frames]` and a mask `[n, 1, frames]`, or None, of what a `spec` shows: features as they
-    are, or a waveform's log-mel spectrum, each band less its mean.
+    are, or a waveform's log-mel spectrum less its mean.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -41,7 +41,7 @@ class Ear(nn.Module):
         heard = spectrum(heard, self.hearing)
         if mask is not None:
             mask = F.adaptive_max_pool1d(mask[:, None], heard.shape[2])
-        return heard - _mean(heard, mask)[:, :, None], mask
+        return heard - _mean(heard, mask).mean(1)[:, None, None], mask
 
 
 def _mean(features: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ Never imports torch.
 
 import io
 import json
+import os
 import re
 import statistics
 from pathlib import Path
@@ -41,7 +42,7 @@ def summarize(folder: Path, where: Console = console) -> bool:
     settings = _settings(jobs)
     groups = _groups(jobs)
     summary = {"jobs": jobs, "settings": settings, "groups": groups}
-    rows = io.StringIO(newline="")
+    rows = io.StringIO(newline=os.linesep)
     write_csv(rows, list(dict.fromkeys(key for job in jobs for key in job)), jobs)
     text = show_sweep(folder, jobs, groups, settings, where)
     written = {"json": json.dumps(summary, indent=2) + "\n", "csv": rows.getvalue(), "txt": text}

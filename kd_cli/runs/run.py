@@ -35,17 +35,19 @@ class Run:
         self.precision: dict[str, str] = {}  # of each stage, as it was computed
         self.identities: dict[str, str] = {}  # of what each stage gave or was given
 
-    def accept(self, asked: dict[str, Any], given: Mapping[str, Artifact]) -> None:
+    def accept(self, asked: dict[str, Any], given: Mapping[str, tuple[Path | None, str]]) -> None:
         """Everything that was typed has been checked: from now on a failure is a failed run, not a wrong input.
 
-        `asked` is what result.json says of the input, `given` are the stored models that it begins from, by their keys.
+        `asked` is what result.json says of the input. `given`, by their keys, are the folders of the stored models
+        that it begins from, None for files, each with what tells its weights from others.
         """
         elsewhere = not self.folder.resolve().is_relative_to(self.root.resolve())
         where = {"output_dir": str(self.root)} if elsewhere else {}  # else all of it may be moved together
         run_folder.mark_accepted(self.folder, asked | where)
-        for key, artifact in given.items():
-            self.uses(artifact.folder)
-            self.identities[key] = artifact.content
+        for key, (folder, content) in given.items():
+            if folder is not None:
+                self.uses(folder)
+            self.identities[key] = content
 
     def finish(self, **found: Any) -> Result:
         """The run has done all that was asked, and this is what it found; return its whole result."""

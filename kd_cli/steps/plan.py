@@ -19,8 +19,7 @@ from kd_cli.data.samples import Dataset
 from kd_cli.errors import must, under
 from kd_cli.ranges import whole_number
 from kd_cli.runs.session import Session
-from kd_cli.steps.recipes import start_folder
-from kd_cli.store.artifacts import Artifact, read_artifact
+from kd_cli.steps.recipes import started_from
 from kd_cli.teachers.ensemble import Ensemble
 from kd_cli.teachers.published import Published
 from kd_cli.teachers.source import Answered, Single, Source
@@ -142,19 +141,21 @@ class Plan:
     compile: bool
     every_epochs: int | None
     every_minutes: float | None
+    latency: bool
     output_dir: Path
     rebuild: bool
 
-    def starts(self) -> dict[str, Artifact]:
-        """Return the stored models that trainings begin from, by the recipe's key and what is trained by it."""
-        found = {}
+    def starts(self) -> dict[str, tuple[Path | None, str]]:
+        """Return what trainings begin from, by the recipe's key and what is trained by it: the folder of a stored
+        model, None for a file, and what tells its weights from others.
+        """
+        found: dict[str, tuple[Path | None, str]] = {}
         for key, recipe in _recipes(self.teacher, self.student):
             baseline = self.student is not None and self.student.baseline
             roles = ("student", *(["baseline"] if baseline else [])) if key == "student.train" else ("teacher",)
             for role in roles if recipe.start_from is not None else ():
                 with under(key.removesuffix(".train")):
-                    folder = start_folder(str(recipe.start_from), role)
-                    found[f"{key}.start_from of {role}"] = read_artifact(folder)
+                    found[f"{key}.start_from of {role}"] = started_from(str(recipe.start_from), role)
         return found
 
 
@@ -191,6 +192,7 @@ def plan_of(cfg: DictConfig) -> Plan:
         cfg.compile,
         cfg.checkpoint.every_epochs,
         cfg.checkpoint.every_minutes,
+        cfg.evaluate.latency,
         Path(cfg.output_dir),
         cfg.rebuild,
     )

@@ -23,6 +23,7 @@ class Setting:
     circumstances: Circumstances
     run: Run
     session: Session
+    latency: bool = True  # whether it is measured where a model is evaluated
 
     @property
     def device(self) -> torch.device:

@@ -129,7 +129,7 @@ def untrained(plan: StudentPlan, dataset: Dataset, role: str = "student") -> nn.
     arguments = dataset.arguments(model)
     network = build_network(lambda: model(num_classes=classes, **arguments), "student", dataset)
     with under("student"):
-        start(network, plan.recipe.built, role)
+        start(network, plan.recipe.built, role, classes)
     return network
 
 

@@ -17,6 +17,7 @@ from kd_cli.files.digests import digest_of
 from kd_cli.objectives.cross_entropy import CrossEntropy
 from kd_cli.objectives.hard_teacher import HardTeacher
 from kd_cli.progress import log
+from kd_cli.steps.given_teacher import GivenTeacher
 from kd_cli.steps.plan import Part, TeacherPlan
 from kd_cli.steps.recipes import recipe_identity, start
 from kd_cli.steps.setting import Setting
@@ -26,6 +27,7 @@ from kd_cli.steps.trained_model import TrainedModel
 from kd_cli.steps.transfer import TransferSet
 from kd_cli.store.models import load, model_folder
 from kd_cli.store.step import name_of, obtain
+from kd_cli.teachers.advice import advice
 from kd_cli.teachers.artifact import Stored
 from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.ensemble import Ensemble, Members
@@ -139,7 +141,7 @@ def _tried(plan: TeacherPlan, part: Part, setting: Setting) -> Asked:
         check_augment(source.augment, dataset.spec, f"{part.key}.augment")
         try_augment(source.augment, dataset.train, part.key)
         with under(part.key):
-            start(network, source.train, "teacher")
+            start(network, source.train, "teacher", len(dataset.classes))
             step = _training(part, source, network, setting)
             if not setting.store.has(step.kind, step.identity):
                 probe(network, step.batches, CrossEntropy(), source.train, len(dataset.classes), taught=False)
@@ -198,10 +200,16 @@ def _obtain(part: Part, asked: Asked, setting: Setting) -> Teacher:
         return Teacher(None, identity, asked.name, False, answering=asked, key=part.key)
     network = asked
     if isinstance(source, Trained):
-        step = _training(part, source, network, setting)
-        obtain(step, setting.store, run)
-        name: str | None = name_of(step)
+        trained = _training(part, source, network, setting)
+        obtain(trained, setting.store, run)
+        name: str | None = name_of(trained)
         memory_format = source.train.memory_format
+    elif isinstance(source, Pretrained | Published) and not is_own(source):
+        step = GivenTeacher(part, source, network, setting)
+        obtain(step, setting.store, run)
+        name = name_of(step)
+        if (train := setting.dataset.train).labelled and (said := advice(network, train, setting.device, part.key)):
+            log.warning("%s", said)
     else:
         name = _name_elsewhere(source, setting)
         with run.stage(part.stage) as done:
@@ -220,9 +228,7 @@ def _name_elsewhere(source: Any, setting: Setting) -> str | None:
     if isinstance(source, Stored):
         setting.run.uses(folder := model_folder(Path(source.path)))
         return setting.run.name(folder)
-    if isinstance(source, Published):
-        return source.name
-    return source.path if isinstance(source, Pretrained | Onnx) else None
+    return source.path if isinstance(source, Onnx) else None
 
 
 def teacher_identity(config: dict[str, Any], source: Trained, dataset: Dataset) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save_model
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from kd_cli.build.identity import Described
 from kd_cli.data.samples import Dataset
@@ -21,6 +21,7 @@ from kd_cli.runs.circumstances import Circumstances
 from kd_cli.steps.setting import Setting
 from kd_cli.store.artifacts import Artifact
 from kd_cli.store.models import largest_of, load_trained, not_numbers
+from kd_cli.store.tensor_header import IN_TORCH
 from kd_cli.train.batch_statistics import describe, settle
 from kd_cli.train.batches import Batches
 from kd_cli.train.checkpoint import FILE, Checkpoint
@@ -139,5 +140,13 @@ def write_model(
     }
     text = yaml.safe_dump(json.loads(json.dumps(about)), sort_keys=False, allow_unicode=True)  # no aliases
     with written(folder):
-        save_model(model, str(folder / "model.safetensors"))
+        save_file(_each_once(model), folder / "model.safetensors", metadata=IN_TORCH)
         (folder / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def _each_once(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a network by name, of tied ones the first by its name."""
+    found: dict[Any, tuple[str, Tensor]] = {}
+    for name, value in sorted(model.state_dict().items()):
+        found.setdefault((value.data_ptr(), value.shape, value.stride()) if value.numel() else name, (name, value))
+    return {name: value.contiguous() for name, value in found.values()}

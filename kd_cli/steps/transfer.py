@@ -74,9 +74,14 @@ def _foreign(plan: DatasetPlan, dataset: Dataset, session: Session) -> Dataset:
         foreign = plan.load(session)
     if foreign.spec != dataset.spec and foreign.spec.kind == dataset.spec.kind == "image":
         channels, height, width = dataset.spec.shape
-        fitting = {"channels": channels, "height": height, "width": width, "size": height}
+        size = height if height == width else [height, width]
+        fitting = {"channels": channels, "height": height, "width": width, "size": size}
         node = plan.config
-        keys = [f"transfer.dataset.{key}={value}" for key, value in fitting.items() if node.get(key, value) != value]
+        keys = [
+            f"transfer.dataset.{key}={value}".replace(" ", "")
+            for key, value in fitting.items()
+            if node.get(key, value) != value
+        ]
         raise must(
             "transfer.dataset",
             f"one with images of {list(dataset.spec.shape)}, as dataset={dataset.name} has",

@@ -29,6 +29,7 @@ from kd_cli.files.disk import sync, written
 from kd_cli.files.locks import alone
 from kd_cli.files.plain_file import aside
 from kd_cli.store.format import FORMAT, MANIFEST, of_another_kd
+from kd_cli.store.tensor_header import digest_of_tensors
 
 CHECKPOINT = "checkpoint."
 LARGEST_TEXT = 1 << 26  # bytes of another file without tensors: the history of some 200,000 epochs
@@ -47,7 +48,8 @@ class Artifact:
     def content(self) -> str:
         """Digest of its tensors: the weights or the logits, without config, history and times."""
         files = self.manifest["files"]
-        return digest_of({name: files[name]["sha256"] for name in files if name.endswith(".safetensors")})
+        its = {name: entry for name, entry in files.items() if name.endswith(".safetensors")}
+        return digest_of({name: entry.get("tensors", entry["sha256"]) for name, entry in its.items()})
 
     def file(self, name: str) -> Path:
         """The path of one of its files: ArtifactError for one that its manifest does not name."""
@@ -252,7 +254,7 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
         with written(work):
             kept = sorted(set(work.iterdir()) - {*_checkpoints(work), work / MANIFEST})  # may be an earlier attempt's
             files = {
-                name: {"bytes": (work / name).stat().st_size, "sha256": sha256}
+                name: {"bytes": (work / name).stat().st_size, "sha256": sha256, **_tensors(work / name)}
                 for name, sha256 in digests_of(kept, "checksums").items()
             }
             created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -266,6 +268,12 @@ def _make(folder: Path, about: dict[str, Any], fill: Callable[[Path], dict[str, 
             work.rename(folder)
             sync(folder.parent)
     return read_artifact(folder)
+
+
+def _tensors(path: Path) -> dict[str, str]:
+    """What else a manifest says of a file of a network's weights: a digest that stands in identities."""
+    digest = digest_of_tensors(path) if path.suffix == ".safetensors" else None
+    return {} if digest is None else {"tensors": digest}
 
 
 def _mode(path: Path) -> int:

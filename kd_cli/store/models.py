@@ -53,6 +53,15 @@ class Loaded:
         """Shape of a sample; channels, height and width of an image."""
         return self.spec.shape
 
+    @property
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its weights by the names of the library that the network comes from, without what kd puts before it (size,
+        normalisation): `torchvision.models.resnet18(num_classes=…).load_state_dict(…)` takes those of one.
+        """
+        inner = getattr(self.model, "network", None)
+        network = inner if isinstance(inner, nn.Module) else self.model
+        return {name: value.clone() for name, value in network.state_dict().items()}
+
 
 def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
     """The model in a folder of `teachers/` or `students/`, or the student of a run's folder.
@@ -197,6 +206,17 @@ def _say_what_changed(config: dict[str, Any], node: dict[str, Any], where: Path)
     if changed := sorted(target for target in now if now[target] != then.get(target)):
         names = ", ".join(changed)
         log.warning("%s: the code of %s is not what the stored weights were trained with", where.parent, names)
+
+
+def stored_weights(artifact: Artifact) -> dict[str, Tensor]:
+    """An artifact's tensors, by name."""
+    path = artifact.file("model.safetensors")
+    header_of(path)
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
+    except (SafetensorError, OSError) as error:
+        raise _misfit(artifact.folder, error) from error
 
 
 def load_weights(model: nn.Module, artifact: Artifact) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -45,21 +44,7 @@ class Pretrained(Single):
         _fill(network, read_weights(Path(self.path), part=self.part), self.path, len(names))
         if names == list(dataset.classes):
             return network
-        return Chosen(network, [names.index(name) for name in dataset.classes])
-
-    def stored(self, config: Any, dataset: Dataset) -> Any:
-        """The config by which the network is built again, `config` being that of `model`."""
-        names = self._names(dataset)
-        if names == list(dataset.classes):
-            return config
-        order = [names.index(name) for name in dataset.classes]
-        return {
-            "_target_": "kd_cli.models.chosen.chosen",
-            "_partial_": True,
-            "network": {**config, "_partial_": True},
-            "outputs": len(names),
-            "order": order,
-        }
+        return Chosen(network, [names.index(name) for name in dataset.classes], len(names))
 
     def identity(self, network: nn.Module) -> dict[str, str]:
         """Its weights; the structure stands in the config of its model."""

@@ -31,11 +31,11 @@ class Published(Single):
         """The network with its published weights, its logits in the order of the data set's classes."""
         named = {} if self.name is None else {"name": self.name}
         with self.keys():
-            network: Any = self.model(num_classes=None, **named, **dataset.spec.arguments(self.model))
+            network: Any = self.model(num_classes=None, **named, **dataset.arguments(self.model))
         own = getattr(network, "classes", None)
         count = len(own) if own else _outputs(network, dataset)
         order = outputs_of(self.classes, own, count, dataset)
-        return network if order == list(range(count)) else Chosen(network, order)
+        return network if order == list(range(count)) else Chosen(network, order, count)
 
     def described(self, model: dict[str, Any]) -> dict[str, Any]:
         """The config of its model, with the name that the teacher gives it."""

@@ -29,7 +29,7 @@ class Recipe:
     an epoch). `max_norm` bounds the length of each unit's incoming weights, `clip` that of the whole gradient: the soft
     term's grows with the teacher's logits. `select` is `last` or `best_validation`. Each of the others has a file of
     its own: `accumulate` parts a batch, `patience` in epochs, `class_weights` of the hard term, `batch_statistics` once
-    the training is done, `start_from` a stored model.
+    the training is done, `start_from` a stored model or a file of weights.
     """
 
     epochs: int
@@ -110,7 +110,8 @@ class Recipe:
         if self.batch_statistics not in BATCH_STATISTICS:
             raise must(".train.batch_statistics", f"one of {', '.join(BATCH_STATISTICS)}", self.batch_statistics)
         if self.start_from is not None and not isinstance(self.start_from, str):
-            raise must(".train.start_from", "the folder of a stored model or of a run, or null", self.start_from)
+            rule = "a stored model's folder, a run's, a file of weights, or null"
+            raise must(".train.start_from", rule, self.start_from)
 
 
 def _watches_validation(scheduler: LRScheduler) -> bool:

@@ -81,7 +81,7 @@ def test_images_that_cannot_be_decoded_are_all_listed_before_training(tmp_path: 
     (tmp_path / "pets/test/dog/empty.jpg").write_bytes(b"")
     cut = (tmp_path / "pets/train/dog/0.png").read_bytes()
     (tmp_path / "pets/train/dog/cut.png").write_bytes(cut[: len(cut) // 2])
-    done = inside("distill", *image_folder("pets", 8), *TINY, cwd=tmp_path)
+    done = inside("distill", *image_folder("pets", 8), "teacher=cnn_digits", "student=mlp_64", *TINY, cwd=tmp_path)
     assert (done.status, done.out) == (1, "")
     first, *listed = done.err.splitlines()
     assert first == "3 image(s) cannot be decoded; mend or remove them:"
@@ -116,6 +116,6 @@ def test_an_image_that_vanishes_amid_training_is_one_message(tmp_path: Path, mon
 def test_an_image_outside_the_classes(tmp_path: Path) -> None:
     folders(tmp_path / "pets", ["cat", "dog"], 8)
     (tmp_path / "pets/test/dog").rename(tmp_path / "pets/test/dgo")
-    done = inside("distill", *image_folder("pets", 8), *TINY, cwd=tmp_path)
+    done = inside("distill", *image_folder("pets", 8), "teacher=cnn_digits", "student=mlp_64", *TINY, cwd=tmp_path)
     expected = "pets/test/dgo/0.png is in no class of pets/train (cat, dog).\n"
     assert (done.status, done.out, done.err) == (1, "", expected)

@@ -15,7 +15,13 @@ def test_a_teacher_for_other_classes(made: Path, tmp_path: Path) -> None:
     folders(tmp_path / "pets", ["cat", "dog"], 8)
     (teacher,) = (made / "outputs" / "teachers").iterdir()
     done = inside(
-        "distill", *image_folder("pets", 8), "teacher=artifact", f"teacher.path={teacher}", TINY[1], cwd=tmp_path
+        "distill",
+        *image_folder("pets", 8),
+        "teacher=artifact",
+        f"teacher.path={teacher}",
+        "student=mlp_64",
+        TINY[1],
+        cwd=tmp_path,
     )
     assert (done.status, done.out) == (1, "")
     assert done.err == (
@@ -29,7 +35,13 @@ def test_a_teacher_for_another_input_shape(made: Path, tmp_path: Path) -> None:
     folders(tmp_path / "tens", [str(k) for k in range(10)], 9, each=2)
     (teacher,) = (made / "outputs" / "teachers").iterdir()
     done = inside(
-        "distill", *image_folder("tens", 9), "teacher=artifact", f"teacher.path={teacher}", TINY[1], cwd=tmp_path
+        "distill",
+        *image_folder("tens", 9),
+        "teacher=artifact",
+        f"teacher.path={teacher}",
+        "student=mlp_64",
+        TINY[1],
+        cwd=tmp_path,
     )
     assert (done.status, done.out) == (1, "")
     assert done.err == (

@@ -10,6 +10,7 @@ from PIL import Image
 from running import Outcome, inside
 
 SMALL = ("dataset=image_folder", "dataset.size=8", "dataset.channels=1", "dataset.workers=0", "baseline=false",
+         "teacher=cnn_digits", "student=mlp_64",
          "teacher.train.epochs=2", "student.train.epochs=1")  # fmt: skip
 
 

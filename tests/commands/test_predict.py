@@ -1,11 +1,13 @@
 import csv
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image, ImageOps
-from running import files_below, inside, kd
+from running import KD, files_below, inside, kd
 
 import kd_cli
 from kd_cli.datasets.digits import digits
@@ -102,15 +104,46 @@ def test_images_of_another_size_and_colour_are_fitted(teacher: Path, tmp_path: P
     assert len(done.out.splitlines()) == 3
 
 
-def test_images_that_cannot_be_decoded_are_all_listed_and_nothing_is_answered(teacher: Path, tmp_path: Path) -> None:
+def test_images_that_cannot_be_decoded_are_all_listed_and_the_others_answered(teacher: Path, tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "good.png")
+    bomb = Image.new("1", (20_000, 20_000))  # a few kilobytes
+    bomb.save(tmp_path / "bomb.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
     (tmp_path / "worse.jpg").write_bytes(b"")
     done = inside("predict", f"path={teacher}", "images=.", cwd=tmp_path)
-    assert (done.status, done.out) == (1, "")
+    assert done.status == 1
+    assert [line.partition(",")[0] for line in done.out.splitlines()] == ["file", "good.png"]
     first, *listed = done.err.splitlines()
-    assert first == "2 image(s) cannot be decoded; mend or remove them:"
-    assert [line.strip().partition(": ")[0] for line in listed] == ["bad.png", "worse.jpg"]
+    assert first == "3 image(s) cannot be decoded; mend or remove them:"
+    assert [line.strip().partition(": ")[0] for line in listed] == ["bad.png", "bomb.png", "worse.jpg"]
+
+
+def test_several_files_patterns_and_folders_are_answered_once_each(teacher: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b (1).png", "more/c.png", "more/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 90).save(tmp_path / name)
+    every = ["a.png", "b (1).png", "more/c.png", "more/d.png"]
+    for words, files in (
+        (["images=a.png,b (1).png,more"], every),
+        (["images=*.png"], every[:2]),
+        (["images=**/*.png"], every),
+        (["images=[more,a.png,more/c.png]"], [every[2], every[3], every[0]]),
+        (["a.png", "b (1).png", "more"], every),
+    ):
+        done = inside("predict", f"path={teacher}", *words, "format=json", cwd=tmp_path)
+        assert (done.status, [row["file"] for row in json.loads(done.out)]) == (0, files), words
+    done = inside("predict", f"path={teacher}", "images=a.png,gone.png", "format=json", cwd=tmp_path)
+    assert (done.status, done.err) == (1, "1 name(s) are not there:\n  gone.png\n")
+    assert [row["file"] for row in json.loads(done.out)] == ["a.png"]
+    done = inside("predict", f"path={teacher}", "images=*.jpg", cwd=tmp_path)
+    assert done.err == "images must be a file or a folder of images, got '*.jpg', which fits no file.\n"
+
+
+def test_csv_has_the_line_ends_of_the_platform(teacher: Path, tmp_path: Path) -> None:
+    Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
+    done = subprocess.run([KD, "predict", f"path={teacher}", "images=a.png"], cwd=tmp_path, capture_output=True)
+    assert done.stdout.count(os.linesep.encode()) == done.stdout.count(b"\n") == 2
+    assert b"\r\n" not in done.stdout or os.linesep == "\r\n"
 
 
 def test_every_file_that_is_not_classified_is_named_and_the_status_says_so(teacher: Path, tmp_path: Path) -> None:

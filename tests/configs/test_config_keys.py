@@ -11,7 +11,7 @@ from composing import check_arguments, composed, names
 from omegaconf import OmegaConf
 
 from kd_cli.build.objects import instantiate
-from kd_cli.cli.choices import CONFIGS
+from kd_cli.cli.choices import CONFIGS, suited
 from kd_cli.train.recipe import Recipe
 
 
@@ -29,7 +29,7 @@ def recipes() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("group", "name"), recipes())
 def test_every_key_of_a_recipe_is_an_argument(group: str, name: str) -> None:
-    more = ["model@teacher.model=cnn"] if name == "checkpoint" else []
+    more = ["model@teacher.model=cnn"] if name in ("checkpoint", "tuned") else []
     cfg = composed("distill", f"{group}={name}", *more)
     assert check_arguments(OmegaConf.to_container(cfg, resolve=True)) >= 6
 
@@ -37,7 +37,7 @@ def test_every_key_of_a_recipe_is_an_argument(group: str, name: str) -> None:
 @pytest.mark.parametrize(("group", "name"), recipes())
 def test_a_recipe_states_every_key_that_recipes_have(group: str, name: str) -> None:
     """One that is left out could not be typed."""
-    more = ["model@teacher.model=cnn"] if name == "checkpoint" else []
+    more = ["model@teacher.model=cnn"] if name in ("checkpoint", "tuned") else []
     train = composed("distill", f"{group}={name}", *more)[group].get("train")
     assert train is None or set(train) - {"_target_"} == set(inspect.signature(Recipe).parameters)
 
@@ -88,7 +88,8 @@ def test_another_optimizer_or_scheduler_has_its_own_values_under_any_recipe(reci
         words = f"recipe@student.train={recipe}", f"{group}@student.train.{group}={name}"
         node = composed("distill", *words).student.train[group]
         assert set(node) == own_keys(group, name)
-        assert node == composed("distill", words[1]).student.train[group]
+        alone = composed("distill", words[1]).student.train[group]
+        assert OmegaConf.to_container(node) == OmegaConf.to_container(alone)  # before epochs make milestones of shares
         check_arguments(OmegaConf.to_container(node, resolve=True))
 
 
@@ -119,3 +120,29 @@ def test_normalisation_is_the_data_sets(dataset: str, mean: list[float], std: li
     typed = composed("distill", *words, "normalisation.mean=[0.5]", "student.model.std=[2]")
     assert (typed.student.model.mean, typed.teacher.model.mean) == ([0.5], [0.5])
     assert (typed.student.model.std, typed.teacher.model.std) == ([2], std)
+
+
+def test_every_data_set_names_networks_of_its_own() -> None:
+    for dataset in sorted(set(names("dataset")) - {"noise", "magika"}):  # which have an experiment of their own
+        named = {group: suited(group, dataset) for group in ("teacher", "student")}
+        assert dataset == "digits" or named != {group: suited(group, "digits") for group in named}
+        chosen = composed("distill", f"dataset={dataset}")
+        for group, name in named.items():
+            assert name in names(group)
+            typed = composed("distill", f"dataset={dataset}", f"{group}={name}")
+            assert OmegaConf.to_container(chosen[group]) == OmegaConf.to_container(typed[group])
+    assert (
+        composed("distill", "experiment=hinton_mnist").student.model
+        == composed("distill", "dataset=mnist").student.model
+    )
+
+
+def test_the_networks_for_folders_of_images_are_no_digit_networks() -> None:
+    chosen = composed("distill", "dataset=image_folder")
+    assert (chosen.teacher.model.name, chosen.student.model.name) == ("resnet18", "mobilenet_v3_small")
+
+
+def test_cifars_milestones_are_shares_of_the_run() -> None:
+    for words, expected in ((), [150, 180, 210]), (("student.train.epochs=15",), [9, 11, 13]):
+        recipe = composed("distill", "dataset=cifar10", "student=resnet20", *words).student.train
+        assert recipe.scheduler.milestones == expected

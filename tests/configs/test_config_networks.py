@@ -1,5 +1,6 @@
 """What the files describe can be built."""
 
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -12,39 +13,50 @@ from kd_cli.build.objects import instantiate
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
 from kd_cli.data.resident import Resident
-from kd_cli.data.spec import image_spec
+from kd_cli.data.spec import BYTES, Spec, image_spec
 from kd_cli.data.splits import whole
+from kd_cli.data.texts import stored
 from kd_cli.data.views import show
 from kd_cli.teachers.specialists.network import Specialist
 from kd_cli.teachers.specialists.source import Specialists
 from kd_cli.teachers.trained import Trained
 
-# What a recipe is for, by the first line of its YAML: the shape of the images and a data set that exists.
-SHAPES = {
-    "digits": (1, 8, 8), "MNIST": (1, 28, 28), "CIFAR": (3, 32, 32), "folders": (3, 64, 64), "confusable": (1, 12, 12)
+# What a recipe is for, by the first line of its YAML: samples such as a data set that exists holds.
+SAMPLES = {
+    "digits": image_spec((1, 8, 8)), "MNIST": image_spec((1, 28, 28)), "CIFAR": image_spec((3, 32, 32)),
+    "folders": image_spec((3, 64, 64)), "confusable": image_spec((1, 12, 12)),
+    "frame by frame": Spec("features", (440,)), "sounds": Spec("features", (40, 50)),
+    "texts": Spec("text", (64,), vocabulary=BYTES), "magika": Spec("text", (512,), vocabulary=257),
 }  # fmt: skip
+MODELS = {  # of what is not for images, by the first word of the name
+    "bilstm": "texts", "bow": "texts", "textcnn": "texts", "transformer": "texts", "byte": "magika",
+    "cnn1d": "sounds", "cnn2d": "sounds", "frames": "frame by frame", "torchvision": "folders",
+}  # fmt: skip
+TEXTS = stored([b"what is said", b"and what is not"], 64)  # that tokenizers are trained on
 
 
-def shape_of(group: str, name: str) -> tuple[int, int, int]:
+def samples_of(group: str, name: str) -> Spec:
     first = (CONFIGS / group / f"{name}.yaml").read_text().splitlines()[0]
-    found = [shape for word, shape in SHAPES.items() if word in first]
+    found = [spec for word, spec in SAMPLES.items() if word in first]
     assert found, f"{group}/{name}.yaml does not say in its first line what it is for"
     return found[0]
 
 
-def network_of(model: Any, shape: tuple[int, int, int]) -> nn.Module:
-    network: nn.Module = model(num_classes=7, input_shape=shape)
+def network_of(model: Any, spec: Spec) -> nn.Module:
+    texts = {"texts": TEXTS} if "texts" in signature(model).parameters else {}
+    network: nn.Module = model(num_classes=7, **spec.arguments(model), **texts)
     network.eval()
     with torch.inference_mode():
-        logits = network(torch.rand(2, *shape))
+        logits = network(torch.rand(2, *spec.shape) if spec.kind != "text" else spec.blank(2))
     assert logits.shape == (2, 7)
     assert logits.isfinite().all()
     return network
 
 
-PUBLISHED = ("hf", "timm")  # whose networks are files
+PUBLISHED = ("byte_cnn", "distil", "hf", "timm", "tuned_text")  # whose networks are files, or are for bytes
 NOT_TRAINED = (
-    "artifact", "checkpoint", "ensemble", "http", "onnx", "predictions", "specialists", "torchvision", *PUBLISHED
+    "artifact", "checkpoint", "ensemble", "http", "onnx", "predictions", "specialists", "torchvision", "tuned",
+    *PUBLISHED,
 )  # fmt: skip  # or not by a recipe for one network
 
 
@@ -54,7 +66,7 @@ def test_every_teacher_is_built(name: str) -> None:
     offline(cfg, "teacher.model")
     source = instantiate(cfg.teacher, "teacher")
     assert isinstance(source, Trained)
-    source.train.check(network_of(source.model, shape_of("teacher", name)), None)
+    source.train.check(network_of(source.model, samples_of("teacher", name)), None)
 
 
 @pytest.mark.parametrize("generalist", [name for name in names("teacher") if name not in NOT_TRAINED])
@@ -66,8 +78,8 @@ def test_every_trained_teacher_can_have_specialists(generalist: str) -> None:
     assert isinstance(source, Specialists)
     assert isinstance(source.generalist, Trained)
     source.check(classes=10)
-    build, shape = source.generalist.model, shape_of("teacher", generalist)
-    Specialist(5, image_spec(shape), build).start_from(network_of(build, shape), [0, 2, 3, 6], 7)
+    build, spec = source.generalist.model, samples_of("teacher", generalist)
+    Specialist(5, spec, build).start_from(network_of(build, spec), [0, 2, 3, 6], 7)
 
 
 @pytest.mark.parametrize("name", [name for name in names("student") if name not in PUBLISHED])
@@ -75,7 +87,7 @@ def test_every_student_is_built_and_holds_no_augmentation(name: str) -> None:
     cfg = composed("distill", f"student={name}")
     offline(cfg, "student.model")
     recipe = instantiate(cfg.student.train, "student.train")
-    recipe.check(network_of(instantiate(cfg.student.model, "student.model"), shape_of("student", name)), None)
+    recipe.check(network_of(instantiate(cfg.student.model, "student.model"), samples_of("student", name)), None)
     assert "augment" not in cfg.student
 
 
@@ -93,8 +105,7 @@ def test_the_students_precision_follows_the_key_that_people_type_the_teachers_is
 def test_every_model_takes_the_place_of_a_students(name: str) -> None:
     cfg = composed("distill", f"model@student.model={name}")
     offline(cfg, "student.model")
-    shape = (3, 64, 64) if "torchvision" in name else (1, 28, 28)
-    network_of(instantiate(cfg.student.model, "student.model"), shape)
+    network_of(instantiate(cfg.student.model, "student.model"), SAMPLES[MODELS.get(name.partition("_")[0], "MNIST")])
 
 
 @pytest.mark.parametrize("optimizer", names("optimizer"))

@@ -95,6 +95,12 @@ def test_the_fingerprint_of_an_image_folder_follows_its_files_and_how_they_are_d
     first = load_folder(tree)
     assert load_folder(tree, workers=2).fingerprint == first.fingerprint
     assert load_folder(tree, size=7).fingerprint != first.fingerprint
+    assert load_folder(tree, size=[7, 6]).fingerprint != load_folder(tree, size=[6, 7]).fingerprint
+    assert load_folder(tree, size=[6, 6], range=[0, 1023]).fingerprint == first.fingerprint, "nothing is scaled"
+    Image.fromarray(np.arange(36, dtype=np.uint16).reshape(6, 6) * 1800).save(tree / "test/cat/d.png")
+    assert load_folder(tree, range=[0, 65535]).fingerprint != load_folder(tree, range=[0, 63000]).fingerprint
+    draw(tree / "test/cat/d.png", 3)
+    assert load_folder(tree).fingerprint == first.fingerprint
     draw(tree / "train/cat/a.png", 99)
     changed = load_folder(tree)
     assert changed.fingerprint != first.fingerprint

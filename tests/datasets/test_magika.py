@@ -67,6 +67,7 @@ def test_what_is_seen_is_split_by_its_digest_and_has_no_labels(folder: Path, tmp
 
 def test_a_black_box_is_replicated_without_a_label(folder: Path, tmp_path: Path) -> None:
     words = ("experiment=magika", f"dataset.root={folder}", "student.train.epochs=2", "dataset.test=0.4")
+    words += ("evaluate.latency=false",)
     done = inside("distill", *words, cwd=tmp_path)
     result = done.result
     teacher, student = result["teacher"], result["student"]

@@ -110,6 +110,7 @@ def test_a_job_whose_data_have_changed_in_place_is_not_complete(tmp_path: Path) 
             for number, pixels in enumerate(images):
                 Image.fromarray(pixels).save(tmp_path / "data" / part / name / f"{number}.png")
     small = ("dataset=image_folder", "dataset.size=8", "dataset.channels=1", "student.train.epochs=1", TINY[0])
+    small += ("teacher=cnn_digits", "student=mlp_64")
     words = ("sweep", *small, "baseline=false", "temperature=2,3")
     assert inside(*words, cwd=tmp_path).status == 0
     assert inside(*words, cwd=tmp_path).err.count("is complete, and not run again") == 2

@@ -107,7 +107,14 @@ def pictures(root: Path) -> None:
 def test_a_folder_of_images_with_an_unlabelled_transfer_set(workers: int, tmp_path: Path) -> None:
     pictures(tmp_path / "pictures")
     words = ("dataset=image_folder", "dataset.root=pictures", "dataset.size=16", f"dataset.workers={workers}")
-    words += ("student.train.batch_size=8", "teacher.train.batch_size=8", "hard_weight=0")
+    words = (
+        "teacher=cnn_digits",
+        "student=mlp_64",
+        *words,
+        "student.train.batch_size=8",
+        "teacher.train.batch_size=8",
+        "hard_weight=0",
+    )
     result = inside("distill", *words, *TINY, "teacher.train.optimizer.lr=0.01", cwd=tmp_path).result
     assert result["teacher"]["n"] == 16
     assert list(result["teacher"]["per_class"]) == ["dark", "light"]

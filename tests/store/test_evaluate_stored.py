@@ -62,11 +62,10 @@ def test_evaluate_as_csv_and_as_a_table(made: Outcome, tmp_path: Path) -> None:
 
 
 def test_a_model_for_other_data_is_refused(made: Outcome, tmp_path: Path) -> None:
-    for part in ("train", "test"):
-        for name in ("cat", "dog"):
-            folder = tmp_path / "pets" / part / name
-            folder.mkdir(parents=True)
-            Image.new("L", (8, 8)).save(folder / "0.png")
+    for k, name in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
+        folder = tmp_path / "pets" / name
+        folder.mkdir(parents=True)
+        Image.new("L", (8, 8), k).save(folder / "0.png")
     words = ("dataset=image_folder", "dataset.root=pets", "dataset.size=8", "dataset.channels=1", "dataset.workers=0")
     done = inside("evaluate", f"path={made.run}", *words, cwd=tmp_path)
     assert (done.status, done.out) == (1, "")

@@ -13,6 +13,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from kd_cli.errors import ArtifactError
+from kd_cli.models.pretrained import torchvision
 from kd_cli.store.foreign_file import read_weights
 from kd_cli.store.matching import match, misfit
 
@@ -53,6 +54,19 @@ def test_what_training_scripts_write_is_read(form: str, suffix: str, tmp_path: P
     tolerance = {"rtol": 1e-2, "atol": 1e-2} if form == "bfloat16" else {"rtol": 0, "atol": 0}
     for name, value in found.tensors.items():
         torch.testing.assert_close(value.to(STATE[name].dtype), STATE[name], **tolerance)
+
+
+def test_a_network_of_timm_fits_torchvisions(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    theirs = timm.create_model("resnet18", num_classes=5).eval()
+    torch.save({"state_dict": theirs.state_dict(), "arch": "resnet18", "epoch": 3}, tmp_path / "x.pth.tar")
+    ours = torchvision(5, (3, 64, 64), "resnet18").eval()
+    state = read_weights(tmp_path / "x.pth.tar")
+    found = match(ours, state, 5)
+    assert misfit(found, state, ours.state_dict()) == ""
+    ours.load_state_dict(found.tensors, strict=False)
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(ours(images), theirs(images))
 
 
 def test_an_entry_or_a_prefix_chooses_one_of_several_networks(tmp_path: Path) -> None:

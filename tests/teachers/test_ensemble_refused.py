@@ -101,7 +101,13 @@ def test_a_stored_member_for_other_classes_is_refused_by_its_key(first: tuple[Pa
         for name in ("cat", "dog"):
             (tmp_path / "pets" / part / name).mkdir(parents=True)
             Image.new("L", (8, 8)).save(tmp_path / "pets" / part / name / "one.png")
-    words = ("dataset=image_folder", "dataset.root=pets", "teacher=ensemble", f"teacher.members=[{stored}]")
+    words = (
+        "dataset=image_folder",
+        "dataset.root=pets",
+        "teacher=ensemble",
+        f"teacher.members=[{stored}]",
+        "student=mlp_64",
+    )
     done = inside("distill", *words, cwd=tmp_path)
     assert done.status == 1
     assert done.err.startswith("teacher.members.0.path must be a model with the classes of dataset=image_folder, got ")

@@ -76,31 +76,29 @@ def jobs(done: Outcome) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_text()) for path in done.run.glob("*/result.json")}
 
 
-ONNXRUNTIME = """
+OPENVINO = """
 import numpy as np
 
 
-class InferenceSession:
-    def __init__(self, file):
-        self.table = np.load(file)
-
-    def run(self, outputs, inputs):
-        return [inputs["images"].reshape(len(inputs["images"]), -1) @ self.table]
+class Core:
+    def compile_model(self, file, device):
+        table = np.load(file)
+        return lambda images: [images.reshape(len(images), -1) @ table]
 """
 
 
 def test_the_example_of_the_guide(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "plugins.md").read_text(encoding="utf-8")
     (source,) = [text for text in guide.split("```") if text.startswith("python") and "(Single)" in text]
-    (tmp_path / "onnxruntime.py").write_text(ONNXRUNTIME)
+    (tmp_path / "openvino.py").write_text(OPENVINO)
     (tmp_path / "my_teachers.py").write_text(source.partition("\n")[2])
     (tmp_path / "my_configs" / "teacher").mkdir(parents=True)
-    choice = "_target_: my_teachers.Onnx\nfile: ???\nonline: false\n"
-    (tmp_path / "my_configs" / "teacher" / "onnx.yaml").write_text(choice)
-    for seed, name in enumerate(("a.onnx", "b.onnx")):
+    choice = "_target_: my_teachers.OpenVino\nfile: ???\nonline: false\n"
+    (tmp_path / "my_configs" / "teacher" / "openvino.yaml").write_text(choice)
+    for seed, name in enumerate(("a.xml", "b.xml")):
         table(tmp_path / "table.npy", seed)
         (tmp_path / "table.npy").rename(tmp_path / name)
-    words = ("--config-dir", "my_configs", "teacher=onnx", "teacher.file=a.onnx,b.onnx")
+    words = ("--config-dir", "my_configs", "teacher=openvino", "teacher.file=a.xml,b.xml")
     first, second = jobs(inside("sweep", *words, *MINE[2:], cwd=tmp_path)).values()
     assert first["teacher"]["errors"] != second["teacher"]["errors"]
 

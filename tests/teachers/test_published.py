@@ -17,7 +17,7 @@ from kd_cli.models.hf import hf
 from kd_cli.models.timm import timm
 from kd_cli.store.models import load
 
-SHORT = ("student.train.epochs=1", "baseline=false")
+SHORT = ("student.train.epochs=1", "baseline=false", "evaluate.latency=false")
 SPEC = image_spec((3, 16, 16))
 
 
@@ -76,7 +76,7 @@ def test_classes_are_found_by_the_names_that_a_model_was_published_with(kind: st
     words += ["dataset.size=24"] if kind == "hf" else ["teacher.model.size=16"]
     result = inside("distill", *words, *SHORT, "device=cpu", cwd=tmp_path).result
     teacher = result["teacher"]
-    assert teacher["artifact"] == str(folder)
+    assert teacher["artifact"].startswith("teachers/")
     from kd_cli.datasets.digits import digits
 
     data = digits(size=24 if kind == "hf" else 8)
@@ -132,7 +132,12 @@ def test_a_published_teacher_is_a_member_of_an_ensemble(home: Path, tmp_path: Pa
     words = ["teacher=ensemble", "teacher.members=[hf,mlp_8]", f"teacher.members.0.name={home / 'vit'}"]
     words += ["teacher.members.1.train.epochs=1"]
     result = inside("distill", *words, *SHORT, cwd=tmp_path).result
-    assert result["teacher"]["members"][0]["artifact"] == str(home / "vit")
+    name = result["teacher"]["members"][0]["artifact"]
+    stored = load(tmp_path / "outputs" / name)  # it stands without its folder
+    assert stored.classes == tuple(str(k) for k in range(10))
+    images = torch.rand(3, 1, 8, 8)
+    theirs = hf(None, image_spec((1, 8, 8)), str(home / "vit")).eval()(images)
+    torch.testing.assert_close(stored.model(images), theirs[:, [ORDER.index(k) for k in range(10)]])
 
 
 def test_refusals_say_what_to_do(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +157,9 @@ def test_refusals_say_what_to_do(home: Path, tmp_path: Path, monkeypatch: pytest
     (tmp_path / "bare" / "pytorch_model.bin").write_bytes(b"x")
     said = refused("teacher=hf", "teacher.name=bare", cwd=tmp_path)
     assert "with pytorch_model.bin. A pickle can run code and is not read." in said
+    shutil.copy(home / "vit" / "model.safetensors", tmp_path / "bare")
+    said = refused("teacher=hf", "teacher.name=bare", cwd=tmp_path)
+    assert "teacher.name must be a folder that holds preprocessor_config.json" in said
     said = refused("teacher=hf", "teacher.name=somebody/some-model", cwd=tmp_path)
     assert "hf download somebody/some-model --local-dir some-model" in said
     assert NAMES[0] == "3"

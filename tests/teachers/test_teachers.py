@@ -19,7 +19,8 @@ from kd_cli.teachers.checkpoint import Pretrained
 from kd_cli.teachers.trained import Trained
 
 SMALL = partial(mlp, widths=[6])
-DATASET = SimpleNamespace(name="animals", classes=("cat", "dog", "owl"), spec=image_spec((1, 4, 4)))
+SPEC = image_spec((1, 4, 4))
+DATASET = SimpleNamespace(name="animals", classes=("cat", "dog", "owl"), spec=SPEC, arguments=SPEC.arguments)
 IMAGES = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 

@@ -40,6 +40,8 @@ class Specialist(nn.Module):
         anything but an output layer depends on the number of classes.
         """
         theirs, rest = generalist.state_dict(), [k for k in range(classes) if k not in set(own)]
+        read_by = {name: state for name, state in theirs.items() if name.endswith("_extra_state")}  # a tokenizer
+        self.network.load_state_dict(read_by, strict=False)
         for name, ours in self.network.state_dict().items():
             weight = theirs.get(name, torch.empty(0))
             outputs = (classes, *weight.shape[1:]), (len(own) + 1, *weight.shape[1:])
