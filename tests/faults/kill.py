@@ -104,8 +104,9 @@ def _start(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _begun(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Waits until it holds the lock of an artifact, or has ended."""
-    while process.poll() is None and not list((folder / "outputs" / ".locks").glob("*.owner")):
+    """Waits until it holds the lock of an artifact (a sweep holds its own before), or has ended."""
+    locks = folder / "outputs" / ".locks"
+    while process.poll() is None and not any(list(locks.glob(f"{kind}-*.owner")) for kind in KINDS):
         time.sleep(0.005)
 
 
