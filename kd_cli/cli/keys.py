@@ -118,7 +118,7 @@ class Predict:
 
     path: str = key("the stored model: its folder, or that of a run", MISSING)
     images: Any = key("a file, a folder of them, a pattern as '*.jpg', or a list of such", None)
-    sounds: str | None = key("a sound file, or a folder of them", None)
+    sounds: Any = key("a sound file, a folder of them, a pattern as '*.wav', or a list of such", None)
     texts: str | None = key("a file with a text in each line, or a table with a column of them", None)
     device: str = key("auto, cpu, cuda, cuda:<number> or mps", "auto")
     format: str = key("of the answer: csv or json", "csv")

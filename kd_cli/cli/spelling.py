@@ -16,9 +16,9 @@ FLAGS = TAKES_VALUE | {"--help", "-h", "--hydra-help", "--version", "--resolve",
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 GROUPS = {"train": "recipe", "inner": "augment", "member": "teacher", "generalist": "teacher"}  # others: as the key
 FILES = (  # last parts of the keys of files and folders
-    "output_dir", "path", "root", "images", "sounds", "texts", "start_from", "sweep", "weights", "labels", "classes",
-    "name",
+    "output_dir", "path", "root", "images", "sounds", "texts", "start_from", "sweep", "name",
 )  # fmt: skip
+MAYBE = ("weights", "labels", "classes")  # last parts of those whose value may be a file, or a number, a list, a word
 PATTERN = re.compile(r"\+*(transfer\.)?dataset\.(group|pattern)")  # keys of regular expressions, nothing but text
 NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[-+]?\d+)?|true|false|null|[-+]?(inf|nan)", re.IGNORECASE)
 
@@ -122,8 +122,10 @@ def spelt(word: str, own: Iterable[Path] = (), free: bool = False) -> list[str]:
         word = f"{key}={value}"
     if key == "images" and (several := _several(value)):
         return [f"{key}=[{','.join(map(quoted, several))}]"]
-    file = key.rpartition(".")[2] in FILES
-    if file and (_means_text(value, key) or (_is_odd(value) and _is_there(value))):
+    leaf, there = key.rpartition(".")[2], _is_odd(value) and _is_there(value)
+    if (leaf in FILES and (_means_text(value, key) or there)) or (
+        leaf in MAYBE and there and not NOT_TEXT.fullmatch(value)
+    ):
         return [f"{key}={quoted(value)}"]
     if PATTERN.fullmatch(key) and value and value != "null" and value[0] not in "'\"":
         return [f"{key}={quoted(value)}"]

@@ -12,7 +12,8 @@ from kd_cli.files.digests import id_of
 
 # keys that change no result
 EXECUTION = (
-    "hydra", "output_dir", "device", "compile", "checkpoint", "rebuild", "trusted_modules", "sweep", "resume",
+    "hydra", "output_dir", "device", "compile", "checkpoint", "evaluate", "rebuild", "trusted_modules", "sweep",
+    "resume",
 )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     channels, height, width = loaded.spec.shape
     scale = (loaded.config.get("dataset") or {}).get("range")
     check_range(scale)
-    paths, others, absent = _asked(cfg.images)
+    asked = _asked("image", cfg.images, EXTENSIONS)
+    paths = asked.wanted
     model, rows, bad, at_once = loaded.model.to(device), [], [], evaluation_batch(loaded.spec)
     for start in range(0, len(paths), at_once):
         batch = []
@@ -61,29 +63,51 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
             for (path, _), k, p in zip(batch, classes.tolist(), probabilities.tolist(), strict=True)
         ]
     _tell(rows, cfg.format)
-    said = [_listed("cannot be decoded; mend or remove them", bad, "image")] if bad else []
-    if absent:
-        said.append(_listed("are not there", absent, "name"))
-    if others:
-        said.append(_left_out(others))
-    if said:
-        raise DataError("\n".join(said))
+    _refuse(asked, "image", [_listed("cannot be decoded; mend or remove them", bad, "image")] if bad else [])
     return rows
 
 
-def _asked(images: Any) -> tuple[list[Path], list[Path], list[str]]:
-    """The files to classify, each once; those below folders that are no images by their names; and what is named and
-    is not there. DataError where nothing is there.
+def _sounds(cfg: DictConfig, loaded: Loaded, device: torch.device) -> list[dict[str, Any]]:
+    """The answers for every sound that can be used; then DataError with those that cannot."""
+    asked, bad = _asked("sound", cfg.sounds, SOUNDS), list[str]()
+    rows = list(predict_sounds(loaded, asked.wanted, device, bad))
+    _tell(rows, cfg.format)
+    _refuse(asked, "sound", [_listed("cannot be used; mend or remove them", bad, "sound")] if bad else [])
+    return rows
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The files to classify, each once; those below folders that are none by their names; what is named and is not
+    there.
     """
-    given = [str(word) for word in images] if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+
+    wanted: list[Path]
+    others: list[Path]
+    absent: list[str]
+
+
+def _refuse(asked: _Asked, noun: str, said: list[str]) -> None:
+    """DataError with what is said already and what was not classified, if there is any."""
+    if asked.absent:
+        said.append(_listed("are not there", asked.absent, "name"))
+    if asked.others:
+        said.append(_left_out(asked.others, noun))
+    if said:
+        raise DataError("\n".join(said))
+
+
+def _asked(noun: str, asked: Any, endings: Collection[str]) -> _Asked:
+    """What is asked for by a key that is called as several of the noun. DataError where nothing is there."""
+    given = [str(word) for word in asked] if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
     if not given or not all(isinstance(word, str) and word for word in given):
-        raise must("images", "a file, a folder of images, a pattern, or a list of such", images)
+        raise must(f"{noun}s", f"a file, a folder of {noun}s, a pattern, or a list of such", asked)
     found: dict[Path, None] = {}
     others: dict[Path, None] = {}
     absent: list[str] = []
     for word in given:
         with reading(word):
-            listings = list(_listings(word))
+            listings = list(_listings(noun, word, endings))
         for listing in listings:
             found |= dict.fromkeys(listing.wanted)
             others |= dict.fromkeys(listing.others)
@@ -91,47 +115,29 @@ def _asked(images: Any) -> tuple[list[Path], list[Path], list[str]]:
             absent.append(shown(word))
     if not found:
         what = "which fits no file" if set("*?[") & set(given[0]) else "which does not exist"
-        raise DataError(f"images must be a file or a folder of images, got {given[0]!r}, {what}.")
-    return list(found), list(others), absent
+        raise DataError(f"{noun}s must be a file or a folder of {noun}s, got {given[0]!r}, {what}.")
+    return _Asked(list(found), list(others), absent)
 
 
-def _listings(word: str) -> Iterator[Listing]:
+def _listings(noun: str, word: str, endings: Collection[str]) -> Iterator[Listing]:
     """The file itself, whatever its name; what lies below a folder; what a pattern fits, if anything."""
     path = Path(word)
     if path.is_dir():
-        listing = files_below(path, EXTENSIONS)
+        listing = files_below(path, endings)
         if not listing.wanted:
-            wanted = f"images must be a folder that holds images ({', '.join(sorted(EXTENSIONS))}), got {word!r}."
-            raise DataError("\n".join([wanted, *([_left_out(listing.others)] if listing.others else [])]))
+            wanted = f"{noun}s must be a folder that holds {noun}s ({', '.join(sorted(endings))}), got {word!r}."
+            raise DataError("\n".join([wanted, *([_left_out(listing.others, noun)] if listing.others else [])]))
         yield listing
     elif path.exists():
         yield Listing([path], [])
     else:
         for each in sorted(Path(name) for name in glob(word, recursive=True)):
-            yield files_below(each, EXTENSIONS) if each.is_dir() else Listing([each], [])
-
-
-def _sounds(cfg: DictConfig, loaded: Loaded, device: torch.device) -> list[dict[str, Any]]:
-    """The answers for every sound that can be used; then DataError with those that cannot."""
-    path = Path(cfg.sounds)
-    if not path.exists():
-        raise must("sounds", "a file or a folder of sounds", str(path), "It does not exist.")
-    with reading(path):
-        found = files_below(path, SOUNDS)
-    paths, others = (found.wanted, found.others) if path.is_dir() else ([path], [])
-    if not paths:
-        raise must("sounds", f"a folder that holds sounds ({', '.join(sorted(SOUNDS))})", str(path))
-    bad: list[str] = []
-    rows = list(predict_sounds(loaded, paths, device, bad))
-    _tell(rows, cfg.format)
-    if bad or others:
-        said = [_listed("cannot be used; mend or remove them", bad, "sound")] if bad else []
-        said += [_listed("are no sounds by their names, and are not classified", others, "file")] if others else []
-        raise DataError("\n".join(said))
-    return rows
+            yield files_below(each, endings) if each.is_dir() else Listing([each], [])
 
 
 def _tell(rows: list[dict[str, Any]], form: str) -> None:
+    if not rows:
+        return
     if form == "json":
         answer(json.dumps(rows, indent=2))
     else:
@@ -142,5 +148,5 @@ def _listed(what: str, lines: Sequence[Any], noun: str) -> str:
     return f"{len(lines)} {noun}(s) {what}:" + "".join(f"\n  {line}" for line in lines)
 
 
-def _left_out(others: Sequence[Path]) -> str:
-    return _listed("are no images by their names, and are not classified", others, "file")
+def _left_out(others: Sequence[Path], noun: str) -> str:
+    return _listed(f"are no {noun}s by their names, and are not classified", others, "file")

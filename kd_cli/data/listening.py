@@ -26,7 +26,7 @@ LARGEST = 1 << 35  # bytes of all sounds as they are heard
 Made = TypeVar("Made")
 
 
-def listen(files: Sequence[tuple[str, Path]], hearing: Hearing, cache: Path | None) -> Heard:
+def hear_all(files: Sequence[tuple[str, Path]], hearing: Hearing, cache: Path | None) -> Heard:
     """The sounds in these files, by their names. What was computed of the same bytes in the same way before is taken
     from `cache`, and else left there, unless the folder that is to hold it is not there. DataError names every file
     that cannot be used.

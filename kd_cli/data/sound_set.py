@@ -11,7 +11,7 @@ from kd_cli.data.alignment import Alignment, read_alignment
 from kd_cli.data.heard import Frames, Origin, Recordings
 from kd_cli.data.hearing import Hearing
 from kd_cli.data.layout import File
-from kd_cli.data.listening import listen
+from kd_cli.data.listening import hear_all
 from kd_cli.data.samples import UNLABELLED, Dataset, Split, Votes
 from kd_cli.data.splits import assemble
 from kd_cli.errors import DataError, must
@@ -54,7 +54,7 @@ def sound_set(
     if alignment is not None:
         parts = {part: _aligned(part, files, alignment) for part, files in parts.items()}
     every = [file for files in parts.values() for file in files]
-    heard = listen(
+    heard = hear_all(
         [(file.name, file.path) for file in every], asked.hearing, Path(asked.cache) if asked.cache else None
     )
     _say_cut(heard.lengths, asked.hearing)

@@ -38,6 +38,8 @@ def test_a_folder_that_is_to_be_made_may_have_any_name(name: str) -> None:
 def test_what_is_no_name_stays_what_it_is() -> None:
     for word in ("teacher.path=a,b", "dataset.root=${oc.env:HOME}", "teacher.path='a b'", "images=[a.png]"):
         assert spelt(word) == [word]
+    for word in ("transfer.labels=0.1", "transfer.labels=none", "teacher.classes=[a,b]", "teacher.model.weights=null"):
+        assert spelt(word) == [word]
     assert swept("teacher.path=a,b") == ["a", "b"]
     assert spelt("images=a (1).png,b.png") == ["images=['a (1).png','b.png']"]
     assert spelt("images=[a (1).png,b=c.png]") == ["images=['a (1).png','b=c.png']"]

@@ -122,3 +122,12 @@ def test_what_is_cut_and_what_is_in_both_splits_is_said(tmp_path: Path, caplog: 
     assert "2 training, 2 test texts of 2 classes from train.csv, test.csv" in said
     assert "1 text(s) are cut off after 20 bytes" in said
     assert "1 test text(s) are among the training texts too" in said
+
+
+def test_a_data_set_of_the_hub_is_read_by_its_splits_and_class_names(tmp_path: Path) -> None:
+    pytest.importorskip("datasets", reason="the extra hub is not installed")
+    subjects(tmp_path / "there")
+    dataset = text(hub=str(tmp_path / "there"))  # a folder is what its library takes for one, too
+    assert dataset.fingerprint == text(str(tmp_path / "there")).fingerprint
+    with pytest.raises(KdError, match=r"dataset.hub must be a data set of the hub that can be fetched"):
+        text(hub=str(tmp_path / "nowhere"))

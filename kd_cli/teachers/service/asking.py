@@ -14,6 +14,7 @@ from typing import Any
 
 from kd_cli.errors import ForeignError, first_line
 from kd_cli.extras import library
+from kd_cli.screen import shown
 
 LARGEST = 1 << 24  # bytes of an answer
 REDIRECTS = 3
@@ -187,7 +188,7 @@ class Asker:
         return self._clean(f"status {response.status_code}{f': {text}' if text else ''}")
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._secret, "***") if self._secret else text
+        return shown(text.replace(self._secret, "***") if self._secret else text)
 
 
 def secret_of(variable: str | None) -> str | None:

@@ -49,7 +49,7 @@ class Book:
     def add(self, key: str, told: Told) -> None:
         """Write an answer down, in the system's hands before this returns. The book is held."""
         with self._writing, written(self.path):
-            handle, line = os.open(self.path, os.O_WRONLY | os.O_APPEND), _line(key, told)
+            handle, line = os.open(self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)), _line(key, told)
             try:
                 if os.write(handle, line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))

@@ -74,11 +74,11 @@ class Inquiry:
             hint = "Every request would be the same. Write where the sample goes: {input}, or of images {png}."
             raise must(".request", "a template with the sample in it", self.protocol.request, hint)
         told = [row for part in (chosen[:1], chosen[1:]) if len(part) for row in self._told(split, None, 0, 0, part)]
-        if self.failed:
+        if self.failed and (not self.allowed or not any(one is not None for one in told)):
             raise self._unanswered(len(chosen))
         values = torch.tensor([self._row(one) for one in told], dtype=torch.float64)
         try:
-            self.form = look(values, self.source.gives, all(isinstance(one, int) for one in told))
+            self.form = look(values, self.source.gives, all(isinstance(one, int) for one in told if one is not None))
         except ValueError as error:
             raise DataError.must(".url", "a service that tells classes", Phrase(f"{self.name}: {error}")) from error
         chances = self.form.to_logits(values).softmax(1)
@@ -203,6 +203,10 @@ class Inquiry:
     def _ask(self, key: str, body: bytes) -> None:
         said = self.asker.ask(body, self.protocol.understand)
         classes = len(self.protocol.classes)
+        if self._digest and isinstance(said, int) != self.form.labels:
+            raise Refused(f"an answer of another kind than the probe's, {self.form}")
+        if self._digest and isinstance(said, dict) and len(said) < classes and self.form.top_k is None:
+            raise Refused(f"numbers for {len(said)} of {classes} classes")
         told: Told = said if isinstance(said, int) else [None if math.isnan(v) else v for v in as_row(said, classes)]
         if isinstance(told, list) and not all(value is None or math.isfinite(value) for value in told):
             raise Refused("an answer that is no number")

@@ -42,6 +42,8 @@ def test_a_folder_of_sounds_is_distilled_judged_and_predicted(place: Path, tmp_p
     predicted = inside("predict", path, f"sounds={tmp_path / 'new'}", cwd=place)
     assert predicted.status == 0, predicted.err
     assert [row["class"] for row in rows(predicted)] == ["low", "high"]
+    several = inside("predict", path, f"sounds=[{tmp_path / 'new' / 'b.wav'},{tmp_path}/new/*.flac]", cwd=place)
+    assert [row["class"] for row in rows(several)] == ["high", "low"], several.err
     (tmp_path / "new" / "c.ogg").write_text("no sound")
     (tmp_path / "new" / "notes.txt").write_text("a text")
     sound_files.write(tmp_path / "new" / "d.wav", np.zeros(1000, np.float32))
