@@ -12,6 +12,7 @@ from torch import nn
 from kd_cli.build.objects import instantiate
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
+from kd_cli.data.augment import kind_of
 from kd_cli.data.resident import Resident
 from kd_cli.data.spec import BYTES, Spec, image_spec
 from kd_cli.data.splits import whole
@@ -127,10 +128,16 @@ def test_every_augmentation_is_built_and_keeps_the_shape(name: str) -> None:
     cfg = composed("distill", f"augment@transfer.augment={name}")
     assert check_arguments(OmegaConf.to_container(cfg.transfer.augment)) == 1
     augment = instantiate(cfg.transfer.augment, "transfer.augment")
-    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    split = whole(Resident(images), torch.arange(3))
-    (seen,) = show(split, [torch.arange(3)], torch.device("cpu"), augment, 0, 1)
-    assert (seen.stored.shape, seen.stored.dtype) == (images.shape, torch.uint8)
+    samples = {
+        "image": Resident(torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)),
+        "text": stored([b"what is said", b"and what is not", b"or"], 64),
+        "audio": Resident(torch.rand(3, 4000), Spec("audio", (4000,), sample_rate=8000)),
+        "features": Resident(torch.rand(3, 40, 50), Spec("features", (40, 50))),
+    }[kind_of(augment)]
+    split, every = whole(samples, torch.arange(3)), [torch.arange(3)]
+    (given,) = samples.stream(every, torch.device("cpu"))
+    (seen,) = show(split, every, torch.device("cpu"), augment, 0, 1)
+    assert (seen.stored.shape, seen.stored.dtype) == (given.shape, given.dtype)
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
