@@ -139,6 +139,7 @@ TABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "resume": (False, NOTHING),
     "checkpoint.every_epochs": (1, NOTHING),
     "checkpoint.every_minutes": (1.0, NOTHING),
+    "evaluate.latency": (False, NOTHING),
 }
 
 

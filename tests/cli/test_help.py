@@ -103,7 +103,7 @@ def test_what_is_chosen_is_marked_and_brings_its_keys(tmp_path: Path) -> None:
 def test_a_choice_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = inside("distill", "student=mlp_3", "--help", cwd=tmp_path)
     assert (done.status, done.out) == (1, "")
-    assert done.err.startswith("student must be one of cnn_small, ")
+    assert done.err.startswith("student must be one of bilstm, ")
     assert done.err.endswith("got 'mlp_3'. Did you mean 'mlp_32'?\n")
 
 

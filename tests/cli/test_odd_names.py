@@ -29,7 +29,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for k in range(2):
                 path = folder / f"images{LATIN}" / part / name / f"={k}{LATIN}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("L", (8, 8), 20 * number + k).save(path)
+                Image.new("L", (8, 8), 20 * number + k + 3 * (part == "test")).save(path)
     done = inside("train-teacher", *FOLDER, *TEACHER, f"output_dir={OUT}", cwd=folder)
     assert done.status == 0, done.err
     assert not hides(done.out + done.err)

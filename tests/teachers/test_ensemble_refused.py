@@ -97,17 +97,11 @@ def test_a_stored_member_for_other_classes_is_refused_by_its_key(first: tuple[Pa
     stored = first[0] / "outputs" / first[1].result["student"]["artifact"]
     from PIL import Image
 
-    for part in ("train", "test"):
-        for name in ("cat", "dog"):
-            (tmp_path / "pets" / part / name).mkdir(parents=True)
-            Image.new("L", (8, 8)).save(tmp_path / "pets" / part / name / "one.png")
-    words = (
-        "dataset=image_folder",
-        "dataset.root=pets",
-        "teacher=ensemble",
-        f"teacher.members=[{stored}]",
-        "student=mlp_64",
-    )
+    for k, name in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), k).save(tmp_path / "pets" / name / "one.png")
+    words = ("dataset=image_folder", "dataset.root=pets", "teacher=ensemble", f"teacher.members=[{stored}]",
+             "student=mlp_64")  # fmt: skip
     done = inside("distill", *words, cwd=tmp_path)
     assert done.status == 1
     assert done.err.startswith("teacher.members.0.path must be a model with the classes of dataset=image_folder, got ")
