@@ -8,6 +8,7 @@ import kd_cli
 
 KINDS = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 COMMANDS = "main"  # what each command's module has, and is found by
+MODELS = "resolved"  # what a model's module has that reads files, and is found by
 
 
 def test_no_two_public_classes_or_functions_have_one_name() -> None:
@@ -20,4 +21,5 @@ def test_no_two_public_classes_or_functions_have_one_name() -> None:
     assert len(places) > 300
     commands = places.pop(COMMANDS)
     assert all(Path(place).parts[0] == "commands" or place == "cli/main.py" for place in commands)
+    assert all(Path(place).parts[0] == "models" for place in places.pop(MODELS))
     assert {name: where for name, where in places.items() if len(where) > 1} == {}

@@ -94,7 +94,7 @@ def build_stored(node: dict[str, Any], classes: int, spec: Spec) -> Any:
         raise ConfigError(f"model cannot be built: {first_line(error)} (at model)") from error
 
 
-def resolved(node: Any) -> Any:
+def resolved_config(node: Any) -> Any:
     """Return the plain config of a network. One of kd's that reads files has their content in place of their names, if
     its module has a function `resolved` for that: what determines it, and what builds it again where they are gone.
     """

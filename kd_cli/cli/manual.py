@@ -30,7 +30,7 @@ class Key:
 
 
 @dataclass
-class File:
+class ConfigFile:
     """One YAML: the comment on top, what its defaults list chooses by place, and its own keys."""
 
     about: str = ""
@@ -150,7 +150,7 @@ def as_typed(value: Any) -> str:
     return {"None": "null", "True": "true", "False": "false", "{}": "null"}.get(text, text)
 
 
-def _file(group: str, name: str, own: Sequence[Path]) -> File:
+def _file(group: str, name: str, own: Sequence[Path]) -> ConfigFile:
     places = [folder / group / f"{name}.yaml" for folder in (*own, CONFIGS)]
     return _read(next(path for path in places if path.is_file()))
 
@@ -168,9 +168,9 @@ def _meanings(group: str) -> dict[str, str]:
 
 
 @cache
-def _read(path: Path) -> File:
+def _read(path: Path) -> ConfigFile:
     """Return a YAML's comments, choices and keys, line by line; what kd's files do not use is not understood."""
-    file, above, top = File(), [""], True
+    file, above, top = ConfigFile(), [""], True
     for line in path.read_text("utf-8", "replace").splitlines():
         if top and line.startswith("#"):
             file.about += "" if "@package" in line else f"{line.removeprefix('#').strip()} "

@@ -15,7 +15,7 @@ from kd_cli.commands.predict_sounds import predict_sounds
 from kd_cli.commands.predict_texts import predict_texts
 from kd_cli.data.decoding import EXTENSIONS, decode, read_image
 from kd_cli.data.folder import Listing, files_below
-from kd_cli.data.shades import Unusable, check_range
+from kd_cli.data.shades import Unusable, check_shades
 from kd_cli.data.sounds import EXTENSIONS as SOUNDS
 from kd_cli.device import find_device
 from kd_cli.errors import DataError, Phrase, must, reading
@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
         raise must("path", "a model for images", cfg.path, f"It takes {loaded.spec}.")
     channels, height, width = loaded.spec.shape
     scale = (loaded.config.get("dataset") or {}).get("range")
-    check_range(scale)
+    check_shades(scale)
     asked = _asked("image", cfg.images, EXTENSIONS)
     paths = asked.wanted
     model, rows, bad, at_once = loaded.model.to(device), [], [], evaluation_batch(loaded.spec)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kd_cli.data.spec import BYTES
-from kd_cli.data.tables import column, is_table, rows_of
+from kd_cli.data.tables import column_of, is_table, rows_of
 from kd_cli.data.texts import Text, encoded, padded
 from kd_cli.errors import DataError, must, reading
 from kd_cli.measure.prediction import EVALUATION_BATCH
@@ -56,7 +56,7 @@ def _texts(path: Path, names: list[str]) -> list[Text]:
         raise DataError.must("texts", "a file with a text in each line, or a table", str(path))
     if is_table(path):
         rows = rows_of(path)
-        parts = [column(path, rows, name, "texts") for name in names]
+        parts = [column_of(path, rows, name, "texts") for name in names]
     elif len(names) == 2:
         raise DataError.must(
             "texts", f"a table with the columns {names[0]} and {names[1]}, for a model of pairs", str(path)

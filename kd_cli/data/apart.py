@@ -8,8 +8,8 @@ import torch
 
 from kd_cli import ranges
 from kd_cli.data.duplicates import Files, check_rule, without_copies
-from kd_cli.data.grouping import held_out, joined
-from kd_cli.data.labelling import matches, pattern_of
+from kd_cli.data.grouping import held_out, linked
+from kd_cli.data.labelling import named_groups, pattern_of
 from kd_cli.data.layout import PARTS, listed
 from kd_cli.data.samples import Split
 from kd_cli.data.splits import keep_classes
@@ -74,7 +74,7 @@ class Apart:
     def _carved(self, split: Split, count: int, key: str, amount: float, classes: Sequence[str]) -> tuple[Split, Split]:
         """The rest, and what is set apart."""
         files: Any = split.samples
-        groups = joined(files.sha, *([] if self.group is None else [_groups(split, self.group)]))
+        groups = linked(files.sha, *([] if self.group is None else [_groups(split, self.group)]))
         chosen = held_out(split.labels, groups, count, self.seed)
         rest = torch.ones(len(split), dtype=torch.bool)
         rest[chosen] = False
@@ -96,7 +96,7 @@ def _count(key: str, amount: float, found: int, left: int) -> int:
 
 def _groups(split: Split, pattern: str) -> list[str]:
     files: Files | Any = split.samples
-    return matches(files.names, pattern, GROUP)
+    return named_groups(files.names, pattern, GROUP)
 
 
 def _check_groups(groups: Mapping[str, list[str]], pattern: str) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from kd_cli.data.splits import stratified
 
 
-def joined(*groupings: Sequence[str]) -> list[int]:
+def linked(*groupings: Sequence[str]) -> list[int]:
     """The number of each sample's group, where those belong together that any of the groupings puts together, directly
     or through others.
     """

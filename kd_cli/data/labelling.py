@@ -34,7 +34,7 @@ def pattern_of(pattern: str, key: str) -> re.Pattern[str]:
     return compiled
 
 
-def matches(names: Sequence[str], pattern: str, key: str) -> list[str]:
+def named_groups(names: Sequence[str], pattern: str, key: str) -> list[str]:
     """What the groups of a pattern hold in each name, joined by `/`. DataError lists the names that have none of it."""
     compiled = pattern_of(pattern, key)
     found = [compiled.search(name) for name in names]
@@ -52,7 +52,7 @@ def by_pattern(pattern: str) -> Callable[[list[File]], Known]:
 
     def known(files: list[File]) -> Known:
         names = [file.name for file in files]
-        found = matches(names, pattern, PATTERN)
+        found = named_groups(names, pattern, PATTERN)
         return {name: (same_form(text), None) for name, text in zip(names, found, strict=True)}
 
     return known

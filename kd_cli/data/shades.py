@@ -26,7 +26,7 @@ class Unscaled(Unusable):
         self.whole = values.dtype.kind in "iu"
 
 
-def check_range(asked: Any) -> None:
+def check_shades(asked: Any) -> None:
     """ConfigError for what is no range."""
     pair = isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) == 2
     if asked is None or asked == "image" or (pair and all(map(is_number, asked)) and asked[0] < asked[1]):

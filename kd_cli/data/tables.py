@@ -37,7 +37,7 @@ def _text(path: Path, kind: str) -> list[Row]:
         return list(_lines(path, file) if kind in (".jsonl", ".ndjson") else _separated(path, file, kind))
 
 
-def column(path: Path, rows: list[Row], name: str, key: str) -> list[Any]:
+def column_of(path: Path, rows: list[Row], name: str, key: str) -> list[Any]:
     """The values of a column; DataError, in the name of `key`, where there is none of this name."""
     names = list(rows[0])
     if name not in names:

@@ -97,7 +97,7 @@ def bytes_of(inputs: Tensor) -> list[bytes]:
     return [flat[k * width : k * width + end] for k, end in enumerate(np.count_nonzero(rows, axis=1).tolist())]
 
 
-def parts_of(text: bytes) -> list[str]:
+def texts_of(text: bytes) -> list[str]:
     """The text, or the two of a pair, as words."""
     return [part.decode("utf-8", "replace") for part in text.split(PART)]
 

@@ -11,7 +11,7 @@ from kd_cli.ranges import number
 SPAN = 5  # words: the longest n-gram of Tang et al. (2019)
 
 
-class Words:
+class WordNoise:
     """Leaves out each word by the chance `drop`, puts `token` in its place by the chance `mask`, and by the chance
     `span` leaves of a text one to five neighbouring words, as Tang et al. (2019, section 3.2) do.
 

@@ -18,7 +18,7 @@ from kd_cli.data.image_files import Scan, Way
 from kd_cli.data.labelling import labelled_layout
 from kd_cli.data.layout import Kind, listed
 from kd_cli.data.samples import Dataset, Split
-from kd_cli.data.shades import KEY, Range, check_range, likely
+from kd_cli.data.shades import KEY, Range, check_shades, likely
 from kd_cli.data.splits import LARGEST_IMAGE, assemble
 from kd_cli.data.understood import understood
 from kd_cli.errors import DataError, must, reading
@@ -97,7 +97,7 @@ def _way(size: int | Sequence[int], channels: int, workers: int, scale: Range) -
         rule = f"at most {math.isqrt(most)}" if size == height else f"[height, width] of at most {most:,} pixels"
         raise must(".dataset.size", f"{rule} with dataset.channels={channels}", size)
     ranges.whole_number(".dataset.workers", workers, 0)
-    check_range(scale)
+    check_shades(scale)
     return Way((height, width), channels, workers, tuple(scale) if isinstance(scale, list) else scale)
 
 

@@ -46,7 +46,7 @@ def magika(
     unread = 0
     for path in _drawn(folders, per_suffix):
         try:
-            tokens = shown(path, about)
+            tokens = window_of(path, about)
         except OSError:  # it may be another's, or gone: there are others
             unread += 1
             continue
@@ -67,7 +67,7 @@ def magika(
     return _put_together(parts, tuple(about["target_labels_space"]), spec)
 
 
-def shown(path: Path, about: dict[str, Any]) -> "np.ndarray[Any, Any] | None":
+def window_of(path: Path, about: dict[str, Any]) -> "np.ndarray[Any, Any] | None":
     """Return what the classifier is shown of a file, int16; None of one too small for it. White space before the first
     byte and after the last one is left out.
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
 from kd_cli.data.splits import assemble, keep_classes, same_form, stratified, whole
-from kd_cli.data.tables import SUFFIXES, Row, column, is_table, rows_of
+from kd_cli.data.tables import SUFFIXES, Row, column_of, is_table, rows_of
 from kd_cli.data.texts import Text, encoded, stored
 from kd_cli.errors import DataError, Phrase, first_line, must
 from kd_cli.extras import library
@@ -139,7 +139,7 @@ def _named(row: Row, names: Mapping[str, Sequence[str]]) -> Row:
 
 def _table(path: Path, rows: list[Row], columns: Sequence[str], label: str, unlabelled: bool) -> _Table:
     """The texts and labels of a file; DataError for the rows without."""
-    parts = [column(path, rows, name, ".dataset.text") for name in columns]
+    parts = [column_of(path, rows, name, ".dataset.text") for name in columns]
     empty = [k for k in range(len(rows)) if not all(isinstance(part[k], str) and part[k].strip() for part in parts)]
     if empty:
         raise DataError(
@@ -148,7 +148,7 @@ def _table(path: Path, rows: list[Row], columns: Sequence[str], label: str, unla
     if unlabelled and label not in rows[0]:
         labels: list[Any] = [None] * len(rows)
     else:
-        labels = [_label(value) for value in column(path, rows, label, ".dataset.label")]
+        labels = [_label(value) for value in column_of(path, rows, label, ".dataset.label")]
     missing = [k for k, value in enumerate(labels) if value is None]
     if missing and not unlabelled:
         hint = "Put them into a file of their own, called transfer."

@@ -14,7 +14,7 @@ from kd_cli.device import threads_for
 from kd_cli.measure import metrics
 from kd_cli.measure.figures import Count, Figures
 from kd_cli.measure.flops import work_on
-from kd_cli.measure.foreign import bytes_of, parameters_of
+from kd_cli.measure.foreign import memory_of, parameters_of
 from kd_cli.measure.prediction import predict
 
 LATENCY_BATCHES = (1, 256)
@@ -53,7 +53,7 @@ def evaluate(
         judged.measured,
         params=parameters_of(model),
         flops=int(flops) if math.isfinite(flops) else None,
-        bytes=bytes_of(model),
+        bytes=memory_of(model),
         latency_ms=_latencies(model, sample, flops, seconds) if latency else None,
     )
     model.train(training)

@@ -24,7 +24,7 @@ def parameters_of(model: nn.Module) -> int:
     return own + sum(part.learnt for part in model.modules() if isinstance(part, Foreign))
 
 
-def bytes_of(model: nn.Module) -> int:
+def memory_of(model: nn.Module) -> int:
     """Return how many bytes a network's weights and buffers take; of another library's part, its file."""
     own: int = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     return own + sum(part.size for part in model.modules() if isinstance(part, Foreign))

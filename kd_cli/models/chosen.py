@@ -27,7 +27,7 @@ class Chosen(nn.Module):
         return logits[:, self.order]
 
 
-def chosen(
+def select_classes(
     num_classes: int, spec: Spec, network: Callable[..., nn.Module], outputs: int, order: Sequence[int]
 ) -> nn.Module:
     """Logits `[N, num_classes]`: of a network with so many `outputs`, those whose numbers `order` names."""
@@ -41,4 +41,4 @@ def built_from(config: dict[str, Any], network: nn.Module) -> dict[str, Any]:
     if not isinstance(network, Chosen):
         return config
     about = {"network": {**config, "_partial_": True}, "outputs": network.outputs, "order": network.order.tolist()}
-    return {"_target_": "kd_cli.models.chosen.chosen", "_partial_": True, **about}
+    return {"_target_": "kd_cli.models.chosen.select_classes", "_partial_": True, **about}

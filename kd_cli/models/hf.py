@@ -20,7 +20,7 @@ from kd_cli.extras import library
 from kd_cli.models import layers
 from kd_cli.models.fitted import Fitted
 from kd_cli.models.hf_audio import OfSounds
-from kd_cli.models.hf_texts import inputs_of_texts, read_by_its_own, reading
+from kd_cli.models.hf_texts import behind_tokenizer, inputs_of_texts, read_by_its_own
 from kd_cli.models.hub import CONFIG, digest_of_weights, published, read_json
 from kd_cli.models.normalise import Normalise
 from kd_cli.models.tokens import Reads
@@ -158,7 +158,7 @@ def _images(network: nn.Module, inputs: Mapped, spec: Spec) -> nn.Module:
 # The network behind its inputs, for each kind of samples: a module that gives logits and has room for `classes`.
 SHOWN: Mapping[str, Callable[[nn.Module, Mapped, Spec], Any]] = {
     "image": _images,
-    "text": reading,
+    "text": behind_tokenizer,
     "audio": OfSounds,
 }
 

@@ -31,7 +31,7 @@ def inputs_of_texts(folder: Path) -> dict[str, Any]:
     return {"tokenizer": hashlib.sha256(file.read_bytes()).hexdigest(), "longest": longest}
 
 
-def reading(network: nn.Module, inputs: dict[str, Any], spec: Spec) -> Reads:
+def behind_tokenizer(network: nn.Module, inputs: dict[str, Any], spec: Spec) -> Reads:
     """Return the network behind a tokenizer that is still to come."""
     of_texts(spec)
     longest = inputs.get("longest", LONGEST)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_cli.data.spec import BYTES, Spec
-from kd_cli.data.texts import bytes_of, parts_of
+from kd_cli.data.texts import bytes_of, texts_of
 from kd_cli.errors import Phrase, must
 from kd_cli.extras import library
 
@@ -118,7 +118,7 @@ class _Reader:
         return [made[text] if text in made else self.known[text] for text in texts]
 
     def _encoded(self, texts: list[bytes]) -> list[Any]:
-        parts = [parts_of(text) for text in texts]
+        parts = [texts_of(text) for text in texts]
         found: list[Any] = self.tokenizer.encode_batch(
             [each[0] if len(each) == 1 else tuple(each[:2]) for each in parts]
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kd_cli.data.texts import Texts, parts_of
+from kd_cli.data.texts import Texts, texts_of
 from kd_cli.errors import Phrase, first_line, must
 from kd_cli.extras import library
 from kd_cli.models.tokens import Tokenise, read_tokenizer
@@ -75,7 +75,7 @@ def _trained(texts: Texts, kind: str, vocabulary: int) -> str:
 
 def _each(texts: Texts) -> Iterator[str]:
     for position in range(len(texts)):
-        yield from parts_of(texts[position])
+        yield from texts_of(texts[position])
 
 
 def _read(path: str) -> str:

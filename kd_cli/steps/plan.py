@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kd_cli.build.identity import Described, plain
-from kd_cli.build.objects import build_dataset, instantiate, resolved
+from kd_cli.build.objects import build_dataset, instantiate, resolved_config
 from kd_cli.build.parts import members, owns_its_keys
 from kd_cli.data.augment import Augment
 from kd_cli.data.mixing import Mix
@@ -206,7 +206,7 @@ def _described(cfg: DictConfig, key: str) -> Described[Any]:
 def _student(cfg: DictConfig) -> StudentPlan:
     with under("student"):
         recipe = _described(cfg, "student.train")
-        model = replace(_described(cfg, "student.model"), config=resolved(cfg.student.model))
+        model = replace(_described(cfg, "student.model"), config=resolved_config(cfg.student.model))
     objective = _described(cfg, "objective")
     return StudentPlan(model, recipe, objective, cfg.seed, cfg.hard_weight, cfg.baseline, cfg.bias_correction)
 
@@ -259,9 +259,9 @@ def _parts(cfg: DictConfig, source: Source) -> Iterator[tuple[str, Part]]:
 def _model(single: Source, config: Any) -> Any:
     """The config of a teacher's network, which tells what lies in files by its content."""
     if not isinstance(single, Published):
-        return resolved(config)
+        return resolved_config(config)
     with single.keys():
-        return resolved(single.described(config))
+        return resolved_config(single.described(config))
 
 
 def _recipes(teacher: TeacherPlan, student: StudentPlan | None) -> Iterator[tuple[str, Recipe]]:

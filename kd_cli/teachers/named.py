@@ -21,17 +21,17 @@ def called(split: Split) -> list[str]:
     return list(names) if names is not None else [str(number) for number in split.index.tolist()]
 
 
-def listed(names: Sequence[str], most: int = SHOWN) -> str:
+def list_of(names: Sequence[str], most: int = SHOWN) -> str:
     """Return the first of these names."""
     return ", ".join(names[:most]) + (f", … ({len(names):,} in all)" if len(names) > most else "")
 
 
-def in_order(classes: Sequence[str] | None, dataset: Dataset) -> list[str]:
+def class_order(classes: Sequence[str] | None, dataset: Dataset) -> list[str]:
     """Return the classes of answers in their order, the data set's where none were given; ConfigError for others."""
     names = [same_form(str(name)) for name in classes or dataset.classes]
     if len(set(names)) != len(names):
         raise must(".classes", "a list without repetition", names)
     if missing := [name for name in dataset.classes if name not in names]:
         rule = f"a list that holds every class of dataset={dataset.name}"
-        raise must(".classes", rule, names, f"Missing: {listed(missing)}.")
+        raise must(".classes", rule, names, f"Missing: {list_of(missing)}.")
     return names

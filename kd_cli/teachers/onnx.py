@@ -16,8 +16,8 @@ from kd_cli.files.digests import digests_of
 from kd_cli.measure.prediction import predict
 from kd_cli.progress import log
 from kd_cli.teachers.classes import outputs_of
-from kd_cli.teachers.onnx_file import Stated, learnt, parts_of, stated_by
-from kd_cli.teachers.onnx_session import GIVES, Session, feeds
+from kd_cli.teachers.onnx_file import Stated, files_of, learnt, stated_by
+from kd_cli.teachers.onnx_session import GIVES, OnnxNetwork, feeds
 from kd_cli.teachers.source import Loader, Single
 
 LOOKED_AT = 64  # samples, by whose answers it is told what a file gives
@@ -56,9 +56,9 @@ class Onnx(Single):
         path = located(self.path)
         runtime = _opened(path)
         stated = stated_by(runtime, Stated(self.layout, self.size, self.mean, self.std, self.scale))
-        files = parts_of(path)
+        files = files_of(path)
         feed = feeds(runtime, dataset.spec, self.input, stated)
-        session = Session(
+        session = OnnxNetwork(
             runtime, feed, _output(runtime, self.output), learnt(path), sum(f.stat().st_size for f in files)
         )
         said = predict(session, dataset.transfer, torch.device("cpu"), positions=_some(len(dataset.transfer)))
@@ -86,7 +86,7 @@ class Onnx(Single):
 
     def identity(self, network: nn.Module) -> dict[str, Any]:
         """The file's content, and what is made of its inputs and outputs."""
-        assert isinstance(network, Session)
+        assert isinstance(network, OnnxNetwork)
         return network.about
 
 

@@ -58,7 +58,7 @@ def learnt(path: Path) -> int:
     return total
 
 
-def parts_of(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """Return the file, and those beside it that hold its weights."""
     places = {
         entry.value for tensor in _tensors(_graph(path)) for entry in tensor.external_data if entry.key == "location"

@@ -64,7 +64,7 @@ class Feed:
         return images.permute(0, 2, 3, 1) if self.layout == "NHWC" else images
 
 
-class Session(Foreign):
+class OnnxNetwork(Foreign):
     """`gives` says what the graph's output is, `order` which of its columns are the data set's classes (None: all as
     they are), `about` what determines its answers.
     """

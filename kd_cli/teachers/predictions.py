@@ -17,7 +17,7 @@ from kd_cli.progress import log
 from kd_cli.ranges import number
 from kd_cli.teachers.answer_file import read_answers
 from kd_cli.teachers.identity import file_of
-from kd_cli.teachers.named import in_order, listed, names_of
+from kd_cli.teachers.named import class_order, list_of, names_of
 from kd_cli.teachers.source import Answered
 from kd_cli.teachers.teacher import Answering
 from kd_cli.teachers.told import OUTPUTS, Form, look
@@ -55,7 +55,7 @@ class LookedUp:
     def __init__(self, source: Predictions, dataset: Dataset) -> None:
         self.source, self.dataset, self.name = source, dataset, source.path
         self.allowed = source.allow_missing
-        theirs = in_order(source.classes, dataset)
+        theirs = class_order(source.classes, dataset)
         self.order = [theirs.index(name) for name in dataset.classes]
         self.rows, self.form = self._read(source.path, ".path", theirs, dataset.transfer)
         log.info("%s holds %s", source.path, self.form)
@@ -103,20 +103,20 @@ class LookedUp:
         missing = [name for name, row in zip(names, rows, strict=True) if row is None]
         share, noun = len(missing) / max(1, len(names)), split.samples.spec.noun
         if len(missing) == len(names) and names:
-            some = f"{listed(names, 3)} are asked for, the rows are of {listed(list(self.rows), 3)}"
+            some = f"{list_of(names, 3)} are asked for, the rows are of {list_of(list(self.rows), 3)}"
             raise DataError.must(
                 ".path", f"a file with rows for the {noun} of the transfer set", Phrase(f"none: {some}")
             )
         if share > self.allowed:
-            hint = f"Missing: {listed(missing)}. Let them go on without an answer: {{}}={_up(share)}."
+            hint = f"Missing: {list_of(missing)}. Let them go on without an answer: {{}}={_up(share)}."
             rule = f"a file with a row for each of the {len(names):,} {noun} of the transfer set"
             got = Phrase(f"{len(names) - len(missing):,} of them")
             raise DataError.must(".path", rule, got, hint, ".allow_missing")
         if missing:
-            log.info("%s has no answer for %d %s: %s", self.name, len(missing), noun, listed(missing))
+            log.info("%s has no answer for %d %s: %s", self.name, len(missing), noun, list_of(missing))
         known = {key for part in self._parts() for key in self._keys_of(part)}
         if over := [key for key in self.rows if key not in known]:
-            log.info("%s has %d row(s) of no sample here: %s", self.name, len(over), listed(over))
+            log.info("%s has %d row(s) of no sample here: %s", self.name, len(over), list_of(over))
 
     def untold(self, split: Split) -> str:
         """See `Answering`."""
@@ -174,9 +174,9 @@ def _distinct(named: Sequence[str], logits: Tensor, path: str) -> list[str]:
         differing = [key for key, row in zip(keys, logits, strict=True)
                      if not torch.equal(first.setdefault(key, row), row)]  # fmt: skip
         if differing:
-            shown = listed(list(dict.fromkeys(differing)))
+            shown = list_of(list(dict.fromkeys(differing)))
             raise DataError(f"{path} says differing things of {len(set(differing))} sample(s): {shown}.")
-        log.info("%s has %d sample(s) twice, alike: %s", path, len(twice), listed(twice))
+        log.info("%s has %d sample(s) twice, alike: %s", path, len(twice), list_of(twice))
     return keys
 
 

@@ -15,7 +15,7 @@ TARGETS = [
     "kd_cli.data.augment_sounds.SpecAugment",
     "kd_cli.data.mixing.CutMix",
     "kd_cli.data.mixing.Mixup",
-    "kd_cli.data.words.Words",
+    "kd_cli.data.words.WordNoise",
     "kd_cli.datasets.audio_folder.audio_folder",
     "kd_cli.datasets.cifar.cifar10",
     "kd_cli.datasets.cifar.cifar100",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd_cli.data.apart import Apart
-from kd_cli.data.grouping import held_out, joined
+from kd_cli.data.grouping import held_out, linked
 from kd_cli.data.resident import Resident
 from kd_cli.data.samples import Split
 from kd_cli.data.splits import carve, whole
@@ -80,7 +80,7 @@ def test_groups_are_taken_so_that_classes_come_near_their_shares():
 
 
 def test_groups_that_share_a_sample_are_one():
-    assert joined(["a", "b", "c", "b", "d"], ["1", "2", "1", "3", "3"]) == [0, 1, 0, 1, 1]
+    assert linked(["a", "b", "c", "b", "d"], ["1", "2", "1", "3", "3"]) == [0, 1, 0, 1, 1]
 
 
 def test_copies_stay_together():

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kd_cli.data.tables import column, rows_of
+from kd_cli.data.tables import column_of, rows_of
 from kd_cli.errors import DataError
 
 ROWS = [{"text": 'so, "good"', "label": "1"}, {"text": "schlecht", "label": "0"}]
@@ -45,4 +45,4 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(
         DataError, match=r"dataset.text must be the name of a column, got 'txt', where a.csv has text, lab"
     ):
-        column(Path("a.csv"), ROWS, "txt", ".dataset.text")
+        column_of(Path("a.csv"), ROWS, "txt", ".dataset.text")

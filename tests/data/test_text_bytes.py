@@ -1,21 +1,21 @@
 import torch
 
-from kd_cli.data.texts import bytes_of, encoded, of_like_lengths, padded, parts_of, stored
+from kd_cli.data.texts import bytes_of, encoded, of_like_lengths, padded, stored, texts_of
 
 CPU = torch.device("cpu")
 
 
 def test_what_is_padded_comes_back_as_it_was() -> None:
     texts = [encoded(each, 32) for each in ("one", "größer ☃", ("first", "second"))]
-    assert [parts_of(text) for text in bytes_of(padded(texts, 32))] == [["one"], ["größer ☃"], ["first", "second"]]
+    assert [texts_of(text) for text in bytes_of(padded(texts, 32))] == [["one"], ["größer ☃"], ["first", "second"]]
     assert bytes_of(padded(texts, 32).long()) == texts
 
 
 def test_a_text_is_cut_between_characters_and_a_pair_at_its_longer_half() -> None:
     assert encoded("abc☃", 5).decode() == "abc"
-    assert parts_of(encoded(("a" * 30, "b" * 4), 20)) == ["a" * 15, "b" * 4]
-    assert parts_of(encoded(("a" * 4, "b" * 30), 20)) == ["a" * 4, "b" * 15]
-    assert parts_of(encoded(("a" * 30, "b" * 30), 21)) == ["a" * 10, "b" * 10]
+    assert texts_of(encoded(("a" * 30, "b" * 4), 20)) == ["a" * 15, "b" * 4]
+    assert texts_of(encoded(("a" * 4, "b" * 30), 20)) == ["a" * 4, "b" * 15]
+    assert texts_of(encoded(("a" * 30, "b" * 30), 21)) == ["a" * 10, "b" * 10]
     assert encoded("a\0b", 9) == b"a b"
 
 

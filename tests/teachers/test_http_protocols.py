@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from serving import FEW, logits, responding, serving
 from werkzeug import Request, Response
 
-from kd_cli.teachers.service.protocols import at, chosen
+from kd_cli.teachers.service.protocols import at, choice_of
 
 CLASSES = ("negative", "neutral", "positive")
 
@@ -102,16 +102,16 @@ def tokens(*pairs: tuple[str, float]) -> dict[str, Any]:
 
 
 def test_a_chats_tokens_are_taken_for_the_classes_that_they_are_or_begin() -> None:
-    told = chosen(tokens((" Positive", -0.5), ("pos", -3.0), ("ne", -1.0), ("neg", -2.0), ("zzz", -9.0)), CLASSES)
+    told = choice_of(tokens((" Positive", -0.5), ("pos", -3.0), ("ne", -1.0), ("neg", -2.0), ("zzz", -9.0)), CLASSES)
     assert isinstance(told, dict)
     assert told[2] == pytest.approx(np.logaddexp(-0.5, -3.0))
     assert told[0] == -2.0  # `ne` may begin two classes
     assert told[1] == -9.0  # at most as probable as the least that was told
-    assert chosen({"message": {"content": "Neutral."}}, CLASSES) == 1
+    assert choice_of({"message": {"content": "Neutral."}}, CLASSES) == 1
     with pytest.raises(ValueError, match="none of its tokens"):
-        chosen(tokens(("zzz", -1.0)), CLASSES)
+        choice_of(tokens(("zzz", -1.0)), CLASSES)
     with pytest.raises(ValueError, match="is no class"):
-        chosen({"message": {"content": "I cannot say"}}, CLASSES)
+        choice_of({"message": {"content": "I cannot say"}}, CLASSES)
 
 
 def test_a_path_that_leads_nowhere_says_what_there_is() -> None:

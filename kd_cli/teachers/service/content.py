@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kd_cli.data.inputs import Inputs, each, tensors
 from kd_cli.data.spec import BYTES, Spec
-from kd_cli.data.texts import bytes_of, parts_of
+from kd_cli.data.texts import bytes_of, texts_of
 from kd_cli.errors import must
 
 PLACE = re.compile(r"\{([a-z_]+(?:\.[A-Za-z0-9_]+)?)\}")
@@ -40,7 +40,7 @@ class Sample:
         if self.spec.kind != "text" or self.spec.vocabulary != BYTES or not isinstance(self.stored, Tensor):
             return None
         (content,) = bytes_of(self.stored[None])
-        return "\n".join(parts_of(content))
+        return "\n".join(texts_of(content))
 
     def png(self) -> str:
         """A picture of it, in base64."""

@@ -21,7 +21,7 @@ from kd_cli.data.views import show
 from kd_cli.errors import DataError, ForeignError, Phrase, must
 from kd_cli.files.digests import id_of
 from kd_cli.progress import log
-from kd_cli.teachers.named import called, listed
+from kd_cli.teachers.named import called, list_of
 from kd_cli.teachers.service.asking import Asker, Refused, Stop, Unanswered
 from kd_cli.teachers.service.book import Book, Told
 from kd_cli.teachers.service.content import Sample
@@ -218,4 +218,4 @@ class Inquiry:
         return ForeignError(said, f"\n{KEPT} {{}}={share:.3f} lets these go on without an answer.", ".allow_missing")
 
     def _why(self) -> str:
-        return listed([f"{name} ({why})" for name, why in self.failed.items()], 50)
+        return list_of([f"{name} ({why})" for name, why in self.failed.items()], 50)

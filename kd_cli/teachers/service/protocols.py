@@ -93,7 +93,7 @@ class Protocol:
         """What a service's answer says of the sample. Raises ValueError with the reason where it says nothing."""
         found = at(content, self.answer or OUTPUTS.get(self.name) or "")
         if self.name == "chat":
-            return chosen(found, self.classes)
+            return choice_of(found, self.classes)
         return parse(found, numbers_of(self.classes))
 
 
@@ -112,7 +112,7 @@ def at(content: Any, path: str) -> Any:
     return here
 
 
-def chosen(choice: Any, classes: Sequence[str]) -> int | dict[int, float]:
+def choice_of(choice: Any, classes: Sequence[str]) -> int | dict[int, float]:
     """The log-probability of each class, by the first token of a chat's answer: one that is the name of a class, or
     the beginning of one class's alone. A class that is not among the tokens has at most the least one's. Without
     log-probabilities, the class that the answer names.

@@ -11,7 +11,7 @@ from kd_cli.data.samples import Dataset
 from kd_cli.errors import DataError, must
 from kd_cli.files.plain_file import read_plain
 from kd_cli.ranges import number, whole_number
-from kd_cli.teachers.named import in_order
+from kd_cli.teachers.named import class_order
 from kd_cli.teachers.service.asking import Asker, Limits, secret_of
 from kd_cli.teachers.service.inquiry import Inquiry
 from kd_cli.teachers.service.protocols import NUMBERS, PROTOCOLS, Protocol
@@ -75,7 +75,7 @@ class Http(Answered):
         words = (
             {} if secret is None else {self.header: f"Bearer {secret}" if self.header == "Authorization" else secret}
         )
-        theirs = in_order(self.classes, dataset)
+        theirs = class_order(self.classes, dataset)
         name, revision = (None if word is None else str(word) for word in (self.name, self.revision))
         protocol = Protocol(
             self.protocol, theirs, _template(self.request), self.answer, name, revision, self.input, self.datatype
