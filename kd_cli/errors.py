@@ -110,9 +110,10 @@ def _shown(value: Any) -> object:
 
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:
-    """A sentence that names the closest choice, or nothing."""
-    small = {choice.lower(): choice for choice in reversed(choices)}
-    close = get_close_matches(word.lower(), small, n=1, cutoff=0.5)
+    """A sentence that names the closest choice, one that begins with the word before any other, or nothing."""
+    small, word = {choice.lower(): choice for choice in reversed(choices)}, word.lower()
+    begun = [choice for choice in small if choice.startswith(word)]
+    close = get_close_matches(word, begun, n=1, cutoff=0.3) or get_close_matches(word, small, n=1, cutoff=0.5)
     return f"Did you mean {small[close[0]]!r}?" if close else ""
 
 

@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> list[dict[str, Any]]:
     device = find_device(cfg.device)
     given = [key for key in ("images", "sounds", "texts") if cfg[key] is not None]
     if len(given) != 1:
-        raise must("images, sounds or texts", "given, one of them", Phrase(" and ".join(given) or "neither"))
+        raise must("images, sounds or texts", "given, one of them", Phrase(" and ".join(given) or "none"))
     loaded = load(cfg.path, list(cfg.trusted_modules))
     if cfg.texts is not None:
         return predict_texts(loaded, cfg.texts, device, cfg.format)

@@ -21,7 +21,7 @@ from kd_cli.runs.circumstances import Circumstances
 from kd_cli.steps.setting import Setting
 from kd_cli.store.artifacts import Artifact
 from kd_cli.store.models import largest_of, load_trained, not_numbers
-from kd_cli.store.tensor_header import IN_TORCH
+from kd_cli.store.tensor_digest import IN_TORCH
 from kd_cli.train.batch_statistics import describe, settle
 from kd_cli.train.batches import Batches
 from kd_cli.train.checkpoint import FILE, Checkpoint

@@ -119,14 +119,14 @@ def storage(plan: TargetsPlan, classes: int, few: int | None = None) -> Storage:
     """Return how the teacher's logits are stored; refuse what the run's own temperature could not read. One that tells
     `few` classes of a sample is stored as `targets.top_k` stores them.
     """
-    top_k, stated, own = plan.top_k or few, plan.temperatures, plan.temperature
+    top_k, stated, own = few if plan.top_k is None else plan.top_k, plan.temperatures, plan.temperature
     if top_k is None:
         return Storage(plan.dtype)
     whole_number("targets.top_k", top_k, 1, classes, why=", the number of classes,", null=True)
     if stated is None and own is not None:
         stated = [own]
     if not stated or not all(math.isfinite(each) and each > 0 for each in stated):
-        known = "targets.top_k" if plan.top_k else f"a teacher that tells {few} classes of each sample"
+        known = "targets.top_k" if plan.top_k is not None else f"a teacher that tells {few} classes of each sample"
         hint = f"With {known} they are all that the targets can serve: 'targets.temperatures=[1,4]'."
         raise must("targets.temperatures", "a list of numbers > 0", stated, hint)
     temperatures = tuple(sorted(set(stated)))

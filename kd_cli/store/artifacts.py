@@ -29,7 +29,7 @@ from kd_cli.files.disk import sync, written
 from kd_cli.files.locks import alone
 from kd_cli.files.plain_file import aside
 from kd_cli.store.format import FORMAT, MANIFEST, of_another_kd
-from kd_cli.store.tensor_header import digest_of_tensors
+from kd_cli.store.tensor_digest import digest_of_tensors
 
 CHECKPOINT = "checkpoint."
 LARGEST_TEXT = 1 << 26  # bytes of another file without tensors: the history of some 200,000 epochs

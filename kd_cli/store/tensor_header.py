@@ -1,6 +1,5 @@
 """What a safetensors file says it holds, checked before any of it is read or memory is taken for it."""
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -8,7 +7,6 @@ from safetensors import SafetensorError, safe_open
 
 from kd_cli.errors import ArtifactError, first_line
 
-IN_TORCH = {"format": "pt"}  # what transformers and others want a file of a network's weights to say
 LARGEST = 1 << 24  # bytes of a header: some hundred thousand tensors
 FORMATS = {  # as safetensors calls them
     "F64": torch.float64,
@@ -40,20 +38,3 @@ def header_of(path: Path) -> Header:
             return {name: (FORMATS[part.get_dtype()], tuple(part.get_shape())) for name, part in parts.items()}
     except (SafetensorError, OSError, ValueError, KeyError, MemoryError, RecursionError) as error:
         raise ArtifactError(f"{path} is no safetensors file that kd can read ({first_line(error)}).") from error
-
-
-def digest_of_tensors(path: Path) -> str | None:
-    """SHA-256 of a file that says IN_TORCH as it would be without: so files were before they said it, and what stands
-    in identities is to stay the same. None for any other file.
-    """
-    said = b'{"__metadata__":{"format":"pt"},'
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > LARGEST or not (header := file.read(length)).startswith(said):
-            return None
-        plain = b"{" + header[len(said) :].rstrip(b" ")
-        plain += b" " * (-len(plain) % 8)
-        sha = hashlib.sha256(len(plain).to_bytes(8, "little") + plain)
-        while chunk := file.read(1 << 20):
-            sha.update(chunk)
-    return sha.hexdigest()

@@ -99,7 +99,7 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
 def test_a_sweep_names_the_word_that_is_no_file(tmp_path: Path) -> None:
     done = inside("sweep", "student.model=mlp_8,mlp_33", cwd=tmp_path)
     assert done.status == 1
-    assert done.err.startswith("student.model must be one of cnn, ")
+    assert done.err.startswith("student.model must be one of bilstm, bow, ")
     assert "got 'mlp_33'. Did you mean 'mlp_3" in done.err
     assert not (tmp_path / "outputs").exists()
 

@@ -40,7 +40,7 @@ def test_completion_wants_one_shell(words: tuple[str, ...], tmp_path: Path) -> N
             "kd distill dataset=",
             {f"dataset={path.stem}" for path in (CONFIGS / "dataset").glob("*.yaml")},
         ),
-        ("kd distill dataset=m", {"dataset=mnist"}),
+        ("kd distill dataset=m", {"dataset=magika", "dataset=mnist"}),
         ("kd distill temperature=2 student=mlp_3", {"student=mlp_30", "student=mlp_300", "student=mlp_32"}),
         ("kd train-teacher teacher.train.ep", {"teacher.train.epochs="}),
         ("kd evaluate pa", {"path="}),

@@ -7,7 +7,10 @@ from images import choices
 from running import files_below, inside, kd
 
 QUOTE = "A shell replaces an unquoted ${…}: quote it, as in 'teacher.seed=${seed}'."
-DATASETS = "cifar10, cifar100, confusable, digits, fashion_mnist, image_folder, mnist, noise"
+DATASETS = (
+    "audio_folder, cifar10, cifar100, confusable, digits, fashion_mnist, image_folder, magika, mnist, noise, "
+    "spoken_digits, text"
+)
 IDX = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
 RULE = "a fraction below 1, a count below 1198 (the size of the training split), or 0"
 
@@ -227,8 +230,8 @@ WITH_TORCH = [
     ),
     (
         "dataset=image_folder dataset.root=nowhere",
-        "dataset.root must be a folder with train/ and test/, got 'nowhere', where there is no train/. "
-        "Lay it out as train/<class>/<image>, or give another dataset.root=<folder>.",
+        "dataset.root must be a folder of images, got 'nowhere', which is not there. "
+        "Lay it out as train/<class>/<image> or <class>/<image>, or give another dataset.root=<folder>.",
     ),
     (
         "teacher=artifact teacher.path=nowhere",
@@ -236,7 +239,7 @@ WITH_TORCH = [
     ),
     (
         "teacher=checkpoint model@teacher.model=cnn teacher.path=x.pt",
-        "teacher.path must be a checkpoint (.safetensors, .pt or .pth), got 'x.pt', no file.",
+        "teacher.path must be a checkpoint (.safetensors, .pt, .pth, .ckpt or .pth.tar), got 'x.pt', no file.",
     ),
 ]
 

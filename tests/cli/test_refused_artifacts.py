@@ -74,7 +74,7 @@ def test_images_that_are_not_there(made: Path, tmp_path: Path) -> None:
     done = inside("predict", f"path={student}", "images=nowhere", cwd=tmp_path)
     expected = "images must be a file or a folder of images, got 'nowhere', which does not exist.\n"
     assert (done.status, done.out, done.err) == (1, "", expected)
-    assert inside("predict", f"path={student}", cwd=tmp_path).err == "images must be given: images=…\n"
+    assert inside("predict", f"path={student}", cwd=tmp_path).err.startswith("images, sounds or texts must be given")
 
 
 @pytest.mark.parametrize(

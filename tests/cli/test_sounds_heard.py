@@ -110,7 +110,7 @@ def test_frames_vote_on_their_sound(place: Path) -> None:
             (*DATA, *NETWORKS, "dataset.labels=data/none.csv"),
             "dataset.labels",
         ),
-        ((*DATA, "teacher=cnn_digits", "student=mlp_64"), "a network for inputs of shape [40, 28], got one for images"),
+        ((*DATA, "teacher=cnn_digits", "student=mlp_64"), "a network for inputs of shape [20, 18], got one for images"),
         (
             (*DATA, *NETWORKS, "augment@transfer.augment=shift_noise"),
             "transfer.augment must be one for features inputs, got shift_noise, which is for audio inputs.",

@@ -187,16 +187,16 @@ def test_a_word_that_is_named_is_taken(typed: str, word: str, instead: str, said
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("distill optimizer=adadelta", "Write student.train.optimizer=…, one of adam, adamw, rmsprop, sgd, "),
-        ("distill model=nope", "Write student.model=…, one of cnn, "),
-        ("distill student.model=nope", "student.model must be one of cnn, "),
-        ("distill student", "Give it a value: student=…, one of cnn_small, "),
+        ("distill optimizer=adadelta", "Write student.train.optimizer=…, one of adam, adam_bow, "),
+        ("distill model=nope", "Write student.model=…, one of bilstm, bow, "),
+        ("distill student.model=nope", "student.model must be one of bilstm, bow, "),
+        ("distill student", "Give it a value: student=…, one of bilstm, bow, "),
         ("distill --temperature", "Give it a value: temperature=…."),
         ("distill teacher=x.pt", "Write: kd distill teacher=checkpoint teacher.path=x.pt "
-                                 "teacher.model=<the network that it holds>, one of cnn, "),
+                                 "teacher.model=<the network that it holds>, one of bilstm, bow, "),
         ("predict a.png", "Write: kd predict images=a.png path=<folder of a run or an artifact>"),
-        ("sweep student=glob(zzz*)", "student must be a pattern that fits one of cnn_small, "),
-        ("sweep --cfg job student=glob(zzz*)", "student must be a pattern that fits one of cnn_small, "),
+        ("sweep student=glob(zzz*)", "student must be a pattern that fits one of bilstm, bow, "),
+        ("sweep --cfg job student=glob(zzz*)", "student must be a pattern that fits one of bilstm, bow, "),
         ("distill output_dir=null", "output_dir must be given a value, got 'null'. Without it there is the default, "
                                     "output_dir=outputs."),
         ("distill seed=null", "seed must be given a value, got 'null'. Without it there is the default, seed=0."),

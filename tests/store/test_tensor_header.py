@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file, save_model
 
 from kd_cli.steps.trained_model import _each_once
 from kd_cli.store.artifacts import read_artifact
-from kd_cli.store.tensor_header import IN_TORCH, digest_of_tensors
+from kd_cli.store.tensor_digest import IN_TORCH, digest_of_tensors
 
 
 def test_the_digest_is_that_of_the_file_without_the_word(tmp_path: Path) -> None:
