@@ -159,8 +159,8 @@ WIDTHS = "model.widths must be a list of whole numbers ≥ 1, got"
         (
             torchvision,
             {"name": "resnet18", "weights": "IMAGENET"},
-            "model.weights must be null, DEFAULT, one of IMAGENET1K_V1, or the file of one (resnet18-f37072fd.pth), got "
-            "'IMAGENET'.",
+            "model.weights must be null, DEFAULT, one of IMAGENET1K_V1, or the file of one "
+            "(resnet18-f37072fd.pth), got 'IMAGENET'.",
         ),
     ],
 )
