@@ -120,7 +120,7 @@ def test_with_another_start_it_is_another_specialist_of_the_same_classes(tmp_pat
 def test_the_generalist_is_the_artifact_of_a_teacher_alone(first: dict[str, Any], folder: Path) -> None:
     words = [word.replace("teacher.generalist", "teacher") for word in TINY if word != "teacher=specialists"]
     words = [word for word in words[1:-1] if word != "teacher.train.epochs=2"]
-    done = inside("train-teacher", *words, "teacher.train.epochs=2", cwd=folder).result
+    done = inside("train-teacher", "teacher=cnn_digits", *words, "teacher.train.epochs=2", cwd=folder).result
     assert done["stages"]["teacher"] == {**done["stages"]["teacher"], "cached": True} | {
         "artifact": first["stages"]["generalist"]["artifact"]
     }
