@@ -178,7 +178,7 @@ def test_a_trained_student_that_is_being_written_is_stored_before_the_signal_is_
         monkeypatch.setattr(of, name, lambda *words, **more: (strike(), real(*words, **more))[1])
 
     {
-        "weights": lambda: first(training, "save_model"),
+        "weights": lambda: first(training, "save_file"),
         "digests": lambda: first(sys.modules["kd_cli.store.artifacts"], "digests_of"),
         "name": lambda: first(Path, "rename"),
     }[where]()

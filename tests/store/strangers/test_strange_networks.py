@@ -22,7 +22,7 @@ from kd_cli.teachers.specialists.network import Specialist
     [
         {"_target_": "kd_cli.models.mlp.mlp"},
         {"_target_": "kd_cli.datasets.mnist._download", "folder": "MNIST", "root": "executed"},
-        {"_target_": "kd_cli.datasets.image_folder.Path", "_args_": ["executed"]},
+        {"_target_": "kd_cli.datasets.mnist.Path", "_args_": ["executed"]},
         {"_target_": "kd_cli.datasets.mnist.mnist", "root": "executed"},
         {"_target_": "kd_cli.datasets.digits.digits", "seed": {"_target_": "kd_cli.datasets.mnist.mnist", "root": "e"}},
         {"_target_": "kd_cli.datasets.mnist.mnist", "root": "${oc.env:HOME}"},
