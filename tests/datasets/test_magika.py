@@ -37,7 +37,7 @@ def test_a_file_is_shown_as_the_package_shows_it(folder: Path, tmp_path: Path) -
     white.write_bytes(b"\n\t  words in the middle of white space  \n\n")
     long.write_bytes(b"  " + bytes(np.random.default_rng(0).integers(0, 256, 9000, dtype=np.uint8)) + b"\n \n")
     for path in (white, long, *sorted(folder.iterdir())):
-        ours = magika.shown(path, about)
+        ours = magika.window_of(path, about)
         if path.stat().st_size < magika.SMALLEST:
             assert ours is None
             continue
