@@ -29,7 +29,9 @@ RESIDENT_SHARE = 0.4  # of a CUDA device's free memory, for a data set and for i
 
 
 def find_device(device: str) -> torch.device:
-    """The device of this name; `auto` takes CUDA, then MPS, then the CPU. `cuda:1` becomes the GPU that `cuda` is."""
+    """Return the device of this name; `auto` takes CUDA, then MPS, then the CPU. `cuda:1` becomes the GPU that `cuda`
+    is.
+    """
     kind, _, number = device.partition(":")
     if number:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -56,9 +58,9 @@ def take_turns(job: int | None) -> None:
 
 
 def chosen_precision(asked: str, device: torch.device, flops: float) -> str:
-    """The precision for steps of so many floating-point operations. `auto` is bf16-mixed where the device computes it
-    natively and a step is large enough to gain from it, otherwise 32; bf16-mixed falls back to 32 where the device
-    would have to emulate it.
+    """Return the precision for steps of so many floating-point operations. `auto` is bf16-mixed where the device
+    computes it natively and a step is large enough to gain from it, otherwise 32; bf16-mixed falls back to 32 where the
+    device would have to emulate it.
     """
     if asked not in ("auto", "bf16-mixed"):
         return asked
@@ -67,7 +69,7 @@ def chosen_precision(asked: str, device: torch.device, flops: float) -> str:
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16 products; KD_HIDE_BF16=1 says no, to see what others will."""
+    """Return whether the device has instructions for bf16 products; KD_HIDE_BF16=1 says no, to see what others will."""
     return os.environ.get("KD_HIDE_BF16") != "1" and _has_bf16(device)
 
 
@@ -91,7 +93,7 @@ def _cpu_info() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """What the GPU or the processor calls itself."""
+    """Return what the GPU or the processor calls itself."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     said = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)", _cpu_info(), re.MULTILINE)
@@ -99,7 +101,7 @@ def device_name(device: torch.device) -> str:
 
 
 def instructions(device: torch.device) -> str:
-    """What the kernels of this device choose by: other instructions give other last bits."""
+    """Return what the kernels of this device choose by: other instructions give other last bits."""
     if device.type != "cpu":
         return ".".join(map(str, torch.cuda.get_device_capability(device))) if device.type == "cuda" else ""
     extensions = sorted(_cpu_words() & EXTENSIONS)
@@ -116,7 +118,7 @@ def hardware(threads: int) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Where the forward pass computes in half precision; weights, loss and softmax stay float32."""
+    """Return where the forward pass computes in half precision; weights, loss and softmax stay float32."""
     dtype = PRECISIONS[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
@@ -153,7 +155,7 @@ def _medium_is_float32() -> bool:
 
 
 def fits(device: torch.device, size: int) -> bool:
-    """Whether data of so many bytes may stay on the device, beside what training needs there."""
+    """Return whether data of so many bytes may stay on the device, beside what training needs there."""
     return device.type != "cuda" or size <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
 

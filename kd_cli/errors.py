@@ -34,7 +34,7 @@ class KdError(Exception):
 
     @classmethod
     def must(cls, key: str, rule: str, value: Any, remedy: str = "", *keys: str) -> Self:
-        """The house form of a refusal: `<key> must be <rule>, got <value>. <remedy>`."""
+        """Return the house form of a refusal: `<key> must be <rule>, got <value>. <remedy>`."""
         error = cls("", remedy, *keys)
         error.key, error.rule, error.value = key, rule, value
         return error
@@ -110,7 +110,7 @@ def _shown(value: Any) -> object:
 
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:
-    """A sentence that names the closest choice, one that begins with the word before any other, or nothing."""
+    """Return a sentence that names the closest choice, one that begins with the word before any other, or nothing."""
     small, word = {choice.lower(): choice for choice in reversed(choices)}, word.lower()
     begun = [choice for choice in small if choice.startswith(word)]
     close = get_close_matches(word, begun, n=1, cutoff=0.3) or get_close_matches(word, small, n=1, cutoff=0.5)
@@ -118,13 +118,15 @@ def did_you_mean(word: str, choices: Sequence[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What fits into a line of an error."""
+    """Return what fits into a line of an error."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
 def reason(error: Exception) -> str:
-    """Why a file could not be read or written, in the system's words, and what helps where the file is not to blame."""
+    """Return why a file could not be read or written, in the system's words, and what helps where the file is not to
+    blame.
+    """
     said = str(getattr(error, "strerror", None) or first_line(error)).rstrip(".")
     many = getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)
     return f"{said}; `ulimit -n 4096` allows more" if many else said

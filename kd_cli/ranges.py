@@ -59,10 +59,10 @@ def number(
 
 
 def is_whole(value: Any, at_least: int) -> bool:
-    """Whether this is a whole number of at least so much."""
+    """Return whether this is a whole number of at least so much."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether this is a finite number."""
+    """Return whether this is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

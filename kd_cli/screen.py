@@ -26,7 +26,7 @@ PLAINER = {
 
 
 def shown(value: Any) -> str:
-    """A value as one line of which everything can be seen. Two values that differ are shown differently.
+    """Return a value as one line of which everything can be seen. Two values that differ are shown differently.
 
     What moves, hides or turns letters, or is none, becomes an escape like `\\x1b`, as does a blank at an end;
     backslashes before what reads as an escape are doubled.
@@ -72,7 +72,7 @@ def quoting() -> Iterator[None]:
 
 
 def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """A heading and a line for each row. Text that a spreadsheet would compute begins with an apostrophe."""
+    """Write a heading and a line for each row. Text that a spreadsheet would compute begins with an apostrophe."""
     writer = csv.writer(file, lineterminator="\n")  # which a stream writes as its platform's
     writer.writerow(map(_cell, columns))
     writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
@@ -87,13 +87,13 @@ def override(key: str, value: Any) -> str:
 
 
 def quoted(value: str) -> str:
-    """A value that Hydra takes as text, whatever it holds."""
+    """Return a value that Hydra takes as text, whatever it holds."""
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
 
 
 def as_utf8(name: str) -> str:
-    """A file's name as text, the same under every locale: names are bytes, and read as UTF-8 here."""
+    """Return a file's name as text, the same under every locale: names are bytes, and read as UTF-8 here."""
     return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 

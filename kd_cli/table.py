@@ -18,7 +18,7 @@ UNBOUNDED = 10_000  # columns: a file or a pipe has no width of its own
 
 
 def surface(file: TextIO | None = None) -> Console:
-    """Where tables and bars are drawn: on this stream, or on standard error. Rich reads no markup in values."""
+    """Return where tables and bars are drawn: on this stream, or on standard error. Rich reads no markup in values."""
     console = Console(file=file, stderr=file is None, markup=False, emoji=False, highlight=False)
     told = file in (None, sys.stdout) and os.environ.get("COLUMNS", "").isdigit()
     if not console.is_terminal and not told:

@@ -6,7 +6,7 @@ from kd_cli.errors import Phrase, must
 
 
 def check_logits(logits: object, n: int, classes: int, noun: str) -> None:
-    """ConfigError unless a network's output in training mode is that of eval mode: a tensor of logits."""
+    """Raise ConfigError unless a network's output in training mode is that of eval mode: a tensor of logits."""
     rule = "a network that gives logits alone, also while it is trained"
     hint = "Leave out its auxiliary outputs (for torchvision's own: aux_logits=false), or wrap it."
     if not isinstance(logits, Tensor):

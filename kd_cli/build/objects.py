@@ -24,7 +24,7 @@ from kd_cli.errors import ConfigError, KdError, Phrase, first_line, must, under
 
 
 def instantiate(node: Any, key: str, **arguments: Any) -> Any:
-    """The object that a config node describes. A refusal by its constructor comes through as it is."""
+    """Return the object that a config node describes. A refusal by its constructor comes through as it is."""
     if isinstance(node, DictConfig | dict) and "_target_" not in node:
         raise must(key, "a mapping with a _target_", Phrase(f"one with {', '.join(map(str, node)) or 'nothing'}"))
     try:
@@ -48,7 +48,7 @@ def instantiate(node: Any, key: str, **arguments: Any) -> Any:
 
 
 def build_dataset(node: Any, key: str = "dataset") -> Dataset:
-    """The data set that a config node describes."""
+    """Return the data set that a config node describes."""
     made = instantiate(node, key)
     if not isinstance(made, Dataset):
         hint = "With _partial_ it is not called." if node.get("_partial_") else f"It gives a {type(made).__name__}."
@@ -57,8 +57,8 @@ def build_dataset(node: Any, key: str = "dataset") -> Dataset:
 
 
 def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, key: str = ".model") -> nn.Module:
-    """The network that `build` makes, tried on two blank samples: one that does not fit is refused before any work, by
-    its `key`.
+    """Return the network that `build` makes, tried on two blank samples: one that does not fit is refused before any
+    work, by its `key`.
     """
     with under(name):
         try:
@@ -84,7 +84,9 @@ def build_network(build: Callable[[], nn.Module], name: str, dataset: Dataset, k
 
 
 def build_stored(node: dict[str, Any], classes: int, spec: Spec) -> Any:
-    """What a stored config describes, for so many classes and for inputs of `spec`; ConfigError where it cannot be."""
+    """Return what a stored config describes, for so many classes and for inputs of `spec`; ConfigError where it cannot
+    be.
+    """
     constructor = instantiate(OmegaConf.create({**node, "_partial_": True}), "model")
     try:
         return constructor(num_classes=classes, **spec.arguments(constructor))
@@ -107,7 +109,7 @@ def resolved_config(node: Any) -> Any:
 
 
 def check_augment(augment: Any, spec: Spec, key: str) -> None:
-    """ConfigError for an augmentation of other samples than those of `spec`, by the name that was typed."""
+    """Raise ConfigError for an augmentation of other samples than those of `spec`, by the name that was typed."""
     if augment is None or kind_of(augment) == spec.kind:
         return
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}

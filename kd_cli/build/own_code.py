@@ -41,7 +41,7 @@ class _Source(SourceFileLoader):
         raise OSError
 
     def source_to_code(self, data: Any, path: Any, **options: Any) -> Any:  # type: ignore[override]
-        """The code of `data`, which is kept for its digest."""
+        """Return the code of `data`, which is kept for its digest."""
         self.source = bytes(data)
         return super().source_to_code(data, path, **options)
 
@@ -118,13 +118,13 @@ def _finder() -> _Finder:
 
 
 def found(name: str) -> bool:
-    """Whether a dotted name leads to a module; nothing is executed."""
+    """Return whether a dotted name leads to a module; nothing is executed."""
     modules = _modules(name)
     return bool(modules) and modules[-1].origin is not None  # a folder without __init__.py alone is none
 
 
 def targets_of(config: Any) -> Iterator[Any]:
-    """Every `_target_` in a tree of plain values."""
+    """Yield every `_target_` in a tree of plain values."""
     if isinstance(config, dict):
         for key, value in config.items():
             if key == "_target_":
@@ -136,7 +136,7 @@ def targets_of(config: Any) -> Iterator[Any]:
 
 
 def within(name: str, roots: Iterable[str]) -> bool:
-    """Whether a dotted name is one of `roots`, or below it."""
+    """Return whether a dotted name is one of `roots`, or below it."""
     return any(name == root or name.startswith(f"{root}.") for root in roots)
 
 

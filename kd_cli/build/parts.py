@@ -7,7 +7,7 @@ from kd_cli.errors import must
 
 
 def members(teacher: Mapping[Any, Any]) -> list[str]:
-    """The keys below `teacher` of the teachers that it is made of."""
+    """Return the keys below `teacher` of the teachers that it is made of."""
     if owns_its_keys("teacher", teacher):
         return []
     several = teacher.get("members") or {}
@@ -18,5 +18,7 @@ def members(teacher: Mapping[Any, Any]) -> list[str]:
 
 
 def owns_its_keys(path: str, node: Mapping[Any, Any]) -> bool:
-    """Whether it is a teacher of somebody else's, whose keys mean what he says: `model`, `seed`, `members` are his."""
+    """Return whether it is a teacher of somebody else's, whose keys mean what he says: `model`, `seed`, `members` are
+    his.
+    """
     return path.startswith("teacher") and not str(node.get("_target_", "kd_cli.")).startswith("kd_cli.")

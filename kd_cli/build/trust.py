@@ -18,7 +18,7 @@ DOWNLOADS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
 
 
 def check_stored(config: Any, trusted: Sequence[str], where: Path, allowed: Sequence[str] = MODELS) -> None:
-    """ArtifactError unless a stored config is plain values, and every `_target_` in it a network or a data set of
+    """Raise ArtifactError unless a stored config is plain values, and every `_target_` in it a network or a data set of
     `allowed` or anything of `trusted`.
 
     The object itself must come from there too: a module of the list may hold others' names.

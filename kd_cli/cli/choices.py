@@ -11,13 +11,13 @@ CONFIGS = PACKAGED if PACKAGED.is_dir() else PACKAGED.parent.parent / "configs"
 
 
 def choices(group: str, own: Iterable[Path] = ()) -> list[str]:
-    """The files of a group by their names, those in a person's own folders of configs among them."""
+    """Return the files of a group by their names, those in a person's own folders of configs among them."""
     return sorted({path.stem for folder in (CONFIGS, *own) for path in (folder / group).glob("*.yaml")})
 
 
 def suited(group: str, dataset: str) -> str:
-    """What is chosen for `teacher` or `student` where nobody chooses: what the data set's file names at its top, as
-    `# Without a choice: teacher=cnn student=cnn_small.`, or that of `digits`, as for a person's own data set.
+    """Return what is chosen for `teacher` or `student` where nobody chooses: what the data set's file names at its top,
+    as `# Without a choice: teacher=cnn student=cnn_small.`, or that of `digits`, as for a person's own data set.
     """
     named: dict[str, str] = {}
     for path in (CONFIGS / "dataset" / f"{name}.yaml" for name in ("digits", dataset)):

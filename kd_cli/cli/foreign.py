@@ -12,7 +12,9 @@ BENEATH = {"torch", "torchvision", "hydra", "omegaconf", "numpy", "PIL", "safete
 
 
 def told(error: OSError, keys: Mapping[str, str]) -> ForeignError:
-    """What failed, where and why: `keys` says which modules' objects the config names, and at which of its keys."""
+    """Return what failed, where and why: `keys` says which modules' objects the config names, and at which
+    of its keys.
+    """
     frames = [
         (frame.f_globals.get("__name__") or "", frame, line) for frame, line in traceback.walk_tb(error.__traceback__)
     ]

@@ -37,7 +37,7 @@ Item = str | tuple[str, str | None]  # an override, or a name with what may be i
 
 
 def items(words: Sequence[str]) -> Iterator[Item]:
-    """What was typed, with what belongs together put together: `--lr 0.1`, `lr = 0.1`, `widths=[64, 64]`."""
+    """Yield what was typed, with what belongs together put together: `--lr 0.1`, `lr = 0.1`, `widths=[64, 64]`."""
     overrides, _, strays = sorted_out(words)
     left = [word for word in words if word in overrides or word in strays]
     while left:
@@ -146,13 +146,13 @@ def _named(typed: Words, name: str, value: str | None) -> Iterator[list[str]]:
 
 
 def keys_of(typed: Words, name: str) -> list[str]:
-    """The keys that a name may stand for, the likeliest first."""
+    """Return the keys that a name may stand for, the likeliest first."""
     *above, leaf = _plain(name).split(".")
     return [key for meant in SEVERAL.get(leaf, (leaf, MEANT.get(leaf, leaf))) for key in _near(typed, [*above, meant])]
 
 
 def groups_of(typed: Words, name: str) -> list[tuple[str, str]]:
-    """The places that a group's name may stand for, each with the group."""
+    """Return the places that a group's name may stand for, each with the group."""
     *above, leaf = _plain(name).split(".")
     group = MEANT.get(leaf, leaf)
     if group not in (*schema.GROUPS, "recipe") or (group in ("dataset", "teacher") and not above):

@@ -66,7 +66,7 @@ def suggestion(typed: Words) -> str:
 
 
 def named(typed: Words, name: str) -> str:
-    """The key that was meant where its value would be refused too, or nothing."""
+    """Return the key that was meant where its value would be refused too, or nothing."""
     for place, group in groups_of(typed, name):
         return f"Write {place}=…, one of {', '.join(choices(group, typed.own))}."
     for key in keys_of(typed, name):

@@ -46,7 +46,7 @@ GROUP_NEEDED = re.compile(r"You must specify '([^'@]+)(?:@([^']+))?'")  # the er
 
 
 def is_hydras(error: Exception) -> bool:
-    """Whether Hydra refuses what was typed, or what stands in a YAML, before anything of kd's is at work."""
+    """Return whether Hydra refuses what was typed, or what stands in a YAML, before anything of kd's is at work."""
     if isinstance(error, HydraException | OmegaConfBaseException):
         return True
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]

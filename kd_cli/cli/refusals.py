@@ -20,7 +20,7 @@ SHOWN = ("job", "hydra", "all")
 
 
 def refused(command: str, words: Sequence[str]) -> str:
-    """Why this command line is refused; "" where Hydra may see it."""
+    """Return why this command line is refused; "" where Hydra may see it."""
     overrides, flags, strays = sorted_out(words)
     typed = Words(command, tuple(words))
     if "-sc" in flags or "--shell-completion" in flags:

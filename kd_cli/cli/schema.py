@@ -39,7 +39,7 @@ def register() -> None:
 
 
 def slug(text: str) -> str:
-    """A folder's name of `[A-Za-z0-9._-]`; what had to be replaced is told apart by a digest."""
+    """Return a folder's name of `[A-Za-z0-9._-]`; what had to be replaced is told apart by a digest."""
     clean = re.sub(r"[^A-Za-z0-9._-]", "-", text)[:100] or "job"
     return clean if clean in (text, "job") else f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 

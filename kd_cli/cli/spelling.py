@@ -24,7 +24,7 @@ NOT_TEXT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[-+]?\d+)?|true|false|nu
 
 
 def is_override(word: str) -> bool:
-    """Whether Hydra takes a word as one: `key=value` or `~key`."""
+    """Return whether Hydra takes a word as one: `key=value` or `~key`."""
     return not word.startswith(("-", "~/")) and ("=" in word or word.startswith("~")) and word != "="
 
 
@@ -51,7 +51,7 @@ def sorted_out(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def value_of(flags: Sequence[str], *names: str) -> str | None:
-    """What was given to a flag: `--config-dir x` or `--config-dir=x`; "" where nothing follows it."""
+    """Return what was given to a flag: `--config-dir x` or `--config-dir=x`; "" where nothing follows it."""
     for k, word in enumerate(flags):
         name, equals, value = word.partition("=")
         if name in names:
@@ -60,7 +60,7 @@ def value_of(flags: Sequence[str], *names: str) -> str | None:
 
 
 def config_dirs(flags: Sequence[str]) -> list[Path]:
-    """A person's own folder of configs."""
+    """Return a person's own folder of configs."""
     folder = value_of(flags, "--config-dir", "-cd")
     return [Path(folder).absolute()] if folder else []
 
@@ -73,7 +73,9 @@ def placed(command: str, overrides: Sequence[str]) -> list[str]:
 
 
 def group_of(key: str) -> str:
-    """The group of configs that fills a nested key, or the name of none. Keys at the top are groups for Hydra too."""
+    """Return the group of configs that fills a nested key, or the name of none. Keys at the top are groups for Hydra
+    too.
+    """
     above, _, leaf = key.removeprefix("+").rpartition(".")
     if "@" in key:  # which names its group
         return ""
@@ -93,8 +95,8 @@ def parsed(word: str) -> Any:
 
 
 def chosen(word: str, own: Iterable[Path] = ()) -> str:
-    """The group that an override chooses from by a bare word at a nested key: `model` of `student.model=cnn`, or of a
-    sweep over such words; "" for anything else. Quoted, a word is text.
+    """Return the group that an override chooses from by a bare word at a nested key: `model` of `student.model=cnn`, or
+    of a sweep over such words; "" for anything else. Quoted, a word is text.
     """
     key, _, value = word.partition("=")
     there = choices(group, own) if (group := group_of(key)) and value else []
@@ -112,9 +114,9 @@ def chosen(word: str, own: Iterable[Path] = ()) -> str:
 
 
 def spelt(word: str, own: Iterable[Path] = (), free: bool = False) -> list[str]:
-    """An override as Hydra has it: a bare word that names a file of configs/, or of a person's `own` folders, chooses
-    it, unless its key is `free` to mean anything. In a list of teachers, a word with a `/` is a folder. The name of a
-    file stays as it was typed.
+    """Return an override as Hydra has it: a bare word that names a file of configs/, or of a person's `own` folders,
+    chooses it, unless its key is `free` to mean anything. In a list of teachers, a word with a `/` is a folder. The
+    name of a file stays as it was typed.
     """
     key, _, value = word.partition("=")
     if value == "~" or value.startswith("~/"):  # a shell leaves it in the middle of a word
@@ -149,7 +151,7 @@ def spelt(word: str, own: Iterable[Path] = (), free: bool = False) -> list[str]:
 
 
 def gathered(command: str, words: Sequence[str]) -> list[str]:
-    """The words of a command line; those of kd predict that a shell made of a pattern as one list of images."""
+    """Return the words of a command line; those of kd predict that a shell made of a pattern as one list of images."""
     images = [
         word
         for before, word in zip(["", *words], words, strict=False)

@@ -22,9 +22,9 @@ ONE_FOLDER = "A sweep has one table and one store: start a sweep for each."
 
 
 def sweep_name(config: DictConfig) -> str:
-    """The name of the sweep with this config: the one that it was given, or a digest of the command, of the config as
-    it is composed, whatever folder its parts come from, and of what is varied. Raises ConfigError for what no sweep can
-    vary or be called.
+    """Return the name of the sweep with this config: the one that it was given, or a digest of the command, of the
+    config as it is composed, whatever folder its parts come from, and of what is varied. Raises ConfigError for what no
+    sweep can vary or be called.
     """
     if config.output_dir == "":
         raise must("output_dir", "the name of a folder", "")

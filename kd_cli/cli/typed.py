@@ -48,11 +48,11 @@ class Words:
         return config_dirs(self.parts[1])
 
     def spelt(self, word: str) -> list[str]:
-        """An override as Hydra has it."""
+        """Return an override as Hydra has it."""
         return spelt(word, self.own, self._is_free(word))
 
     def chosen(self, word: str) -> str:
-        """The group that an override chooses from by a bare word at a nested key, or ""."""
+        """Return the group that an override chooses from by a bare word at a nested key, or ""."""
         return "" if self._is_free(word) else chosen(word, self.own)
 
     def _is_free(self, word: str) -> bool:
@@ -75,7 +75,7 @@ class Words:
         return {}
 
     def config(self, overrides: Sequence[str]) -> DictConfig | None:
-        """The config with these overrides, of a sweep that of its first job; None where Hydra refuses them."""
+        """Return the config with these overrides, of a sweep that of its first job; None where Hydra refuses them."""
         single = placed(self.command, [new for word in overrides for new in self.spelt(first(word))])
         search = ",".join(f"'file://{folder}'" for folder in self.own)
         try:
@@ -88,7 +88,7 @@ class Words:
             return None
 
     def accepts(self, overrides: Sequence[str]) -> bool:
-        """Whether the command takes them, as far as can be told without torch and data."""
+        """Return whether the command takes them, as far as can be told without torch and data."""
         key = " ".join(map(repr, overrides))
         if key not in self._accepted:
             config = self.config(overrides)
@@ -132,12 +132,14 @@ class Words:
         return dict(dotted(self.config(self.fitting), ""))
 
     def is_list(self, word: str) -> bool:
-        """Whether the key of an override holds a list as long as nothing is typed."""
+        """Return whether the key of an override holds a list as long as nothing is typed."""
         config = self.config([other for other in self.parts[0] if other is not word])
         return isinstance(dict(dotted(config, "")).get(word.partition("=")[0]), ListConfig)
 
     def line(self, overrides: Sequence[str]) -> str:
-        """The whole command line, as it can be pasted into a shell: with several values for a key it is a sweep's."""
+        """Return the whole command line, as it can be pasted into a shell: with several values for a key it is a
+        sweep's.
+        """
         several = self.command == "distill" and not {"-m", "--multirun"} & set(self.parts[1])
         name = "sweep" if several and any(first(word) != word for word in overrides) else self.command.replace("_", "-")
         return shlex.join(["kd", name, *overrides, *self.parts[1]])
@@ -159,13 +161,13 @@ def first(word: str) -> str:
 
 
 def is_sweep(word: str) -> bool:
-    """Whether an override stands for several jobs."""
+    """Return whether an override stands for several jobs."""
     override = parsed(word)
     return override is not None and bool(override.is_sweep_override())
 
 
 def swept(word: str) -> list[Any] | None:
-    """The values of a simple sweep, `1,2`; None for anything else."""
+    """Return the values of a simple sweep, `1,2`; None for anything else."""
     if (override := parsed(word)) is None:
         return None
     value = override.value()
@@ -174,7 +176,7 @@ def swept(word: str) -> list[Any] | None:
 
 
 def dotted(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every dotted key of a config, with its value."""
+    """Yield every dotted key of a config, with its value."""
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
         for key in map(str, node):
             inner = node._get_node(key)
@@ -183,7 +185,7 @@ def dotted(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def matches(word: str, names: Sequence[str]) -> list[str] | None:
-    """Which of the names a sweep's `glob(…)` stands for; None for anything else."""
+    """Return which of the names a sweep's `glob(…)` stands for; None for anything else."""
     if (override := parsed(word)) is None:
         return None
     value = override.value()
@@ -191,5 +193,5 @@ def matches(word: str, names: Sequence[str]) -> list[str] | None:
 
 
 def unreadable(word: str) -> bool:
-    """Whether Hydra cannot parse an override."""
+    """Return whether Hydra cannot parse an override."""
     return parsed(word) is None

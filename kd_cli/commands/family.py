@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def strangers(cfg: DictConfig) -> Iterator[str]:
-    """A sentence for each model that was chosen in place of its recipe's, and is of another family."""
+    """Yield a sentence for each model that was chosen in place of its recipe's, and is of another family."""
     context = HydraConfig.get()
     choices = {key: str(name) for key, name in context.runtime.choices.items()}
     chosen = [key.partition("@")[2] for key in choices if key.startswith("model@")]

@@ -29,13 +29,13 @@ def main(cfg: DictConfig) -> None:
 
 
 def row(entry: Entry) -> dict[str, Any]:
-    """What JSON says of an artifact."""
+    """Return what JSON says of an artifact."""
     created = entry.created.isoformat(timespec="seconds")
     return dict(zip(COLUMNS, (entry.name, entry.state, entry.title, entry.bytes, created, entry.users), strict=True))
 
 
 def show_entries(entries: list[Entry], root: Path) -> None:
-    """The table, on standard output."""
+    """Print the table on standard output."""
     rows = []
     for entry in entries:
         title = entry.title if entry.state == "complete" else entry.state

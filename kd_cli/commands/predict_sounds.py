@@ -38,7 +38,7 @@ def predict_sounds(
 
 
 def hearing_of(loaded: Loaded) -> Hearing:
-    """How a stored model's sounds were heard."""
+    """Return how a stored model's sounds were heard."""
     spec, data = loaded.spec, loaded.config.get("dataset")
     if isinstance(data, dict) and data.get("alignments"):
         raise must("path", "a model for sounds", str(loaded.folder), "Its classes are states of frames.")

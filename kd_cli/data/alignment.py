@@ -27,7 +27,7 @@ class Alignment:
     segments: Mapping[str, list[Segment]]
 
     def labels(self, name: str, frames: int, hearing: Hearing) -> Tensor:
-        """The number of each frame's state, that of the middle of its window; −1 in none; int64 `[frames]`."""
+        """Return the number of each frame's state, that of the middle of its window; −1 in none; int64 `[frames]`."""
         found = torch.full((frames,), -1)
         middle = torch.arange(frames) * (hearing.step_length / hearing.rate) + hearing.window_length / hearing.rate / 2
         numbers = {state: number for number, state in enumerate(self.states)}
@@ -37,7 +37,7 @@ class Alignment:
 
 
 def read_alignment(path: str) -> Alignment:
-    """What the file at `path` says. DataError where it is none, with its line."""
+    """Return what the file at `path` says. DataError where it is none, with its line."""
     segments: dict[str, list[Segment]] = {}
     with reading(path), Path(path).open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):

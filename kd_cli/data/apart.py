@@ -37,7 +37,7 @@ class Apart:
     duplicates: str = "refuse"
 
     def check(self) -> None:
-        """ConfigError for what no data set could be split by."""
+        """Raise ConfigError for what no data set could be split by."""
         ranges.whole_number(".dataset.seed", self.seed, 0)
         check_rule(self.duplicates)
         for part, amount, none in (("test", self.test, None), ("validation", self.validation, 0)):
@@ -48,7 +48,7 @@ class Apart:
             pattern_of(self.group, GROUP)
 
     def split(self, parts: Mapping[str, Split], classes: Sequence[str]) -> tuple[dict[str, Split], list[str]]:
-        """Every part of a data set whose samples are `Files`, and what is to be said of how it was split. Raises
+        """Return every part of a data set whose samples are `Files`, and what is to be said of how it was split. Raises
         ConfigError and DataError.
         """
         made, remarks = without_copies(parts, self.duplicates, classes)

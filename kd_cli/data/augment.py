@@ -60,12 +60,12 @@ class Augment(Protocol):
 
 
 def augment_name(augment: Any) -> str:
-    """What a person calls an augmentation: its function's or its class's name."""
+    """Return what a person calls an augmentation: its function's or its class's name."""
     return str(getattr(getattr(augment, "func", augment), "__name__", type(augment).__name__))
 
 
 def kind_of(augment: Any) -> str:
-    """The kind of samples that it is for; of a `_partial_` function that which the function states."""
+    """Return the kind of samples that it is for; of a `_partial_` function that which the function states."""
     stated = getattr(augment, "kind", None) or getattr(getattr(augment, "func", None), "kind", None)
     return str(stated or "image")
 

@@ -85,7 +85,7 @@ def stretch(size: int, most: int, length: Tensor, place: Tensor) -> Tensor:
 
 
 def moved_by(value: Tensor, steps: Tensor) -> Tensor:
-    """Samples moved along their last axis by these numbers of places, zeros moving in."""
+    """Return samples moved along their last axis by these numbers of places, zeros moving in."""
     length = value.shape[-1]
     source = torch.arange(length, device=value.device) - steps[:, None].to(value.device)
     there = (source >= 0) & (source < length)

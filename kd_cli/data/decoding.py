@@ -61,7 +61,7 @@ class Decoded(NamedTuple):
 
 
 def read_image(path: str | Path) -> bytes:
-    """A file's bytes. Raises Unusable, or DataError where it is not the file's fault."""
+    """Return a file's bytes. Raises Unusable, or DataError where it is not the file's fault."""
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
@@ -76,13 +76,13 @@ def read_image(path: str | Path) -> bytes:
 
 
 def decode(content: bytes, size: tuple[int, int], channels: int, scale: Range = None) -> Tensor:
-    """An image file's pixels, uint8 `[channels, height, width]`, as `decoded` has them."""
+    """Return an image file's pixels, uint8 `[channels, height, width]`, as `decoded` has them."""
     return decoded(content, size, channels, scale).pixels
 
 
 def decoded(content: bytes, size: tuple[int, int], channels: int, scale: Range = None) -> Decoded:
-    """An image file's pixels for a height and width, with what the file is; Unusable where no rule makes them. Deep
-    grey is scaled from `scale`.
+    """Return an image file's pixels for a height and width, with what the file is; Unusable where no rule makes them.
+    Deep grey is scaled from `scale`.
     """
     try:
         with Image.open(BytesIO(content), formats=_formats(content)) as file:

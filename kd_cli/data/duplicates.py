@@ -23,13 +23,13 @@ class Files(Samples, Protocol):
 
 
 def check_rule(rule: Any) -> None:
-    """ConfigError for what is no rule."""
+    """Raise ConfigError for what is no rule."""
     if rule not in RULES:
         raise must(KEY, f"one of {', '.join(RULES)}", rule)
 
 
 def without_copies(parts: Mapping[str, Split], rule: str, classes: Sequence[str]) -> tuple[dict[str, Split], list[str]]:
-    """The parts, and what is to be said of them: what lies twice, in two splits or under two labels.
+    """Return the parts, and what is to be said of them: what lies twice, in two splits or under two labels.
 
     Across splits that is refused; `allow` only says it, `drop` keeps the copies that are tested on, of others those
     that are selected on. A transfer set may share samples with the training split.

@@ -23,18 +23,18 @@ class Listing:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or a folder of this name is not a person's."""
+    """Return whether a file or a folder of this name is not a person's."""
     return name.startswith(".") or name.casefold() in SYSTEMS
 
 
 def visible(folder: Path) -> list[str]:
-    """The names in a folder that are a person's, sorted."""
+    """Return the names in a folder that are a person's, sorted."""
     return sorted(name for name in os.listdir(folder) if not is_hidden(name))
 
 
 def files_below(folder: Path, endings: Collection[str]) -> Listing:
-    """Every file below `folder` (or the file itself) that is not hidden, those `wanted` whose names end in one of
-    `endings` (`.png`, lower case); DataError where a folder cannot be read.
+    """Return every file below `folder` (or the file itself) that is not hidden, those `wanted` whose names end in one
+    of `endings` (`.png`, lower case); DataError where a folder cannot be read.
     """
     found = [] if folder.is_dir() else [folder]
     unread: list[OSError] = []

@@ -10,8 +10,8 @@ from kd_cli.data.splits import stratified
 
 
 def linked(*groupings: Sequence[str]) -> list[int]:
-    """The number of each sample's group, where those belong together that any of the groupings puts together, directly
-    or through others.
+    """Return the number of each sample's group, where those belong together that any of the groupings puts together,
+    directly or through others.
     """
     leads = list(range(len(groupings[0])))
 

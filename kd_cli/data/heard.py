@@ -19,7 +19,7 @@ from kd_cli.device import fits
 
 
 def spec_of(hearing: Hearing, mask: bool = False) -> Spec:
-    """What samples that are heard so are; with a `mask` of what is sound and what is padded."""
+    """Return what samples that are heard so are; with a `mask` of what is sound and what is padded."""
     parts = ("mask", "sound") if mask else ()
     if hearing.features == "waveform":
         return Spec("audio", hearing.shape, sample_rate=hearing.rate, parts=parts)
@@ -93,7 +93,7 @@ class Recordings:
         return Resident(sounds, self.spec)
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
-        """Each batch, on `device`."""
+        """Return each batch, on `device`."""
         return self._resident.stream(batches, device)
 
     def checksums(self) -> Tensor:
@@ -101,7 +101,7 @@ class Recordings:
         return self.origin.checksums()
 
     def select(self, positions: Tensor) -> "Recordings":
-        """The sounds at these positions."""
+        """Return the sounds at these positions."""
         return Recordings(self.heard, self.file[positions], self.hearing, self.masked)
 
     @cached_property
@@ -132,7 +132,7 @@ class Frames:
         return len(self.rows)
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
-        """Each batch, cut on `device`, or in memory where the device has no room for the spectra."""
+        """Yield each batch, cut on `device`, or in memory where the device has no room for the spectra."""
         if device not in self._placed:
             self._placed[device] = self.spectra.to(device) if fits(device, self.spectra.nbytes) else self.spectra
         placed, context = self._placed[device], self.hearing.context or 0
@@ -149,7 +149,7 @@ class Frames:
         return self.origin.checksums()
 
     def select(self, positions: Tensor) -> "Frames":
-        """The frames at these positions, of the same spectra."""
+        """Return the frames at these positions, of the same spectra."""
         return Frames(
             self.spectra, self.rows[positions], self.ends[:, positions], self.origin.select(positions), self.hearing
         )

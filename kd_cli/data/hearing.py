@@ -86,7 +86,7 @@ class Hearing:
         return (self.channels, self.frames(self.length) if self.context is None else 2 * self.context + 1)
 
     def frames(self, length: int) -> int:
-        """How many frames a sound of so many samples has, the last of them complete; one of a shorter sound."""
+        """Return how many frames a sound of so many samples has, the last of them complete; one of a shorter sound."""
         return 1 + max(0, length - self.window_length) // self.step_length
 
     def stored(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Hearing:
 
     @classmethod
     def of(cls, stored: object) -> "Hearing":
-        """The reverse of `stored`. Raises TypeError or ConfigError for what it is not."""
+        """Return the reverse of `stored`. Raises TypeError or ConfigError for what it is not."""
         known = {field.name for field in fields(cls)}
         if not isinstance(stored, Mapping) or not set(stored) <= known:
             raise TypeError(f"its hearing is {str(stored)[:100]}")

@@ -85,7 +85,7 @@ class ImageFiles:
         return self.way.spec
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
-        """Each batch; DataError where a file is no longer what it was."""
+        """Yield each batch; DataError where a file is no longer what it was."""
         if self.pixels is not None:
             yield from self.pixels.stream(batches, device)
             return
@@ -118,7 +118,7 @@ class ImageFiles:
         return self.crc
 
     def select(self, positions: Tensor) -> "ImageFiles":
-        """The files at these positions."""
+        """Return the files at these positions."""
         chosen = positions.tolist()
         return ImageFiles(
             [self.files[k] for k in chosen],
@@ -155,7 +155,7 @@ class Scan:
     flat: list[str] = field(default_factory=list)
 
     def files(self, files: list[File], way: Way, keep: bool) -> ImageFiles:
-        """These files as samples, each decoded once; with `keep` their pixels stay."""
+        """Return these files as samples, each decoded once; with `keep` their pixels stay."""
         height, width = way.size
         pixels = torch.empty(len(files) if keep else 0, way.channels, height, width, dtype=torch.uint8)
         crc, sha, rules = torch.zeros(len(files), dtype=torch.int64), [""] * len(files), [""] * len(files)

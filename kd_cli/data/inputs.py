@@ -9,17 +9,17 @@ Inputs = Tensor | Mapping[str, Tensor]
 
 
 def tensors(inputs: Inputs) -> list[Tensor]:
-    """Its tensors, in the order of their names."""
+    """Return its tensors, in the order of their names."""
     return [inputs] if isinstance(inputs, Tensor) else [inputs[name] for name in sorted(inputs)]
 
 
 def each(inputs: Inputs, make: Callable[[Tensor], Tensor]) -> Inputs:
-    """What `make` makes of each tensor, under the same names: a slice, a copy on another device."""
+    """Return what `make` makes of each tensor, under the same names: a slice, a copy on another device."""
     return make(inputs) if isinstance(inputs, Tensor) else {name: make(value) for name, value in inputs.items()}
 
 
 def joined(parts: Sequence[Inputs]) -> Inputs:
-    """The samples of these parts, one after the other."""
+    """Return the samples of these parts, one after the other."""
     if isinstance(parts[0], Tensor):
         return torch.cat([part for part in parts if isinstance(part, Tensor)])
     named = [part for part in parts if not isinstance(part, Tensor)]
@@ -27,10 +27,10 @@ def joined(parts: Sequence[Inputs]) -> Inputs:
 
 
 def count(inputs: Inputs) -> int:
-    """Number of samples."""
+    """Return the number of samples."""
     return len(tensors(inputs)[0])
 
 
 def rows(inputs: Inputs, chosen: slice | Tensor) -> Inputs:
-    """The samples of a slice, or at these positions."""
+    """Return the samples of a slice, or at these positions."""
     return each(inputs, lambda value: value[chosen])

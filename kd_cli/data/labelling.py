@@ -23,7 +23,7 @@ Known = dict[str, tuple[str, str | None]]  # a file's class and part, by its nam
 
 
 def pattern_of(pattern: str, key: str) -> re.Pattern[str]:
-    """A regular expression with at least one group; ConfigError for what is none."""
+    """Return a regular expression with at least one group; ConfigError for what is none."""
     rule = "a regular expression with a group in parentheses"
     try:
         compiled = re.compile(pattern)
@@ -35,7 +35,9 @@ def pattern_of(pattern: str, key: str) -> re.Pattern[str]:
 
 
 def named_groups(names: Sequence[str], pattern: str, key: str) -> list[str]:
-    """What the groups of a pattern hold in each name, joined by `/`. DataError lists the names that have none of it."""
+    """Return what the groups of a pattern hold in each name, joined by `/`. DataError lists the names that have none of
+    it.
+    """
     compiled = pattern_of(pattern, key)
     found = [compiled.search(name) for name in names]
     if lost := [name for name, match in zip(names, found, strict=True) if match is None]:
@@ -59,7 +61,7 @@ def by_pattern(pattern: str) -> Callable[[list[File]], Known]:
 
 
 def table_path(root: str, labels: str) -> Path:
-    """Where a table of labels is: below the root, else in the current folder."""
+    """Return where a table of labels is: below the root, else in the current folder."""
     inside = Path(root, labels)
     return inside if inside.exists() else Path(labels)
 
@@ -183,7 +185,7 @@ def _text(value: Any) -> str:
 
 
 def labelled_layout(root: str, kind: Kind, labels: str | None, label: str | None, pattern: str | None) -> Layout:
-    """What lies below `root`: classes by a table of labels, by a pattern of names, or by folders."""
+    """Return what lies below `root`: classes by a table of labels, by a pattern of names, or by folders."""
     if labels is not None and pattern is not None:
         raise must(PATTERN, "null where a table has the labels", pattern)
     if label is not None and labels is None:

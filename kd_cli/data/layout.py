@@ -64,19 +64,19 @@ class Layout:
     beside: list[str] = field(default_factory=list)
 
     def without_class(self, part: str) -> list[str]:
-        """The names of the classes that a part has no file of."""
+        """Return the names of the classes that a part has no file of."""
         filled = {file.label for file in self.parts[part]}
         return [name for number, name in enumerate(self.classes) if number not in filled]
 
 
 def part_of(name: str) -> str | None:
-    """The part of a data set that a name like `Train`, `val` or `test_set` is in use for, None for others."""
+    """Return the part of a data set that a name like `Train`, `val` or `test_set` is in use for, None for others."""
     found = NAMES.fullmatch(name.strip())
     return next(part for part, text in found.groupdict().items() if text) if found else None
 
 
 def lay_out(root: str, kind: Kind) -> Layout:
-    """What lies below `root`, its folders naming parts and classes. DataError for what has no such order."""
+    """Return what lies below `root`, its folders naming parts and classes. DataError for what has no such order."""
     base = _base(root, kind)
     places = part_folders(base)
     layout = Layout(Path(root), [], {}, places)
@@ -102,7 +102,9 @@ def lay_out(root: str, kind: Kind) -> Layout:
 
 
 def checked(layout: Layout, kind: Kind) -> Layout:
-    """The layout, its parts in their order; DataError where a part holds no files, or training none of some class."""
+    """Return the layout, its parts in their order; DataError where a part holds no files, or training none of some
+    class.
+    """
     layout.parts = {part: layout.parts[part] for part in PARTS if layout.parts.get(part) or part in layout.places}
     train = layout.places.get("train", layout.root)
     for part, files in layout.parts.items():
@@ -118,7 +120,7 @@ def checked(layout: Layout, kind: Kind) -> Layout:
 
 
 def part_folders(base: Path) -> dict[str, Path]:
-    """The folders of the parts, by the names in use for them. DataError where two are of one part."""
+    """Return the folders of the parts, by the names in use for them. DataError where two are of one part."""
     found: dict[str, Path] = {}
     for name in visible(base):
         part = part_of(name)
@@ -207,15 +209,15 @@ def _stray(path: Path, layout: Layout, part: str, folder: Path) -> DataError:
 
 
 def below(root: Path, path: Path) -> str:
-    """A file's path below the root, with `/` on every system."""
+    """Return a file's path below the root, with `/` on every system."""
     return path.relative_to(root).as_posix()
 
 
 def laid_out_by(
     root: str, kind: Kind, class_of: Callable[[list[File]], dict[str, tuple[str, str | None]]], said: str
 ) -> Layout:
-    """What lies below `root`, the class of each file by its name as `class_of` says, with its part where it says one:
-    otherwise its folder's, else training. Files that it does not know are left out, and counted among `beside`.
+    """Return what lies below `root`, the class of each file by its name as `class_of` says, with its part where it says
+    one: otherwise its folder's, else training. Files that it does not know are left out, and counted among `beside`.
     """
     base = _base(root, kind)
     listing = files_below(base, kind.endings)
@@ -240,7 +242,7 @@ def laid_out_by(
 
 
 def listed(names: Sequence[str], between: str = ", ") -> str:
-    """The first of some names."""
+    """Return the first of some names."""
     return between.join([*names[:SHOWN], *(["…"] if len(names) > SHOWN else [])])
 
 

@@ -27,9 +27,9 @@ Made = TypeVar("Made")
 
 
 def hear_all(files: Sequence[tuple[str, Path]], hearing: Hearing, cache: Path | None) -> Heard:
-    """The sounds in these files, by their names. What was computed of the same bytes in the same way before is taken
-    from `cache`, and else left there, unless the folder that is to hold it is not there. DataError names every file
-    that cannot be used.
+    """Return the sounds in these files, by their names. What was computed of the same bytes in the same way before is
+    taken from `cache`, and else left there, unless the folder that is to hold it is not there. DataError names every
+    file that cannot be used.
     """
     soundfile()  # absent: said before anything is read
     names, paths = tuple(name for name, _ in files), [path for _, path in files]

@@ -50,14 +50,16 @@ class Mix(ABC):
 
     @abstractmethod
     def blend(self, images: Tensor, others: Tensor, share: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        """The mixtures of uint8 images and of their partners', and the share that the former have in them, `[n]`."""
+        """Return the mixtures of uint8 images and of their partners', and the share that the former have in them,
+        `[n]`.
+        """
 
 
 class Mixup(Mix):
     """λ · image + (1 − λ) · partner, rounded to whole bytes."""
 
     def blend(self, images: Tensor, others: Tensor, share: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        """The convex combination."""
+        """Return the convex combination."""
         mixed = others.float().lerp_(images.float(), share[:, None, None, None])
         return mixed.round_().to(torch.uint8), share
 
@@ -69,7 +71,7 @@ class CutMix(Mix):
     """
 
     def blend(self, images: Tensor, others: Tensor, share: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        """The image with the partner's rectangle in it."""
+        """Return the image with the partner's rectangle in it."""
         rows, columns = (self._inside(side, share, where) for side, where in zip(images.shape[2:], place, strict=True))
         cut = rows[:, None, :, None] * columns[:, None, None, :]
         kept = 1 - rows.sum(1) * columns.sum(1) / (rows.shape[1] * columns.shape[1])

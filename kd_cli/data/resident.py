@@ -34,7 +34,7 @@ class Resident:
         return count(self.values)
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
-        """Each batch by one gather on `device`, or in memory where the device has no room for all samples."""
+        """Yield each batch by one gather on `device`, or in memory where the device has no room for all samples."""
         if device not in self._placed:
             size = sum(value.nbytes for value in tensors(self.values))
             there = fits(device, size)
@@ -57,7 +57,7 @@ class Resident:
         return torch.tensor(found, dtype=torch.int64)
 
     def select(self, positions: Tensor) -> "Resident":
-        """The samples at these positions, copied."""
+        """Return the samples at these positions, copied."""
         return Resident(rows(self.values, positions), self.spec)
 
     @cached_property

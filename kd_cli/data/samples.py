@@ -30,7 +30,7 @@ class Samples(Protocol):
         ...
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Inputs]:
-        """The samples of each batch of positions (int64, on any device), in the order asked for, on `device`."""
+        """Return the samples of each batch of positions (int64, on any device), in the order asked for, on `device`."""
         ...
 
     def checksums(self) -> Tensor:
@@ -38,7 +38,7 @@ class Samples(Protocol):
         ...
 
     def select(self, positions: Tensor) -> "Samples":
-        """The samples at these positions."""
+        """Return the samples at these positions."""
         ...
 
     @property
@@ -83,12 +83,12 @@ class Split:
         return int((self.labels != UNLABELLED).sum())
 
     def select(self, positions: Tensor) -> "Split":
-        """The samples at these positions, keeping their index."""
+        """Return the samples at these positions, keeping their index."""
         votes = self.votes.select(positions) if self.votes is not None else None
         return Split(self.samples.select(positions), self.labels[positions], self.index[positions], votes)
 
     def with_labels(self, labels: Tensor) -> "Split":
-        """The same samples with other labels."""
+        """Return the same samples with other labels."""
         return replace(self, labels=labels)
 
 
@@ -119,8 +119,8 @@ class Dataset:
             raise DataError(f"{self.name}: all samples must be {self.spec}, got {split.samples.spec}.")
 
     def arguments(self, constructor: Callable[..., Any]) -> dict[str, Any]:
-        """What the constructor of a network is called with beside its own: what the Spec says, and `texts`, the samples
-        of the training split, where it asks for what its tokenizer is trained on.
+        """Return what the constructor of a network is called with beside its own: what the Spec says, and `texts`, the
+        samples of the training split, where it asks for what its tokenizer is trained on.
         """
         about = self.spec.arguments(constructor)
         with suppress(TypeError, ValueError):
@@ -137,7 +137,7 @@ class Answer(NamedTuple):
     weight: Tensor | None = None  # float32 [n], mean 1, of a teacher that said nothing of some: theirs is 0
 
     def rows(self, chosen: slice) -> "Answer":
-        """What it says of these samples."""
+        """Return what it says of these samples."""
         weight = None if self.weight is None else self.weight[chosen]
         return Answer(self.logits[chosen], {name: value[chosen] for name, value in self.features.items()}, weight)
 
@@ -166,7 +166,7 @@ class Batch:
         return len(self.labels)
 
     def rows(self, chosen: slice) -> "Batch":
-        """These samples of it."""
+        """Return these samples of it."""
         return replace(
             self,
             inputs=rows(self.inputs, chosen),

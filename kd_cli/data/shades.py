@@ -27,7 +27,7 @@ class Unscaled(Unusable):
 
 
 def check_shades(asked: Any) -> None:
-    """ConfigError for what is no range."""
+    """Raise ConfigError for what is no range."""
     pair = isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) == 2
     if asked is None or asked == "image" or (pair and all(map(is_number, asked)) and asked[0] < asked[1]):
         return
@@ -44,7 +44,7 @@ def scaled(values: np.ndarray[Any, Any], asked: Range) -> np.ndarray[Any, Any]:
 
 
 def likely(unscaled: Sequence[Unscaled]) -> list[float]:
-    """The range that values of these images seem to be from."""
+    """Return the range that values of these images seem to be from."""
     low, high = min(each.low for each in unscaled), max(each.high for each in unscaled)
     if all(each.whole for each in unscaled) and low >= 0:
         return [0, next((2**bits - 1 for bits in DEPTHS if high < 2**bits), int(high))]

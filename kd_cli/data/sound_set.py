@@ -47,8 +47,8 @@ def sound_set(
     apart: Callable[[Parts], Parts],
     seed: int,
 ) -> Dataset:
-    """The data set of the files of `parts`, of which `apart` sets apart what is missing, by whole files: all frames of
-    a sound are in one split. Everything is read before any work, so that bad files are named.
+    """Return the data set of the files of `parts`, of which `apart` sets apart what is missing, by whole files: all
+    frames of a sound are in one split. Everything is read before any work, so that bad files are named.
     """
     alignment = read_alignment(asked.alignments) if asked.alignments is not None else None
     if alignment is not None:

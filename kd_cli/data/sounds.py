@@ -34,8 +34,8 @@ def soundfile() -> Any:
 
 
 def decode_sound(content: bytes, rate: int) -> Tensor:
-    """A sound file's samples at `rate` hertz, float32 `[samples]`, its channels averaged; Unusable where no rule makes
-    them, or none of them is heard.
+    """Return a sound file's samples at `rate` hertz, float32 `[samples]`, its channels averaged; Unusable where no rule
+    makes them, or none of them is heard.
     """
     library = soundfile()
     try:
@@ -70,7 +70,7 @@ def _why(content: bytes, error: Exception) -> str:
 
 
 def resampled(values: np.ndarray, own: int, rate: int) -> np.ndarray:
-    """Float32 samples at `rate` of those at `own` hertz."""
+    """Return float32 samples at `rate` of those at `own` hertz."""
     if own == rate:
         return values
     from scipy.signal import resample_poly  # half a second
@@ -81,7 +81,7 @@ def resampled(values: np.ndarray, own: int, rate: int) -> np.ndarray:
 
 
 def read_wave(path: str | Path, rate: int) -> tuple[bytes, Tensor]:
-    """A file's bytes and its samples; Unusable where there are none."""
+    """Return a file's bytes and its samples; Unusable where there are none."""
     content = read_sound(path)
     return content, decode_sound(content, rate)
 
@@ -103,8 +103,8 @@ def whole_sound(wave: Tensor, hearing: Hearing) -> tuple[Tensor, int]:
 
 
 def centred(wave: Tensor, hearing: Hearing) -> Tensor:
-    """A sound's features `[channels, frames]`, float16, each channel less its mean over the sound, which is what a
-    microphone and a room add to all of it; or less what all have in common, which is how loud it is.
+    """Return a sound's features `[channels, frames]`, float16, each channel less its mean over the sound, which is what
+    a microphone and a room add to all of it; or less what all have in common, which is how loud it is.
     """
     found = spectrum(wave[None], hearing)[0]
     if hearing.centred:

@@ -92,15 +92,15 @@ class Spec:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Spec":
-        """The reverse of `stored`. Raises TypeError or DataError for what it is not."""
+        """Return the reverse of `stored`. Raises TypeError or DataError for what it is not."""
         more: dict[str, Any] = {"shape": tuple(stored.get("shape", ())), "parts": tuple(stored.get("parts", ()))}
         if "hearing" in stored:
             more["hearing"] = Hearing.of(stored["hearing"])
         return cls(**{**stored, **more})
 
     def to_network(self, stored: Inputs) -> Inputs:
-        """What a network is shown: images and sounds of whole numbers as float32 fractions of full scale, token ids as
-        int64, all else as float32.
+        """Return what a network is shown: images and sounds of whole numbers as float32 fractions of full scale, token
+        ids as int64, all else as float32.
         """
         return each(stored, self._shown)
 
@@ -127,14 +127,14 @@ class Spec:
         return made if self.parts else made[""]
 
     def check(self, stored: Inputs) -> None:
-        """DataError where stored samples of a data set are not what this says; their values are looked at by
+        """Raise DataError where stored samples of a data set are not what this says; their values are looked at by
         `check_values`.
         """
         if found := self.misfit(stored):
             raise self.refused(found)
 
     def misfit(self, stored: object) -> str | None:
-        """What stored samples are, where they are not what this says."""
+        """Return what stored samples are, where they are not what this says."""
         if (
             isinstance(stored, Tensor) and not self.parts and stored.shape[1:] == self.shape
         ):  # nearly always: no detours
@@ -159,7 +159,7 @@ class Spec:
         return not dtype.is_complex
 
     def check_values(self, stored: Inputs) -> None:
-        """DataError for token ids outside the vocabulary, and for numbers that are none."""
+        """Raise DataError for token ids outside the vocabulary, and for numbers that are none."""
         for name, value in stored.items() if isinstance(stored, Mapping) else [("", stored)]:
             if value.numel() == 0:
                 continue
@@ -173,13 +173,15 @@ class Spec:
                 raise DataError.must(KEY, "one of finite numbers", Phrase(f"NaN or infinity in {number} sample(s)"))
 
     def refused(self, found: str) -> DataError:
-        """The refusal of samples that are no such thing: they would mean something else to a network."""
+        """Return the refusal of samples that are no such thing: they would mean something else to a network."""
         if self.kind != "image":
             return DataError.must(KEY, f"one of {self} stored as {STORED_AS[self.kind]}", Phrase(found))
         return no_images(found)
 
     def arguments(self, constructor: Callable[..., Any]) -> dict[str, Any]:
-        """What the constructor of a network is called with beside its own: `input_shape`, and `spec` where it asks."""
+        """Return what the constructor of a network is called with beside its own: `input_shape`, and `spec` where it
+        asks.
+        """
         about = {"input_shape": self.shape, "spec": self}
         try:
             known = dict(signature(constructor).parameters)
@@ -198,7 +200,9 @@ def image_spec(shape: Sequence[int]) -> Spec:
 
 
 def no_images(found: str) -> DataError:
-    """The refusal of what should be images and is not: divided by 255, as bytes are, it would mean something else."""
+    """Return the refusal of what should be images and is not: divided by 255, as bytes are, it would mean something
+    else.
+    """
     hint = (
         "Store images as bytes from 0 to 255; say of texts, sounds and features what they are, by a "
         "kd_cli.data.spec.Spec."

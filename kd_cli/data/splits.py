@@ -24,12 +24,14 @@ NEARLY_CONSTANT = 2.0  # standard deviation of their pixels, of 255: 10-bit valu
 
 
 def same_form(name: str) -> str:
-    """A name in the one form of Unicode in which class names are compared: macOS writes `é` as two characters."""
+    """Return a name in the one form of Unicode in which class names are compared: macOS writes `é`
+    as two characters.
+    """
     return unicodedata.normalize("NFC", name)
 
 
 def whole(samples: Samples, labels: Tensor) -> Split:
-    """A split of all these samples, each named by its position."""
+    """Return a split of all these samples, each named by its position."""
     return Split(samples, labels.to(torch.int64), torch.arange(len(labels)))
 
 
@@ -49,15 +51,15 @@ def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
 
 
 def keep_classes(key: str, value: Any, rule: str, before: Tensor, after: Tensor, classes: Sequence[str]) -> None:
-    """ConfigError for the value of `key` where some class of the labels `before` has no sample `after`."""
+    """Raise ConfigError for the value of `key` where some class of the labels `before` has no sample `after`."""
     if lost := sorted(set(before.tolist()) - set(after.tolist()) - {UNLABELLED}):
         names = [classes[k] if k < len(classes) else str(k) for k in lost[:10]]
         raise must(key, rule, value, f"Left empty: {', '.join(names)}{', …' if len(lost) > 10 else ''}.")
 
 
 def carve(split: Split, validation: float, seed: int, classes: Sequence[str] = ()) -> tuple[Split, Split | None]:
-    """The rest and a stratified validation split: a fraction below 1, a count from 1 on, none for 0. Every class keeps
-    a sample in the rest; `classes` names them where one would not.
+    """Return the rest and a stratified validation split: a fraction below 1, a count from 1 on, none for 0. Every class
+    keeps a sample in the rest; `classes` names them where one would not.
     """
     key = ".dataset.validation"
     rule = f"a fraction below 1, a count below {len(split)} (the size of the training split), or 0"
@@ -78,7 +80,9 @@ def carve(split: Split, validation: float, seed: int, classes: Sequence[str] = (
 
 
 def with_labels(split: Split, labels: str | float, seed: int, classes: Sequence[str] = ()) -> Split:
-    """A transfer set with all, no or a stratified fraction of its labels, some of every class; the others become −1."""
+    """Return a transfer set with all, no or a stratified fraction of its labels, some of every class; the others become
+    −1.
+    """
     if labels == "all":
         return split
     if labels == "none":
@@ -96,7 +100,7 @@ def with_labels(split: Split, labels: str | float, seed: int, classes: Sequence[
 
 
 def without_classes(split: Split, key: str, wanted: Sequence[Any], classes: Sequence[str], omit: bool) -> Split:
-    """A split less the samples of the `wanted` classes (names or numbers), or with `omit` false of them alone."""
+    """Return a split less the samples of the `wanted` classes (names or numbers); with `omit` false these alone."""
     if split.labelled < len(split):
         raise must(key, "null for a transfer set with unlabelled samples, whose classes nobody knows", list(wanted))
     hit = torch.isin(split.labels, torch.tensor(class_numbers(key, wanted, classes), dtype=torch.int64))
@@ -107,7 +111,7 @@ def without_classes(split: Split, key: str, wanted: Sequence[Any], classes: Sequ
 
 
 def class_numbers(key: str, wanted: Sequence[Any], classes: Sequence[str]) -> list[int]:
-    """The numbers of the `wanted` classes (names or numbers), sorted; ConfigError for what is neither."""
+    """Return the numbers of the `wanted` classes (names or numbers), sorted; ConfigError for what is neither."""
     chosen = set()
     for each in wanted:
         known = is_whole(each, 0) and each < len(classes)
@@ -120,7 +124,7 @@ def class_numbers(key: str, wanted: Sequence[Any], classes: Sequence[str]) -> li
 
 
 def fraction_of(split: Split, fraction: float, seed: int, classes: Sequence[str]) -> Split:
-    """A stratified share of a split; unlabelled samples are a stratum of their own."""
+    """Return a stratified share of a split; unlabelled samples are a stratum of their own."""
     number("transfer.fraction", fraction, above=0, at_most=1)
     if fraction == 1:
         return split
@@ -149,7 +153,7 @@ def assemble(
     seed: int,
     transfer: Split | None = None,
 ) -> Dataset:
-    """The data set of these parts; without a transfer set of its own, the training split serves as one. A shape
+    """Return the data set of these parts; without a transfer set of its own, the training split serves as one. A shape
     `[channels, height, width]` in place of a Spec is that of images.
     """
     spec = spec if isinstance(spec, Spec) else image_spec(spec)

@@ -15,12 +15,12 @@ Row = dict[str, Any]
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table by its name."""
+    """Return whether a file is a table by its name."""
     return path.suffix.lower() in SUFFIXES
 
 
 def rows_of(path: Path) -> list[Row]:
-    """Every row of a file as column → value; DataError where it is damaged, or holds none."""
+    """Return every row of a file as column → value; DataError where it is damaged, or holds none."""
     kind = path.suffix.lower()
     with reading(path):
         try:
@@ -38,7 +38,7 @@ def _text(path: Path, kind: str) -> list[Row]:
 
 
 def column_of(path: Path, rows: list[Row], name: str, key: str) -> list[Any]:
-    """The values of a column; DataError, in the name of `key`, where there is none of this name."""
+    """Return the values of a column; DataError, in the name of `key`, where there is none of this name."""
     names = list(rows[0])
     if name not in names:
         hint = did_you_mean(name, names) or "Give one of them."

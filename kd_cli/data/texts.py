@@ -38,7 +38,7 @@ class Texts:
         return self.content[start : start + int(self.lengths[position])].tobytes()
 
     def stream(self, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-        """Each batch as uint8 `[n, longest]`, filled up with zeros."""
+        """Yield each batch as uint8 `[n, longest]`, filled up with zeros."""
         for positions in batches:
             yield padded([self[k] for k in positions.tolist()], self.spec.shape[0]).to(device, non_blocking=True)
 
@@ -47,7 +47,7 @@ class Texts:
         return torch.tensor([zlib.crc32(self[k]) for k in range(len(self))], dtype=torch.int64)
 
     def select(self, positions: Tensor) -> "Texts":
-        """The texts at these positions, copied."""
+        """Return the texts at these positions, copied."""
         return stored([self[k] for k in positions.tolist()], self.spec.shape[0])
 
     @cached_property
@@ -60,14 +60,14 @@ class Texts:
 
 
 def stored(texts: Sequence[bytes], longest: int) -> Texts:
-    """These bytes as samples."""
+    """Return these bytes as samples."""
     content = np.frombuffer(b"".join(texts), np.uint8)
     return Texts(content, torch.tensor([len(text) for text in texts], dtype=torch.int64), longest)
 
 
 def encoded(text: Text, longest: int) -> bytes:
-    """A text's bytes, cut off where they are more than `longest`; of a pair the longer one first. A zero byte, which
-    stands for no text, becomes a blank.
+    """Return a text's bytes, cut off where they are more than `longest`; of a pair the longer one first. A zero byte,
+    which stands for no text, becomes a blank.
     """
     parts = [text] if isinstance(text, str) else list(text)
     raw = [part.replace("\0", " ").encode("utf-8", "replace") for part in parts]
@@ -84,21 +84,21 @@ def _whole(cut: bytes) -> bytes:
 
 
 def padded(texts: Sequence[bytes], longest: int) -> Tensor:
-    """The texts as uint8 `[n, longest]`."""
+    """Return the texts as uint8 `[n, longest]`."""
     return torch.frombuffer(bytearray(b"".join(text.ljust(longest, b"\0") for text in texts)), dtype=torch.uint8).view(
         len(texts), longest
     )
 
 
 def bytes_of(inputs: Tensor) -> list[bytes]:
-    """The reverse of `padded`, also of what a network is shown."""
+    """Return the reverse of `padded`, also of what a network is shown."""
     rows = inputs.to("cpu", torch.uint8).numpy()
     flat, width = rows.tobytes(), rows.shape[1]
     return [flat[k * width : k * width + end] for k, end in enumerate(np.count_nonzero(rows, axis=1).tolist())]
 
 
 def texts_of(text: bytes) -> list[str]:
-    """The text, or the two of a pair, as words."""
+    """Return the text, or the two of a pair, as words."""
     return [part.decode("utf-8", "replace") for part in text.split(PART)]
 
 

@@ -26,8 +26,8 @@ class Shown:
 def show(
     split: Split, batches: Sequence[Tensor], device: torch.device, augment: Augment | Mix | None, seed: int, view: int
 ) -> Iterator[Shown]:
-    """Each batch of positions on `device`, in the order asked for; a refusal where samples are not what their Spec
-    says.
+    """Yield each batch of positions on `device`, in the order asked for; a refusal where samples are not what their
+    Spec says.
     """
     index, spec = split.index.to(device), split.samples.spec
     if not isinstance(augment, Mix):
@@ -58,7 +58,7 @@ def _expect(stored: Inputs, spec: Spec) -> None:
 
 
 def augmented(augment: Augment, stored: Inputs, index: Tensor, seed: int, view: int, spec: Spec) -> Inputs:
-    """The samples as an augmentation gives them; a refusal by its name unless it gives what it was given."""
+    """Return the samples as an augmentation gives them; a refusal by its name unless it gives what it was given."""
     made: Inputs = augment(stored, index, seed, view)
     if found := spec.misfit(made):
         what = "uint8 images [n, channels, height, width]" if spec.kind == "image" else f"{spec}"

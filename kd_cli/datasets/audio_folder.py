@@ -39,7 +39,7 @@ def audio_folder(
     cache: str | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """The data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
+    """Return the data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
     heard = Hearing(rate, features, seconds, context, bands, coefficients, window, step, centred)
     apart = Apart(test, validation, seed, group, duplicates)
     apart.check()

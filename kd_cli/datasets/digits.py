@@ -19,7 +19,7 @@ LARGEST_SIZE = 256
 
 
 def digits(validation: float = 0, seed: int = 0, size: int = 8) -> Dataset:
-    """The data set, pixels 0 … 16 scaled to 0 … 255, with a fixed stratified test split.
+    """Return the data set, pixels 0 … 16 scaled to 0 … 255, with a fixed stratified test split.
 
     Another `size` than 8 resizes the images bilinearly, in whole numbers, so that they are the same everywhere.
     """

@@ -44,7 +44,7 @@ def image_folder(
     duplicates: str = "refuse",
     range: Range = None,
 ) -> Dataset:
-    """The data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
+    """Return the data set below `root`; every file is decoded once, before any training, so that bad ones are named."""
     apart, way = Apart(test, validation, seed, group, duplicates), _way(size, channels, workers, range)
     apart.check()
     with reading(root):

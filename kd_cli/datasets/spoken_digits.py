@@ -44,9 +44,9 @@ def spoken_digits(
     cache: str | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """The data set in `root`, or in its folder `recordings`. `test` and `validation` may name speakers: all that they
-    say is then in that split, and nothing of it in another. A number is the speaker of that number, in the order of
-    their names; `next` is the one after the one who is tested.
+    """Return the data set in `root`, or in its folder `recordings`. `test` and `validation` may name speakers: all that
+    they say is then in that split, and nothing of it in another. A number is the speaker of that number, in the order
+    of their names; `next` is the one after the one who is tested.
     """
     asked = Asked(
         Hearing(rate, features, seconds, context, bands, coefficients, window, step, centred), mask, alignments, cache

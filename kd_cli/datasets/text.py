@@ -52,7 +52,7 @@ def text(
     validation: float = 0,
     seed: int = 0,
 ) -> Dataset:
-    """The data set of a file, of a folder of files, or of the hub."""
+    """Return the data set of a file, of a folder of files, or of the hub."""
     whole_number(".dataset.longest", longest, 16, LARGEST, what="a number of bytes")
     whole_number(".dataset.seed", seed, 0)
     columns = [text] if isinstance(text, str) else list(text) if isinstance(text, Sequence) else []

@@ -19,18 +19,18 @@ def digest_of(identity: Any) -> str:
 
 
 def id_of(identity: Any) -> str:
-    """The name of what has this identity: the same for 1 and 1.0, as whoever typed them meant the same."""
+    """Return the name of what has this identity: the same for 1 and 1.0, as whoever typed them meant the same."""
     return digest_of(_equal_numbers(identity))[:16]
 
 
 def sealed(manifest: dict[str, Any]) -> str:
-    """The text of a manifest, its own digest in it."""
+    """Return the text of a manifest, its own digest in it."""
     manifest = as_read(manifest)
     return json.dumps({**manifest, "digest": digest_of(manifest)}, indent=2) + "\n"
 
 
 def unsealed(path: Path) -> dict[str, Any]:
-    """The reverse of `sealed`, from a file; ValueError and the like where it is not as it was written."""
+    """Return the reverse of `sealed`, from a file; ValueError and the like where it is not as it was written."""
     if path.is_symlink():
         raise ValueError("it is no plain file")
     text = plain_file.read_plain(path, LARGEST).decode()
@@ -41,7 +41,7 @@ def unsealed(path: Path) -> dict[str, Any]:
 
 
 def as_read(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What JSON makes of it: keys are words, tuples are lists."""
+    """Return what JSON makes of it: keys are words, tuples are lists."""
     read: dict[str, Any] = json.loads(json.dumps(manifest))
     return read
 

@@ -26,7 +26,7 @@ def written(path: Path) -> Iterator[None]:
 
 
 def refusal(path: Path, error: OSError | SafetensorError) -> ConfigError:
-    """What to tell of a disk that refused to write at or below `path`."""
+    """Return what to tell of a disk that refused to write at or below `path`."""
     where = str(getattr(error, "filename", None) or path)
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error):
         return must("output_dir", "a folder with room", where, FULL)

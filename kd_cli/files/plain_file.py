@@ -11,7 +11,7 @@ ASIDE = "rebuild=true moves it aside."
 
 
 def read_plain(path: Path, most: int) -> bytes:
-    """A plain file's content. Never waits: ValueError for a pipe, a device, or more than `most` bytes; OSError."""
+    """Return a plain file's content; ValueError for a pipe, a device, more than `most` bytes, or OSError."""
     if not stat.S_ISREG(path.stat().st_mode):  # not even opened: a device may act on that
         raise ValueError("it is no plain file")
     with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
@@ -40,7 +40,7 @@ def write(path: Path, text: str) -> None:
 
 
 def unwritable(folder: Path, error: OSError) -> ConfigError:
-    """The refusal of a folder in which this error came of writing."""
+    """Return the refusal of a folder in which this error came of writing."""
     return refusal(folder, OSError(error.errno, reason(error)))  # without the name that the file had meanwhile
 
 
@@ -53,7 +53,7 @@ def expect(path: Path, wanted: str, rebuild: bool) -> None:
 
 
 def odd(path: Path, wanted: str) -> str:
-    """What stands where a `file` or a `folder` belongs and is none, in words; empty where all is well."""
+    """Return what stands where a `file` or a `folder` belongs and is none, in words; empty where all is well."""
     fine = path.is_dir() if wanted == "folder" else path.is_file() and not path.is_symlink()
     if fine or not os.path.lexists(path):
         return ""

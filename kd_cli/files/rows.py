@@ -23,7 +23,7 @@ class Rows:
     rows: list[Sequence[Any]]
 
     def column(self, name: str) -> list[Any]:
-        """The values of one column."""
+        """Return the values of one column."""
         place = self.columns.index(name)
         return [row[place] for row in self.rows]
 

@@ -14,7 +14,7 @@ class Foreign(nn.Module):
 
 
 def is_foreign(model: nn.Module) -> bool:
-    """Whether any part of a network is another library's."""
+    """Return whether any part of a network is another library's."""
     return any(isinstance(part, Foreign) for part in model.modules())
 
 

@@ -27,7 +27,7 @@ def bilstm(
     dropout: float = 0.0,
     longest: int = 256,
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of texts: the last states of both directions through a hidden layer of `units`."""
+    """Return logits `[N, num_classes]` of texts: both directions' last states through a hidden layer of `units`."""
     of_texts(spec)
     for key, value in (("width", width), ("hidden", hidden), ("units", units)):
         whole_number(f".model.{key}", value, 1)

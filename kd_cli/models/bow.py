@@ -27,7 +27,7 @@ def bow(
     dropout: float = 0.0,
     longest: int = 256,
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of texts; `bigrams` rows are shared by all pairs of neighbouring tokens."""
+    """Return logits `[N, num_classes]` of texts; `bigrams` rows are shared by all pairs of neighbouring tokens."""
     of_texts(spec)
     whole_number(".model.width", width, 1)
     whole_number(".model.bigrams", bigrams, 0)

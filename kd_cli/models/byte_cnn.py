@@ -34,8 +34,9 @@ class _Bytes(nn.Module):
 def byte_cnn(
     num_classes: int, spec: Spec, embedding: int = 16, block: int = 8, width: int = 64, parts: int = 2
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of texts whose tokens are bytes: `block` of them are one position of a convolution of
-    so much `width`, whose largest values are taken in each of `parts`, as a file's beginning and end are two.
+    """Return logits `[N, num_classes]` of texts whose tokens are bytes: `block` of them are one position of a
+    convolution of so much `width`, whose largest values are taken in each of `parts`, as a file's beginning and end are
+    two.
     """
     sizes: dict[str, Any] = {"embedding": embedding, "block": block, "width": width, "parts": parts}
     for key, value in sizes.items():

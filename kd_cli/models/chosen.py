@@ -22,7 +22,7 @@ class Chosen(nn.Module):
         self.register_buffer("order", torch.tensor(list(order)))
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Logits `[N, len(order)]`."""
+        """Return logits `[N, len(order)]`."""
         logits: Tensor = self.network(inputs)
         return logits[:, self.order]
 
@@ -30,7 +30,7 @@ class Chosen(nn.Module):
 def select_classes(
     num_classes: int, spec: Spec, network: Callable[..., nn.Module], outputs: int, order: Sequence[int]
 ) -> nn.Module:
-    """Logits `[N, num_classes]`: of a network with so many `outputs`, those whose numbers `order` names."""
+    """Return logits `[N, num_classes]`: of a network with so many `outputs`, those whose numbers `order` names."""
     if len(order) != num_classes or not all(0 <= k < outputs for k in order):
         raise must(".model.order", f"{num_classes} of {outputs} outputs", list(order))
     return Chosen(network(num_classes=outputs, **spec.arguments(network)), order, outputs)

@@ -19,7 +19,7 @@ def cnn(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of images `[N, *input_shape]`."""
+    """Return logits `[N, num_classes]` of images `[N, *input_shape]`."""
     previous, height, width = of_images(input_shape)
     number(".model.dropout", dropout, at_least=0, below=1)
     layers: list[nn.Module] = [Normalise(mean, std, previous)]

@@ -16,7 +16,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape and type."""
+        """Return the same shape and type."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":

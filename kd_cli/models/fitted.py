@@ -37,7 +37,7 @@ class Fitted(nn.Module):
             raise must(".model.interpolation", f"one of {', '.join(MODES)}", interpolation)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `[N, outputs]` of images in [0, 1]."""
+        """Return logits `[N, outputs]` of images in [0, 1]."""
         if images.shape[1] == 1 != self.channels:
             images = images.expand(-1, self.channels, -1, -1)
         if self.size is not None and images.shape[-2:] != self.size:

@@ -47,7 +47,7 @@ def hf(
     every: int = 1,
     fetch: bool = True,
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of the model in the folder, or of the hub, that is called `name`.
+    """Return logits `[N, num_classes]` of the model in the folder, or of the hub, that is called `name`.
 
     With `weights` true training begins with the published ones, and the last layer is new unless it already has
     `num_classes` outputs; `num_classes` None is the model as it was published. `config` and `inputs` change what its

@@ -37,7 +37,7 @@ class OfSounds(nn.Module):
         self.extractor = None if kind == PLAIN else _extractor(kind, self.inputs)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Logits `[N, outputs]` of waveforms in [−1, 1]."""
+        """Return logits `[N, outputs]` of waveforms in [−1, 1]."""
         sound, mask = (inputs, None) if isinstance(inputs, Tensor) else (inputs["sound"], inputs["mask"])
         if self.extractor is None:
             logits: Any = self.network(**self._plain(sound, mask))

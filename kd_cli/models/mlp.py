@@ -19,7 +19,7 @@ def mlp(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of float inputs `[N, *input_shape]` through hidden layers of these widths."""
+    """Return logits `[N, num_classes]` of float inputs `[N, *input_shape]` through hidden layers of these widths."""
     number(".model.dropout", dropout, at_least=0, below=1)
     number(".model.input_dropout", input_dropout, at_least=0, below=1)
     layers: list[nn.Module] = [

@@ -43,7 +43,7 @@ def of_images(input_shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def widths_of(key: str, widths: Sequence[int]) -> list[int]:
-    """These layer widths, checked."""
+    """Return these layer widths, checked."""
     if isinstance(widths, str) or not isinstance(widths, Sequence):
         raise must(key, "a list of whole numbers ≥ 1", widths)
     if not all(is_whole(units, 1) for units in widths):

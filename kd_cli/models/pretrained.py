@@ -23,7 +23,7 @@ def torchvision(
     std: Sequence[float] | None = None,
     fetch: bool = True,
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of `torchvision.models.<name>`.
+    """Return logits `[N, num_classes]` of `torchvision.models.<name>`.
 
     With `weights` (`DEFAULT`, a name of the model's weights, or the file of some) the inputs are resized and normalised
     as those weights want, and the last layer is replaced unless it already has `num_classes` outputs. `size`, `mean`

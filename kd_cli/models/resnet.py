@@ -37,8 +37,8 @@ def resnet(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
 ) -> nn.Module:
-    """Logits `[N, num_classes]`. `widths` are those of the stem and of the three stages: ResNet-8x4 and -32x4 of the
-    CIFAR-100 tables have depth 8 and 32 and widths (32, 64, 128, 256).
+    """Return logits `[N, num_classes]`. `widths` are those of the stem and of the three stages: ResNet-8x4 and -32x4 of
+    the CIFAR-100 tables have depth 8 and 32 and widths (32, 64, 128, 256).
     """
     if not is_whole(depth, 8) or (depth - 2) % 6:
         raise must(".model.depth", "6n + 2, that is 8, 14, 20, 32, 44, 56, 110 …", depth)

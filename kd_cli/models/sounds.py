@@ -60,7 +60,7 @@ class Convolutional(nn.Module):
         self.dropout, self.head = Dropout(dropout), nn.Linear(features, classes)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Logits `[n, classes]`."""
+        """Return logits `[n, classes]`."""
         x, mask = self.ear(inputs)
         x = x[:, None] if self.rows else x
         for block in self.blocks:

@@ -29,7 +29,7 @@ def textcnn(
     dropout: float = 0.5,
     longest: int = 256,
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of texts: `filters` of each of these `sizes` in words."""
+    """Return logits `[N, num_classes]` of texts: `filters` of each of these `sizes` in words."""
     of_texts(spec)
     for key, value in (("width", width), ("filters", filters)):
         whole_number(f".model.{key}", value, 1)

@@ -32,7 +32,8 @@ def timm(
     args: Mapped | None = None,
     fetch: bool = True,
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of `timm.create_model(name, **args)`; with `num_classes` None as it was published.
+    """Return logits `[N, num_classes]` of `timm.create_model(name, **args)`; with `num_classes` None as it was
+    published.
 
     With `weights` true it begins with the published ones, and the last layer is new unless it already has `num_classes`
     outputs. Images are brought to the `size` and shown by the `mean`, `std` and `interpolation` that it was made for,

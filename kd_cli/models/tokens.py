@@ -34,7 +34,7 @@ class Tokens(NamedTuple):
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
 
     def rows(self, chosen: Tensor) -> "Tokens":
-        """These texts, filled up to the longest of them."""
+        """Return these texts, filled up to the longest of them."""
         lengths = self.lengths[chosen]
         end = int(lengths.max())
         return Tokens(self.ids[chosen, :end], lengths, self.kinds[chosen, :end])
@@ -48,7 +48,7 @@ class Tokenise(nn.Module):
         self.description, self.longest = description, longest
 
     def forward(self, inputs: Tensor) -> Tokens:
-        """Tokens on the device of the texts."""
+        """Return tokens on the device of the texts."""
         if not self.description:
             raise must(".model", "a network whose tokenizer is known", Phrase("one that was given no texts"))
         found = _reader(self.description, self.longest)(bytes_of(inputs))
@@ -62,12 +62,12 @@ class Tokenise(nn.Module):
         return Tokens(*(torch.from_numpy(value).to(inputs.device) for value in (ids, lengths, kinds)))
 
     def get_extra_state(self) -> Tensor:
-        """The tokenizer, as bytes that are stored with the weights."""
+        """Return the tokenizer, as bytes that are stored with the weights."""
         content = bytearray(self.description.encode())
         return torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """The reverse."""
+        """Undo `get_extra_state`."""
         self.description = state.cpu().numpy().tobytes().decode("utf-8", "replace")
 
 
@@ -84,7 +84,7 @@ class Reads(nn.Module):
         self.tokens, self.network = tokens, network
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits `[n, classes]` of texts `[n, bytes]`."""
+        """Return logits `[n, classes]` of texts `[n, bytes]`."""
         tokens: Tokens = self.tokens(inputs)
         if self.training or len(inputs) <= self.TOGETHER:
             logits: Tensor = self.network(tokens)
@@ -95,7 +95,7 @@ class Reads(nn.Module):
 
 
 def of_texts(spec: Spec) -> int:
-    """The most bytes of a text; ConfigError for inputs that are no texts as bytes."""
+    """Return the most bytes of a text; ConfigError for inputs that are no texts as bytes."""
     if spec.kind != "text" or spec.vocabulary != BYTES or len(spec.shape) != 1:
         raise must(".model", f"a network for {spec}", Phrase("one for texts"))
     return spec.shape[0]
@@ -137,7 +137,7 @@ def _reader(description: str, longest: int) -> _Reader:
 
 
 def read_tokenizer(description: str) -> Any:
-    """The tokenizer that a JSON describes; ConfigError for what is none."""
+    """Return the tokenizer that a JSON describes; ConfigError for what is none."""
     tokenizers = library("tokenizers", "text", "a network for texts")
     try:
         return tokenizers.Tokenizer.from_str(description)

@@ -27,7 +27,7 @@ def transformer(
     dropout: float = 0.1,
     longest: int = 128,
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of texts, of which the first `longest` tokens are read."""
+    """Return logits `[N, num_classes]` of texts, of which the first `longest` tokens are read."""
     of_texts(spec)
     for key, value in (("width", width), ("layers", layers), ("heads", heads)):
         whole_number(f".model.{key}", value, 1)

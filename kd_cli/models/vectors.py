@@ -39,7 +39,7 @@ def begin_with(vectors: Tensor, tokens: Tokenise, folder: str | None) -> None:
 
 
 def digest(folder: str) -> str:
-    """What the vectors depend on, as SHA-256; DataError where it is not there."""
+    """Return what the vectors depend on, as SHA-256; DataError where it is not there."""
     files = [Path(folder) / name for name in FILES]
     for file in files:
         if not file.is_file():

@@ -19,8 +19,8 @@ FILE = "tokenizer.json"
 
 
 def tokenise(texts: Texts | None, tokenizer: str, vocabulary: int, longest: int) -> Tokenise:
-    """The layer that makes tokens of texts; without texts, which a stored network does not need, one that is filled
-    with its weights.
+    """Return the layer that makes tokens of texts; without texts, which a stored network does not need, one that is
+    filled with its weights.
     """
     whole_number(".model.vocabulary", vocabulary, SMALLEST, LARGEST)
     whole_number(".model.longest", longest, 8, what="a number of tokens")

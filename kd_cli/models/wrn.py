@@ -37,7 +37,7 @@ def wrn(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
 ) -> nn.Module:
-    """Logits `[N, num_classes]` of WRN-`depth`-`width`."""
+    """Return logits `[N, num_classes]` of WRN-`depth`-`width`."""
     if not is_whole(depth, 10) or (depth - 4) % 6:
         raise must(".model.depth", "6n + 4, that is 10, 16, 22, 28, 40 …", depth)
     whole_number(".model.width", width, 1)

@@ -50,7 +50,7 @@ class Run:
             self.identities[key] = content
 
     def finish(self, **found: Any) -> Result:
-        """The run has done all that was asked, and this is what it found; return its whole result."""
+        """Return the run has done all that was asked, and this is what it found; return its whole result."""
         about = {"stages": self.stages, "identities": self.identities, "status": "completed"}
         result = Result.of((run_folder.read(self.folder) or {}) | typed_json.to_json(found | about))
         run_folder.update(self.folder, result.to_json())

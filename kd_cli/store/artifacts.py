@@ -52,7 +52,7 @@ class Artifact:
         return digest_of({name: entry.get("tensors", entry["sha256"]) for name, entry in its.items()})
 
     def file(self, name: str) -> Path:
-        """The path of one of its files: ArtifactError for one that its manifest does not name."""
+        """Return the path of one of its files: ArtifactError for one that its manifest does not name."""
         if name not in self.manifest["files"]:
             raise ArtifactError(f"{self.folder / MANIFEST} names no {name}: it is not the artifact that is wanted.")
         return self.folder / name
@@ -69,8 +69,8 @@ class Use:
 
 
 def read_artifact(folder: Path) -> Artifact:
-    """The artifact in this folder, its content not yet verified; ArtifactError if there is none, or if its manifest
-    is not as it was written or names a file that is not there in this size.
+    """Return the artifact in this folder, its content not yet verified; ArtifactError if there is none, or if its
+    manifest is not as it was written or names a file that is not there in this size.
     """
     path = folder / MANIFEST
     try:
@@ -102,8 +102,8 @@ def read_artifact(folder: Path) -> Artifact:
 
 
 def open_artifact(folder: Path, most: int | None = None) -> Artifact:
-    """The artifact in this folder, verified: ArtifactError also where a file's SHA-256 differs from its manifest, or
-    where it has more than `most` bytes of tensors, which nobody then waits for.
+    """Return the artifact in this folder, verified: ArtifactError also where a file's SHA-256 differs from its
+    manifest, or where it has more than `most` bytes of tensors, which nobody then waits for.
     """
     artifact = read_artifact(folder)
     files = artifact.manifest["files"]
@@ -114,7 +114,7 @@ def open_artifact(folder: Path, most: int | None = None) -> Artifact:
 
 
 def verify(artifact: Artifact, names: list[str]) -> None:
-    """ArtifactError where the SHA-256 of one of these files differs from its manifest."""
+    """Raise ArtifactError where the SHA-256 of one of these files differs from its manifest."""
     files, folder = artifact.manifest["files"], artifact.folder
     try:
         digests = digests_of([folder / name for name in names], "verifying")
@@ -151,7 +151,7 @@ class Store:
         self.root, self.rebuild, self.claim = root, rebuild, claim
 
     def find(self, kind: str, identity: dict[str, Any], use: Use | None = None) -> Artifact | None:
-        """What has this identity, verified and read, or None."""
+        """Return what has this identity, verified and read, or None."""
         folder, about = self._folder(kind, identity), {"kind": kind, "identity": identity}
         self.claim(folder)
         if not os.path.lexists(folder):
@@ -174,7 +174,7 @@ class Store:
         return artifact
 
     def has(self, kind: str, identity: dict[str, Any]) -> bool:
-        """Whether something has this identity, not yet verified."""
+        """Return whether something has this identity, not yet verified."""
         return self._folder(kind, identity).exists()
 
     def write(

@@ -28,8 +28,8 @@ PLAIN = (int, float, str, bool, type(None))
 
 
 def read_weights(path: Path, key: str = ".path", part: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a file, by name: those of the first of ENTRIES that it has, or of `part`, an entry or what the
-    names of one network among several begin with. Raises ArtifactError in the name of `key`.
+    """Return the tensors of a file, by name: those of the first of ENTRIES that it has, or of `part`, an entry or what
+    the names of one network among several begin with. Raises ArtifactError in the name of `key`.
     """
     if not path.is_file():
         got = Phrase(f"{str(path)!r}, {'a folder and no file' if path.is_dir() else 'no file'}")
@@ -72,7 +72,7 @@ def _read(path: Path) -> Any:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is one by its name, or by its first bytes: the length of a header that is JSON."""
+    """Return whether a file is one by its name, or by its first bytes: the length of a header that is JSON."""
     if path.suffix == ".safetensors":
         return True
     with path.open("rb") as file:

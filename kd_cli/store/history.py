@@ -6,7 +6,7 @@ HISTORY = "history.jsonl"
 
 
 def read_history(text: str) -> list[dict[str, float]]:
-    """The epochs of a history.jsonl; ValueError or TypeError for what is none."""
+    """Return the epochs of a history.jsonl; ValueError or TypeError for what is none."""
     epochs = [json.loads(line) for line in text.splitlines()]
     for epoch in epochs:
         if not all(type(value) in (int, float) for value in epoch.values()):

@@ -62,7 +62,7 @@ class Inventory:
     doubts: list[str]
 
     def unused(self) -> list[Entry]:
-        """What no run is known to refer to, not even through another artifact."""
+        """Return what no run is known to refer to, not even through another artifact."""
         return self._without(self.elsewhere)
 
     def doubtful(self) -> list[Entry]:

@@ -64,7 +64,7 @@ class Loaded:
 
 
 def load(path: str | Path, trusted_modules: Sequence[str] = ()) -> Loaded:
-    """The model in a folder of `teachers/` or `students/`, or the student of a run's folder.
+    """Return the model in a folder of `teachers/` or `students/`, or the student of a run's folder.
 
     Nothing in the folder is executed: weights are safetensors, the config is plain YAML, and it may only name models of
     kd, torch.nn and torchvision.models, or of `trusted_modules`. Raises ArtifactError.
@@ -167,18 +167,20 @@ def load_trained(model: nn.Module, artifact: Artifact) -> None:
 
 
 def stored_node(path: Path) -> dict[str, Any]:
-    """The config of the network in a folder that `load` has read: what it takes to build it, and nothing to fetch."""
+    """Return the config of the network in a folder that `load` has read: what it takes to build it, and nothing to
+    fetch.
+    """
     node: dict[str, Any] = without_fetching(trained_as(path))
     return node
 
 
 def trained_as(path: Path) -> Any:
-    """The config of the network in a folder that `load` has read, as it was when it was trained."""
+    """Return the config of the network in a folder that `load` has read, as it was when it was trained."""
     return read_yaml(model_folder(path) / "config.yaml")["model"]
 
 
 def without_fetching(node: Any) -> Any:
-    """A checked config, in which no network begins with published weights: a stored one has its own."""
+    """Return a checked config, in which no network begins with published weights: a stored one has its own."""
     if isinstance(node, list):
         return [without_fetching(each) for each in node]
     if not isinstance(node, dict):
@@ -209,7 +211,7 @@ def _say_what_changed(config: dict[str, Any], node: dict[str, Any], where: Path)
 
 
 def stored_weights(artifact: Artifact) -> dict[str, Tensor]:
-    """An artifact's tensors, by name."""
+    """Return an artifact's tensors, by name."""
     path = artifact.file("model.safetensors")
     header_of(path)
     try:
@@ -235,14 +237,14 @@ def load_weights(model: nn.Module, artifact: Artifact) -> None:
 
 
 def not_numbers(state: Mapping[str, Tensor], learnt: Collection[str]) -> Iterator[str]:
-    """The names of tensors that hold NaN, and of those that are `learnt` and hold an infinity: a mask may."""
+    """Yield the names of tensors that hold NaN, and of those that are `learnt` and hold an infinity: a mask may."""
     for name, value in state.items():
         if value.is_floating_point() and not (value.isfinite() if name in learnt else ~value.isnan()).all():
             yield name
 
 
 def history_of(artifact: Artifact) -> list[dict[str, float]]:
-    """Its epochs; ArtifactError where there are none."""
+    """Return its epochs; ArtifactError where there are none."""
     path = artifact.file(HISTORY)
     try:
         epochs = read_history(path.read_text(encoding="utf-8"))
@@ -254,7 +256,7 @@ def history_of(artifact: Artifact) -> list[dict[str, float]]:
 
 
 def precision_of(artifact: Artifact) -> str:
-    """The precision that it was computed in; ArtifactError where it does not say how it was."""
+    """Return the precision that it was computed in; ArtifactError where it does not say how it was."""
     environment = artifact.manifest.get("environment")
     if not isinstance(environment, dict) or not isinstance(environment.get("precision"), str):
         raise ArtifactError(f"{artifact.folder} does not say how it was computed.")
@@ -282,7 +284,7 @@ def _misfit(folder: Path, why: Exception | str) -> ArtifactError:
 
 
 def model_folder(path: Path) -> Path:
-    """The folder that holds the weights: the path itself, or the student (or teacher) that a run names."""
+    """Return the folder that holds the weights: the path itself, or the student (or teacher) that a run names."""
     if not path.is_dir():
         raise ArtifactError.must(".path", "a run folder or a folder of teachers/ or students/", str(path))
     content = run_folder.read(path)

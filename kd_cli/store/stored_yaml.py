@@ -10,7 +10,7 @@ DEPTH = 50  # of a config
 
 
 def read_yaml(path: Path) -> Any:
-    """Its content; OSError, ValueError or yaml.YAMLError for what is no config of kd."""
+    """Return its content; OSError, ValueError or yaml.YAMLError for what is no config of kd."""
     if path.stat().st_size > LARGEST:
         raise ValueError("it is too large")
     return yaml.load(path.read_text("utf-8"), Loader=_Plain)

@@ -34,7 +34,7 @@ SHOWN = 4  # globals
 
 
 def why(path: Path, error: Exception, entries: Sequence[str]) -> tuple[str, str]:
-    """What a file is that could not be read, and the remedy; `entries` are where weights are looked for in one."""
+    """Return what a file is that could not be read, and the remedy; `entries` are where weights are looked for."""
     with path.open("rb") as file:
         start = file.read(64)
     if not start:

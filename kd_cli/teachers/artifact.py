@@ -18,7 +18,7 @@ class Stored(Single):
     path: str
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
-        """The stored network, if it was made for these classes and these inputs."""
+        """Return the stored network, if it was made for these classes and these inputs."""
         model, about = load(Path(self.path))
         its, ours = about["spec"], dataset.spec
         for key, theirs, wanted in (
@@ -36,7 +36,7 @@ class Stored(Single):
         return model
 
     def identity(self, network: nn.Module) -> dict[str, str]:
-        """Its weights; the structure stands in the config of its model."""
+        """Return its weights; the structure stands in the config of its model."""
         return weights_of(network)
 
 

@@ -29,7 +29,7 @@ class Pretrained(Single):
     part: str | None = None
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
-        """The network with the checkpoint's weights."""
+        """Return the network with the checkpoint's weights."""
         names = self._names(dataset)
         if missing := [name for name in dataset.classes if name not in names]:
             raise must(
@@ -47,7 +47,7 @@ class Pretrained(Single):
         return Chosen(network, [names.index(name) for name in dataset.classes], len(names))
 
     def identity(self, network: nn.Module) -> dict[str, str]:
-        """Its weights; the structure stands in the config of its model."""
+        """Return its weights; the structure stands in the config of its model."""
         return weights_of(network)
 
     def _names(self, dataset: Dataset) -> list[str]:

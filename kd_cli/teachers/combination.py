@@ -32,6 +32,6 @@ class Combination:
         return temperature * torch.stack(softened).logsumexp(0)
 
     def identity(self, temperature: float | None) -> dict[str, Any]:
-        """All of it that determines the result for given logits. A mean of logits serves every temperature."""
+        """Return all of it that determines the result for given logits. A mean of logits serves every temperature."""
         about: dict[str, Any] = {"rule": self.rule, "weights": list(self.weights)}
         return about if self.rule == "geometric" else about | {"temperature": temperature}

@@ -47,7 +47,7 @@ class Ensemble(Source):
             raise must(".weights", f"null or a list of {count} numbers ≥ 0, not all of them 0", self.weights)
 
     def sources(self) -> dict[str, tuple[str, Single | Answered]]:
-        """Each member, by its name, and the key of its config."""
+        """Return each member, by its name, and the key of its config."""
         every: dict[str, tuple[str, Single | Answered]] = {}
         if self.members:
             every |= {
@@ -62,7 +62,7 @@ class Ensemble(Source):
         return {name: each for (name, each), weight in zip(every.items(), weights, strict=True) if weight > 0}
 
     def combination(self) -> Combination:
-        """The rule for the members of `sources`."""
+        """Return the rule for the members of `sources`."""
         weights = [weight for weight in self.weights or [1] * len(self.sources()) if weight > 0]
         return Combination(self.combine, tuple(weight / math.fsum(weights) for weight in weights))
 
@@ -76,7 +76,7 @@ class Members(nn.Module):
         self.combination, self.temperature = combination, temperature
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Float32 logits `[N, classes]`."""
+        """Return float32 logits `[N, classes]`."""
         return self.combination([network(inputs).float() for network in self.networks], self.temperature)
 
 

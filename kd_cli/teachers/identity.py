@@ -24,7 +24,7 @@ class Opaque(Exception):
 
 
 def weights_of(network: nn.Module) -> dict[str, str]:
-    """The parameters and buffers of a network, as SHA-256. Raises Opaque where it has none."""
+    """Return the parameters and buffers of a network, as SHA-256. Raises Opaque where it has none."""
     if not any(value.numel() for value in network.state_dict().values()):
         raise Opaque("no parameters and no buffers")
     return {"weights": _weights(network)}
@@ -43,7 +43,7 @@ def network_of(network: nn.Module) -> dict[str, str]:
 
 
 def file_of(path: str | Path) -> dict[str, str]:
-    """The content of a file, as SHA-256. Raises ConfigError where it cannot be read."""
+    """Return the content of a file, as SHA-256. Raises ConfigError where it cannot be read."""
     sha = hashlib.sha256()
     try:
         with Path(path).open("rb") as file:

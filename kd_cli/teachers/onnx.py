@@ -52,7 +52,7 @@ class Onnx(Single):
             raise must(".layout", "null, NCHW or NHWC", self.layout)
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
-        """The file's network, its logits in the order of the data set's classes."""
+        """Return the file's network, its logits in the order of the data set's classes."""
         path = located(self.path)
         runtime = _opened(path)
         stated = stated_by(runtime, Stated(self.layout, self.size, self.mean, self.std, self.scale))
@@ -85,7 +85,7 @@ class Onnx(Single):
         return session
 
     def identity(self, network: nn.Module) -> dict[str, Any]:
-        """The file's content, and what is made of its inputs and outputs."""
+        """Return the file's content, and what is made of its inputs and outputs."""
         assert isinstance(network, OnnxNetwork)
         return network.about
 

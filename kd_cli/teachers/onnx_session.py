@@ -43,7 +43,7 @@ class Feed:
     scale: float = 1.0
 
     def arrays(self, inputs: Inputs) -> dict[str, Any]:
-        """The graph's inputs."""
+        """Return the graph's inputs."""
         made: dict[str, Any] = {}
         for name, (part, kind) in self.names.items():
             value = inputs if isinstance(inputs, Tensor) else inputs[part]
@@ -76,7 +76,7 @@ class OnnxNetwork(Foreign):
         self.order: list[int] | None = None
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Float32 logits `[N, classes]`."""
+        """Return float32 logits `[N, classes]`."""
         n, arrays = count(inputs), self.feed.arrays(inputs)
         step = self.feed.batch or max(n, 1)
         made = [self._run({name: value[k : k + step] for name, value in arrays.items()}) for k in range(0, n, step)]
@@ -86,7 +86,7 @@ class OnnxNetwork(Foreign):
         return logits if self.order is None else logits[:, self.order]
 
     def described(self) -> dict[str, Any]:
-        """How inputs are made and outputs read, in plain values."""
+        """Return how inputs are made and outputs read, in plain values."""
         feed = self.feed
         shown = feed.normalise and [feed.normalise.mean.flatten().tolist(), feed.normalise.std.flatten().tolist()]
         names = {name: [part, np.dtype(kind).name] for name, (part, kind) in feed.names.items()}

@@ -18,7 +18,7 @@ from kd_cli.teachers.teacher import Answering
 
 
 def is_own(source: Single | Answered) -> bool:
-    """Whether a teacher is a person's own: kd knows nothing of its parameters."""
+    """Return whether a teacher is a person's own: kd knows nothing of its parameters."""
     return not within(type(source).__module__, ["kd_cli"])
 
 

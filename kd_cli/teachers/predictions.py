@@ -43,7 +43,7 @@ class Predictions(Answered):
         number(".allow_missing", self.allow_missing, at_least=0, at_most=1)
 
     def open(self, dataset: Dataset, root: Path) -> Answering:
-        """The answers, read and understood."""
+        """Return the answers, read and understood."""
         return LookedUp(self, dataset)
 
 
@@ -92,7 +92,7 @@ class LookedUp:
         return dict(zip(_distinct(told.keys, logits, path), logits, strict=True)), form
 
     def identity(self) -> dict[str, Any]:
-        """The file, and how it is read."""
+        """Return the file, and how it is read."""
         source, file = self.source, file_of(self.source.path)
         read = {"key": source.key, "gives": source.gives, "columns": list(source.classes or ())}
         return {"predictions": file, "classes": list(self.dataset.classes), **read}

@@ -28,7 +28,7 @@ class Published(Single):
     classes: Sequence[str] | Mapping[str, str] | None = None
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
-        """The network with its published weights, its logits in the order of the data set's classes."""
+        """Return the network with its published weights, its logits in the order of the data set's classes."""
         named = {} if self.name is None else {"name": self.name}
         with self.keys():
             network: Any = self.model(num_classes=None, **named, **dataset.arguments(self.model))
@@ -38,7 +38,7 @@ class Published(Single):
         return network if order == list(range(count)) else Chosen(network, order, count)
 
     def described(self, model: dict[str, Any]) -> dict[str, Any]:
-        """The config of its model, with the name that the teacher gives it."""
+        """Return the config of its model, with the name that the teacher gives it."""
         return model if self.name is None else {**model, "name": self.name}
 
     @contextmanager
@@ -51,7 +51,7 @@ class Published(Single):
             raise
 
     def identity(self, network: nn.Module) -> dict[str, Any]:
-        """Its weights, and which of its outputs are asked; the structure stands in the config of its model."""
+        """Return its weights, and which of its outputs are asked; the structure stands in the config of its model."""
         return weights_of(network)
 
 

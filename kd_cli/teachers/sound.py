@@ -14,8 +14,8 @@ TOLERANCE = 0.05  # of the logits' size, as between a dump and its check
 
 
 def check_teacher(network: nn.Module, split: Split, device: torch.device, name: str) -> None:
-    """ArtifactError, in the name of the teacher, for weights or logits that are not numbers, and for an answer about a
-    sample that depends on chance or on the others of its batch.
+    """Raise ArtifactError, in the name of the teacher, for weights or logits that are not numbers, and for an answer
+    about a sample that depends on chance or on the others of its batch.
     """
     noun = split.samples.spec.noun
     positions = torch.arange(min(ASKED, len(split)))
@@ -38,8 +38,8 @@ def check_teacher(network: nn.Module, split: Split, device: torch.device, name: 
 
 
 def check_numbers(logits: Tensor, network: nn.Module | None, name: str, noun: str) -> None:
-    """ArtifactError, with the weights that are to blame where there are any, for NaN or +∞; −∞ is a class that cannot
-    be.
+    """Raise ArtifactError, with the weights that are to blame where there are any, for NaN or +∞; −∞ is a class that
+    cannot be.
     """
     wrong = (logits.isnan() | logits.isposinf()).any(1)
     if not wrong.any():
@@ -55,7 +55,7 @@ def check_numbers(logits: Tensor, network: nn.Module | None, name: str, noun: st
 
 
 def check_range(logits: Tensor, dtype: torch.dtype) -> None:
-    """ConfigError for finite logits that lie farther apart than the type in which they are stored can hold."""
+    """Raise ConfigError for finite logits that lie farther apart than the type in which they are stored can hold."""
     if not len(logits):
         return
     centred = logits - logits.max(1, keepdim=True).values
@@ -67,7 +67,7 @@ def check_range(logits: Tensor, dtype: torch.dtype) -> None:
 
 
 def differ(one: Tensor, other: Tensor) -> bool:
-    """Whether two answers differ by more than kernels do; −∞ is equal to itself."""
+    """Return whether two answers differ by more than kernels do; −∞ is equal to itself."""
     equal = one == other
     distance = (one - other).masked_fill(equal, 0).norm(dim=1)
     size = one.masked_fill(one.isinf(), 0).norm(dim=1)

@@ -32,11 +32,11 @@ class Single(Source, ABC):
 
     @abstractmethod
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
-        """The network, giving logits `[N, classes]` in the order of the data set's classes."""
+        """Return the network, giving logits `[N, classes]` in the order of the data set's classes."""
 
     def identity(self, network: nn.Module) -> dict[str, Any]:
-        """What determines the answers of `network`, which this teacher gave, in plain values. kd adds the config and
-        the sources of the teacher; where all are equal, the answers stored are those of this one.
+        """Return what determines the answers of `network`, which this teacher gave, in plain values. kd adds the config
+        and the sources of the teacher; where all are equal, the answers stored are those of this one.
 
         By default it is the network's weights and structure. Answers that come from elsewhere state that: the digest
         of a file, the address, model and revision of a service. Raises Opaque where it cannot be told.
@@ -55,6 +55,6 @@ class Answered(Source, ABC):
 
     @abstractmethod
     def open(self, dataset: Dataset, root: Path) -> Answering:
-        """What answers for the samples of this data set, ready to be asked; `root` is the output folder, where it may
-        keep what it was told. Raises ConfigError, before any work, for what could not be used.
+        """Return what answers for the samples of this data set, ready to be asked; `root` is the output folder, where
+        it may keep what it was told. Raises ConfigError, before any work, for what could not be used.
         """

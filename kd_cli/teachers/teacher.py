@@ -46,16 +46,16 @@ class Answering(Protocol):
         """Refuse, before any work, a transfer set that it cannot answer for."""
 
     def identity(self) -> dict[str, Any]:
-        """What determines its answers, in plain values."""
+        """Return what determines its answers, in plain values."""
 
     def untold(self, split: Split) -> str:
-        """Why it cannot be judged on this split; "" where it answers for every sample of it."""
+        """Return why it cannot be judged on this split; "" where it answers for every sample of it."""
 
     def predictions(
         self, split: Split, augment: Augment | Mix | None, augment_seed: int, view: int, positions: Tensor
     ) -> Iterator[Tensor]:
-        """Float32 logits `[n, classes]` for these positions of a split, in this order, block by block; a row of NaN
-        for a sample that it gives no answer for.
+        """Return float32 logits `[n, classes]` for these positions of a split, in this order, block by block; a row of
+        NaN for a sample that it gives no answer for.
         """
 
 
@@ -90,7 +90,7 @@ class Teacher:
         return self.answering is None or self.answering.free
 
     def untold(self, split: Split) -> str:
-        """Why it cannot be judged on this split; "" where it can."""
+        """Return why it cannot be judged on this split; "" where it can."""
         if self.answering is not None:
             with under(self.key):
                 return self.answering.untold(split)

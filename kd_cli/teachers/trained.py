@@ -28,9 +28,9 @@ class Trained(Single):
         whole_number(".seed", self.seed, 0, remedy="On a shell, quote a reference: '{}=${seed}'.")
 
     def network(self, dataset: Dataset, load: Loader) -> nn.Module:
-        """The network before its training."""
+        """Return the network before its training."""
         return self.model(num_classes=len(dataset.classes), **dataset.arguments(self.model))
 
     def identity(self, network: nn.Module) -> dict[str, str]:
-        """Its weights; the structure stands in the config of its model."""
+        """Return its weights; the structure stands in the config of its model."""
         return weights_of(network)

@@ -43,7 +43,7 @@ class Sample:
         return "\n".join(texts_of(content))
 
     def png(self) -> str:
-        """A picture of it, in base64."""
+        """Return a picture of it, in base64."""
         if self.spec.kind != "image" or not isinstance(self.stored, Tensor) or self.spec.shape[0] not in (1, 3):
             raise must(".request", "one without {png} for samples that are no images", str(self.spec))
         pixels = self.stored.permute(1, 2, 0).numpy()
@@ -52,7 +52,7 @@ class Sample:
         return base64.b64encode(file.getvalue()).decode()
 
     def value(self, place: str) -> Any:
-        """What stands at `{place}`. Raises KeyError for what there is not."""
+        """Return what stands at `{place}`. Raises KeyError for what there is not."""
         what, _, part = place.partition(".")
         if what in ("input", "stored"):
             of = self.shown if what == "input" else self.stored

@@ -88,7 +88,7 @@ class Inquiry:
         log.info("%s tells %s", self.name, self.form)
 
     def identity(self) -> dict[str, Any]:
-        """What it declares, and what it said of the probe."""
+        """Return what it declares, and what it said of the probe."""
         declared = {"url": self.name, **self.protocol.stated, "gives": self.source.gives}
         return {"service": declared, "classes": list(self.dataset.classes), "probe": self._digest}
 
@@ -96,7 +96,7 @@ class Inquiry:
         """See `Answering`: nobody knows before it is asked."""
 
     def untold(self, split: Split) -> str:
-        """Why it cannot be judged on this split, which it is asked about now."""
+        """Return why it cannot be judged on this split, which it is asked about now."""
         if not self.source.evaluate:
             return "teacher.evaluate=false"
         lacking = sum(bool(row.isnan().all()) for block in self._all(split) for row in block)

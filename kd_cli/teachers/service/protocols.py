@@ -44,14 +44,14 @@ class Protocol:
         return about | ({"input": self.input, "datatype": self.datatype} if self.name == "kserve" else {})
 
     def url(self, base: str) -> str:
-        """The address that is asked: of KServe, that of its server is enough."""
+        """Return the address that is asked: of KServe, that of its server is enough."""
         if self.name != "kserve" or base.rstrip("/").endswith("/infer") or not self.model:
             return base
         version = f"/versions/{quote(self.revision, safe='')}" if self.revision else ""
         return f"{base.rstrip('/')}/v2/models/{quote(self.model, safe='')}{version}/infer"
 
     def body(self, sample: Sample) -> Any:
-        """What is sent of a sample. Raises ConfigError for a place of the template that there is not."""
+        """Return what is sent of a sample. Raises ConfigError for a place of the template that there is not."""
         words = {"classes": ", ".join(self.classes), "model": self.model or ""}
         if self.name == "kserve":
             return {"inputs": self._tensors(sample.stored if self.datatype == "UINT8" else sample.shown)}
@@ -90,7 +90,7 @@ class Protocol:
         return {"model": self.model, **asked, "logprobs": True, "top_logprobs": MOST_TOKENS}
 
     def understand(self, content: Any) -> int | dict[int, float]:
-        """What a service's answer says of the sample. Raises ValueError with the reason where it says nothing."""
+        """Return what a service's answer says of the sample; ValueError with the reason where it says nothing."""
         found = at(content, self.answer or OUTPUTS.get(self.name) or "")
         if self.name == "chat":
             return choice_of(found, self.classes)
@@ -98,7 +98,7 @@ class Protocol:
 
 
 def at(content: Any, path: str) -> Any:
-    """What stands at a path such as `outputs.0.data` or `outputs[0].data`. Raises ValueError where nothing does."""
+    """Return what stands at a path such as `outputs.0.data` or `outputs[0].data`; ValueError where nothing does."""
     here = content
     for step in re.findall(r"[^.\[\]]+", path):
         if isinstance(here, list) and step.isdecimal() and int(step) < len(here):
@@ -113,8 +113,8 @@ def at(content: Any, path: str) -> Any:
 
 
 def choice_of(choice: Any, classes: Sequence[str]) -> int | dict[int, float]:
-    """The log-probability of each class, by the first token of a chat's answer: one that is the name of a class, or
-    the beginning of one class's alone. A class that is not among the tokens has at most the least one's. Without
+    """Return the log-probability of each class, by the first token of a chat's answer: one that is the name of a class,
+    or the beginning of one class's alone. A class that is not among the tokens has at most the least one's. Without
     log-probabilities, the class that the answer names.
     """
     tokens = None

@@ -70,7 +70,7 @@ class Http(Answered):
         _expect_address(self.url, self.tls)
 
     def open(self, dataset: Dataset, root: Path) -> Answering:
-        """What it has told, and the means to ask for the rest; the samples of the probe are asked now."""
+        """Return what it has told, and the means to ask for the rest; the samples of the probe are asked now."""
         secret = secret_of(self.token)
         words = (
             {} if secret is None else {self.header: f"Bearer {secret}" if self.header == "Authorization" else secret}

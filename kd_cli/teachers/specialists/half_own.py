@@ -12,7 +12,7 @@ from kd_cli.train.batches import Batches, derive
 
 
 def relabelled(split: Split, own: Tensor, classes: int) -> Split:
-    """A labelled split of `classes` classes as the specialist for those in `own` (int64 `[C]`) sees it: they are
+    """Return a labelled split of `classes` classes as the specialist for those in `own` (int64 `[C]`) sees it: they are
     0 … C − 1, and every other is C, the dustbin.
     """
     place = torch.full((classes,), len(own))
@@ -46,7 +46,7 @@ class HalfOwn(Batches):
         return len(self._cut(torch.empty(2 * self.each)))
 
     def order(self, epoch: int) -> list[Tensor]:
-        """The positions of each batch of this epoch, int64 on the device."""
+        """Return the positions of each batch of this epoch, int64 on the device."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         drawn = [kind[torch.randperm(len(kind), generator=generator)[: self.each]] for kind in self.kinds]
         return self._cut(torch.cat(drawn)[torch.randperm(2 * self.each, generator=generator)].to(self.device))

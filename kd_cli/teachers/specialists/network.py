@@ -27,7 +27,7 @@ class Specialist(nn.Module):
         self.register_buffer("correction", torch.zeros(num_classes))
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Logits `[N, classes + 1]`."""
+        """Return logits `[N, classes + 1]`."""
         logits: Tensor = self.network(inputs)
         return logits if self.training else logits + self.correction
 
