@@ -15,6 +15,7 @@ from running import Outcome, inside
 
 from kd_cli.cli import schema
 from kd_cli.cli.choices import CONFIGS
+from kd_cli.cli.spelling import spelt
 from kd_cli.datasets.image_folder import image_folder
 from kd_cli.datasets.mnist import mnist
 from kd_cli.errors import KdError
@@ -60,7 +61,8 @@ def config_of(words: list[str], folder: Path) -> str:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS.absolute()), version_base="1.3"):
         try:
-            schema.check("distill", compose("distill", overrides=[w for w in words if "=" in w or w.startswith("~")]))
+            typed = [w for word in words for w in spelt(word)]  # as kd hands them to Hydra
+            schema.check("distill", compose("distill", overrides=[w for w in typed if "=" in w or w.startswith("~")]))
         except KdError:
             return "refused by its schema"
     return "accepted"
