@@ -55,7 +55,7 @@ def _texts(path: Path, names: list[str]) -> list[Text]:
     if not path.is_file():
         raise DataError.must("texts", "a file with a text in each line, or a table", str(path))
     if is_table(path):
-        rows = rows_of(path)
+        rows = rows_of(path, "texts")
         parts = [column_of(path, rows, name, "texts") for name in names]
     elif len(names) == 2:
         raise DataError.must(

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from kd_cli.data.samples import UNLABELLED, Dataset, Split
 from kd_cli.data.splits import assemble, keep_classes, same_form, stratified, whole
-from kd_cli.data.tables import SUFFIXES, Row, column_of, is_table, rows_of
+from kd_cli.data.tables import Row, column_of, is_table, rows_of
 from kd_cli.data.texts import Text, encoded, stored
 from kd_cli.errors import DataError, Phrase, first_line, must
 from kd_cli.extras import library
+from kd_cli.files.rows import ENDINGS
 from kd_cli.progress import log
 from kd_cli.ranges import is_number, is_whole, whole_number
 
@@ -61,7 +62,7 @@ def text(
     found = (
         _hub(hub, subset, label)
         if hub is not None
-        else {part: (path, rows_of(path)) for part, path in _files(root).items()}
+        else {part: (path, rows_of(path, ".dataset.root")) for part, path in _files(root).items()}
     )
     tables = {part: _table(path, rows, columns, label, part == "transfer") for part, (path, rows) in found.items()}
     classes = _classes(tables["train"].labels)
@@ -85,7 +86,7 @@ def text(
 
 def _files(root: str) -> dict[str, Path]:
     """The file of each split, by its name."""
-    base, kinds = Path(root), ", ".join(SUFFIXES)
+    base, kinds = Path(root), ", ".join(ENDINGS)
     if base.is_file():
         if not is_table(base):
             raise DataError.must(".dataset.root", f"a folder or a file of texts ({kinds})", str(root))

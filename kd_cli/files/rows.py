@@ -13,6 +13,7 @@ from kd_cli.extras import library
 
 SEPARATORS = ",;\t|"
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+LONGEST_FIELD = 1 << 24  # characters
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,28 @@ def read_rows(path: Path, key: str) -> Rows:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from error
     return _json_lines(path, text) if ending in (".jsonl", ".ndjson") else _separated(path, text, ending == ".tsv")
 
 
 def _separated(path: Path, text: str, tabs: bool) -> Rows:
-    head = text.partition("\n")[0]
-    separator = "\t" if tabs else max(SEPARATORS, key=head.count)
+    """CSV as RFC 4180 has it, by whatever separator its first line has most of; in TSV a quote is a character as any
+    other.
+    """
+    csv.field_size_limit(LONGEST_FIELD)
+    separator = "\t" if tabs else max(SEPARATORS, key=text.partition("\n")[0].count)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        reader = csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=separator,
+            quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+            strict=True,
+        )
         found = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise DataError(f"{path} is no table: line {reader.line_num}: {error}.") from error
     if not found:
-        raise DataError(f"{path} is empty.")
+        raise DataError(f"{path} holds no rows.")
     columns = found[0][1]
     for line, row in found:
         if len(row) != len(columns):
@@ -78,7 +87,7 @@ def _json_lines(path: Path, text: str) -> Rows:
             raise DataError(f"{path} is no table: line {number} is no object, as {{…}} is.")
         found.append(value)
     if not found:
-        raise DataError(f"{path} is empty.")
+        raise DataError(f"{path} holds no rows.")
     columns = list(dict.fromkeys(name for row in found for name in row))
     return Rows(columns, [[row.get(name) for name in columns] for row in found])
 

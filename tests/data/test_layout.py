@@ -148,8 +148,8 @@ def test_the_column_of_classes_is_asked_for_where_names_do_not_tell(tmp_path):
         ("file,label\n1.wav,a\n1.wav,b\n", "t.csv must hold one label for each file, got several of: 1.wav."),
         ("file,label\n1.wav,a\n2.wav\n", "t.csv is no table: line 3 has 1 cells, the first line 2."),
         ("file,label\nx.wav,a\n1.wav,b\n", "t.csv: several files have the name of: x.wav. "),
-        ("", "t.csv is empty."),
-        ("caf\xe9", "t.csv is no UTF-8 text (byte 3). Save it as UTF-8."),
+        ("", "t.csv holds no rows."),
+        ("caf\xe9", "t.csv is not UTF-8 (byte 3). Save it as UTF-8."),
     ],
 )
 def test_a_table_that_does_not_say_the_classes_is_refused(tmp_path, content, said):

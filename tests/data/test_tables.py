@@ -18,7 +18,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path) -> None:
     )
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
     for path in tmp_path.iterdir():
-        assert rows_of(path) == ROWS, path.name
+        assert rows_of(path, "texts") == ROWS, path.name
 
 
 @pytest.mark.parametrize(
@@ -27,18 +27,18 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path) -> None:
         ("a.csv", b"text,label\n", "holds no rows"),
         ("a.csv", b"", "holds no rows"),
         ("a.csv", b"text,text\na,b\n", "must begin with a line of different names"),
-        ("a.csv", b"text,label\na,b,c\n", "line 2: 3 values where its first line names 2"),
+        ("a.csv", b"text,label\na,b,c\n", "line 2 has 3 cells, the first line 2"),
         ("a.csv", b'text,label\n"a,b\n', "line 2"),
         ("a.csv", b"text,label\n\xff,1\n", "is not UTF-8"),
-        ("a.jsonl", b'{"text": 1}\n{"text"\n', "line 2: no JSON"),
-        ("a.jsonl", b"[1]\n", "line 1: no JSON object"),
-        ("a.parquet", b"PAR1 not at all PAR1", "is no Parquet file that can be read"),
+        ("a.jsonl", b'{"text": 1}\n{"text"\n', "is no JSON Lines: line 2: "),
+        ("a.jsonl", b"[1]\n", "line 1 is no object"),
+        ("a.parquet", b"PAR1 not at all PAR1", "is no Parquet: "),
     ],
 )
 def test_a_damaged_file_is_named_with_the_line(name: str, content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
-        rows_of(tmp_path / name)
+        rows_of(tmp_path / name, "texts")
 
 
 def test_a_column_that_is_not_there_is_refused_with_those_that_are() -> None:
