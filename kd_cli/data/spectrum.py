@@ -53,8 +53,8 @@ def _constants(hearing: Hearing, device: torch.device) -> tuple[Tensor, Tensor, 
         band, k = torch.arange(hearing.bands)[:, None] + 0.5, torch.arange(hearing.coefficients)
         cosines = (math.pi / hearing.bands * band * k).cos() * (2 / hearing.bands) ** 0.5
         cosines[:, 0] *= 0.5**0.5
-    parts = (window, filters, cosines)
-    return tuple(None if part is None else part.to(device, torch.float32) for part in parts)  # type: ignore[return-value]
+    window, filters = window.to(device, torch.float32), filters.to(device, torch.float32)
+    return window, filters, None if cosines is None else cosines.to(device, torch.float32)
 
 
 def _mel(hertz: float) -> float:

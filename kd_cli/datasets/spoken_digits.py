@@ -58,7 +58,8 @@ def spoken_digits(
         if len(tested) != 1:
             raise must(".dataset.validation", "another where dataset.test names no single speaker", validation)
         validation = speakers[(speakers.index(tested[0]) + 1) % len(speakers)]
-    by_speaker = not isinstance(validation, int | float)
+    share = validation if isinstance(validation, int | float) else None
+    by_speaker = share is None
     held = _named(".dataset.validation", validation, speakers, f"a share, a count, {NEXT}, or ") if by_speaker else []
     if both := sorted(set(tested) & set(held)):
         raise must(".dataset.validation", "other speakers than dataset.test", ", ".join(both))
@@ -71,7 +72,7 @@ def spoken_digits(
     names = ("train", "validation", "test") if by_speaker else ("train", "test")
     parts = {part: [take.file for take in takes if part_of(take) == part] for part in names}
     classes = [str(k) for k in range(10)]
-    apart = Apart(validation=0 if by_speaker else validation, seed=seed)  # type: ignore[arg-type]
+    apart = Apart(validation=share or 0, seed=seed)
     apart.check()
     return sound_set("spoken_digits", parts, classes, asked, lambda made: apart.split(made, classes)[0], seed)
 

@@ -15,22 +15,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd_cli.build.identity import identity_of
-from kd_cli.build.objects import build_stored, stands_for
+from kd_cli.build.objects import build_stored
 from kd_cli.build.trust import check_stored
 from kd_cli.data.inputs import Inputs
 from kd_cli.data.spec import Spec
 from kd_cli.errors import ArtifactError, KdError, Phrase, first_line, reason
-from kd_cli.models import hf, pretrained, timm
 from kd_cli.progress import log
 from kd_cli.store import run_folder
 from kd_cli.store.artifacts import Artifact, read_artifact, verify
 from kd_cli.store.blueprint import Shapes, without_memory
+from kd_cli.store.fetching import is_torchvisions, without_fetching
 from kd_cli.store.history import HISTORY, read_history
 from kd_cli.store.stored_yaml import read_yaml
 from kd_cli.store.tensor_header import LARGEST, Header, header_of
 
 LARGEST_SAMPLE = 1 << 26  # numbers
-FETCH = (hf.hf, timm.timm)  # what reads or downloads unless it is told not to
 EXTRA_STATE = "_extra_state"  # torch's name for what a part of a network stores beside its tensors
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
@@ -108,7 +107,7 @@ def _load(folder: Path, trusted_modules: Sequence[str]) -> Loaded:
 
     header = header_of(weights)
     # RegNets compute their widths with tensors, which must hold numbers while they are built.
-    regnet = _torchvisions(node.get("_target_")) and str(node.get("name")).startswith("regnet_")
+    regnet = is_torchvisions(node.get("_target_")) and str(node.get("name")).startswith("regnet_")
     planned = built(without_memory(len(header), Shapes() if regnet else torch.device("meta")))
     _check_fit(header, planned, artifact.folder)
     known = _check_logits(planned, spec.blank(1, "meta"), len(classes), where)
@@ -177,25 +176,6 @@ def stored_node(path: Path) -> dict[str, Any]:
 def trained_as(path: Path) -> Any:
     """Return the config of the network in a folder that `load` has read, as it was when it was trained."""
     return read_yaml(model_folder(path) / "config.yaml")["model"]
-
-
-def without_fetching(node: Any) -> Any:
-    """Return a checked config, in which no network begins with published weights: a stored one has its own."""
-    if isinstance(node, list):
-        return [without_fetching(each) for each in node]
-    if not isinstance(node, dict):
-        return node
-    own = {key: without_fetching(value) for key, value in node.items()}
-    target = own.get("_target_")
-    fetches = any(stands_for(target, known) for known in FETCH) or (
-        own.get("weights") is not None and _torchvisions(target)
-    )
-    return own | {"fetch": False} if fetches else own
-
-
-def _torchvisions(target: Any) -> bool:
-    """Whether a checked name stands for kd's constructor of torchvision's networks."""
-    return stands_for(target, pretrained.torchvision)
 
 
 def _say_what_changed(config: dict[str, Any], node: dict[str, Any], where: Path) -> None:
